@@ -1,0 +1,72 @@
+"""Schema migrations with alembic, run from code: no alembic.ini to find or lose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from .errors import SchemaVersionError
+
+_SCRIPTS = Path(__file__).with_name("migrations")
+_LOCK_KEY = 7_317_031
+
+
+def _config(connection: sa.Connection | None = None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_SCRIPTS))
+    config.attributes["connection"] = connection
+    return config
+
+
+def head() -> str:
+    """Return the revision that this version of Preread needs."""
+    return str(ScriptDirectory.from_config(_config()).get_current_head())
+
+
+def current(engine: sa.Engine) -> str | None:
+    """Return the revision that the database is at; None for an empty one."""
+    with engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def upgrade(engine: sa.Engine) -> None:
+    """Bring the schema to `head`; several processes may call this at once.
+
+    Raises
+    ------
+    SchemaVersionError
+        If the database is from a newer version of Preread.
+    """
+    _refuse_newer(engine)
+    with engine.connect() as connection:
+        # One migrator at a time: the second finds nothing left to do.
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        else:
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
+        command.upgrade(_config(connection), "head")
+        connection.commit()
+
+
+def check(engine: sa.Engine) -> None:
+    """Raise SchemaVersionError unless the schema is the one that this version needs."""
+    found = current(engine)
+    if found != head():
+        raise SchemaVersionError(
+            f"database schema is at {found or 'nothing'}, this version needs {head()}: "
+            "run `preread db upgrade`"
+        )
+
+
+def _refuse_newer(engine: sa.Engine) -> None:
+    found = current(engine)
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    if found is not None and found not in known:
+        raise SchemaVersionError(
+            f"database schema {found} is from a newer version of Preread; install that version"
+        )

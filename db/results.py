@@ -1,0 +1,361 @@
+"""Analyses from request to outcome: what was asked, found, made and is to be delivered.
+
+Every function works on the caller's connection, so that the caller decides what is one
+transaction: a request with its job, an outcome with its objects and deliveries.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from .schema import (
+    Analysis,
+    AnalysisInstance,
+    AnalysisState,
+    Delivery,
+    Finding,
+    Instance,
+    Presence,
+    ResultObject,
+    Scope,
+    Study,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisRequest:
+    """One model on one set of instances. `id` is the digest of everything that identifies it."""
+
+    id: str
+    study_instance_uid: str
+    series_instance_uid: str
+    instance_ids: tuple[int, ...]
+    instance_digest: str
+    model_name: str
+    model_version: str
+    weights_sha256: str
+    configuration_digest: str
+    priority: str
+    shadow: bool
+    trace_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestedImage:
+    """An instance that an analysis was given."""
+
+    instance_id: int
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestedAnalysis:
+    """An analysis as a worker finds it."""
+
+    id: str
+    study_instance_uid: str
+    series_instance_uid: str
+    model_name: str
+    model_version: str
+    weights_sha256: str
+    configuration_digest: str
+    state: str
+    shadow: bool
+    version: int
+    predecessor_id: str | None
+    trace_id: str
+    requested_at: datetime
+    images: tuple[RequestedImage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FindingRecord:
+    """A finding as it is stored; probability and thresholds from 0 to 1."""
+
+    label: str
+    code_value: str
+    code_scheme: str
+    code_meaning: str
+    scope: Scope
+    sop_instance_uid: str | None
+    probability: float
+    threshold_low: float
+    threshold_high: float
+    presence: Presence
+    key_sop_instance_uid: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRecord:
+    """A result object whose file is already durable."""
+
+    kind: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    path: str
+    size_bytes: int
+    sha256: str
+    destinations: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an analysis ended."""
+
+    state: AnalysisState
+    findings: tuple[FindingRecord, ...] = ()
+    objects: tuple[ObjectRecord, ...] = ()
+    reason_code: str | None = None
+    reason: str | None = None
+    facts: Mapping[str, object] | None = None
+
+
+def request_analysis(connection: sa.Connection, request: AnalysisRequest) -> bool:
+    """Store the request; False if the same analysis was asked for before.
+
+    A series that had been analysed by the same model on other images gets the next version, with
+    the last one as predecessor.
+    """
+    earlier = (
+        sa.select(Analysis.id)
+        .where(
+            Analysis.series_instance_uid == request.series_instance_uid,
+            Analysis.model_name == request.model_name,
+        )
+        .order_by(Analysis.version.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    last_version = (
+        sa.select(sa.func.coalesce(sa.func.max(Analysis.version), 0) + 1)
+        .where(
+            Analysis.series_instance_uid == request.series_instance_uid,
+            Analysis.model_name == request.model_name,
+        )
+        .scalar_subquery()
+    )
+    inserted = connection.execute(
+        _insert(connection, Analysis)
+        .values(
+            id=request.id,
+            study_instance_uid=request.study_instance_uid,
+            series_instance_uid=request.series_instance_uid,
+            model_name=request.model_name,
+            model_version=request.model_version,
+            weights_sha256=request.weights_sha256,
+            configuration_digest=request.configuration_digest,
+            instance_digest=request.instance_digest,
+            version=last_version,
+            predecessor_id=earlier,
+            priority=request.priority,
+            shadow=request.shadow,
+            state=AnalysisState.PENDING,
+            trace_id=request.trace_id,
+            requested_at=datetime.now(UTC),
+        )
+        .on_conflict_do_nothing(index_elements=["id"])
+        .returning(Analysis.id)
+    ).first()
+    if inserted is None:
+        return False
+    connection.execute(
+        sa.insert(AnalysisInstance),
+        [{"analysis_id": request.id, "instance_id": number} for number in request.instance_ids],
+    )
+    return True
+
+
+def load(connection: sa.Connection, analysis_id: str) -> RequestedAnalysis | None:
+    """Return the analysis with its images, or None if there is no such analysis."""
+    row = connection.execute(sa.select(Analysis.__table__).filter_by(id=analysis_id)).first()
+    if row is None:
+        return None
+    images = connection.execute(
+        sa.select(
+            Instance.id, Instance.sop_instance_uid, Instance.sop_class_uid,
+            Instance.transfer_syntax_uid, Instance.path,
+        )
+        .join(AnalysisInstance, AnalysisInstance.instance_id == Instance.id)
+        .where(AnalysisInstance.analysis_id == analysis_id)
+        .order_by(Instance.sop_instance_uid)
+    ).all()  # fmt: skip
+    return RequestedAnalysis(
+        id=row.id,
+        study_instance_uid=row.study_instance_uid,
+        series_instance_uid=row.series_instance_uid,
+        model_name=row.model_name,
+        model_version=row.model_version,
+        weights_sha256=row.weights_sha256,
+        configuration_digest=row.configuration_digest,
+        state=row.state,
+        shadow=row.shadow,
+        version=row.version,
+        predecessor_id=row.predecessor_id,
+        trace_id=row.trace_id,
+        requested_at=row.requested_at,
+        images=tuple(RequestedImage(*image) for image in images),
+    )
+
+
+def mark_started(connection: sa.Connection, analysis_id: str, worker: str, device: str) -> None:
+    """Note who began; a second start after a crash overwrites the first."""
+    connection.execute(
+        sa.update(Analysis)
+        .where(Analysis.id == analysis_id)
+        .values(started_at=datetime.now(UTC), worker=worker, device=device)
+    )
+
+
+def record_outcome(connection: sa.Connection, analysis_id: str, outcome: Outcome) -> bool:
+    """Store outcome, findings, objects and deliveries; False if the analysis already had one.
+
+    The guard makes a job that is run twice harmless: the second run changes nothing.
+    """
+    now = datetime.now(UTC)
+    study = connection.execute(
+        sa.update(Analysis)
+        .where(Analysis.id == analysis_id, Analysis.state == AnalysisState.PENDING)
+        .values(
+            state=outcome.state,
+            finished_at=now,
+            reason_code=outcome.reason_code,
+            reason=outcome.reason,
+            facts=json.dumps(outcome.facts) if outcome.facts is not None else None,
+        )
+        .returning(Analysis.study_instance_uid)
+    ).scalar_one_or_none()
+    if study is None:
+        return False
+    _insert_findings(connection, analysis_id, study, outcome.findings)
+    for made in outcome.objects:
+        _insert_object(connection, analysis_id, made, now)
+    _summarise(connection, study)
+    return True
+
+
+def reopen(connection: sa.Connection, analysis_id: str) -> bool:
+    """Make a failed or cancelled analysis pending again, for a retry by a person."""
+    reopened = connection.execute(
+        sa.update(Analysis)
+        .where(
+            Analysis.id == analysis_id,
+            Analysis.state.in_([AnalysisState.FAILED, AnalysisState.CANCELLED]),
+        )
+        .values(state=AnalysisState.PENDING, finished_at=None, reason_code=None, reason=None)
+        .returning(Analysis.id)
+    ).first()
+    return reopened is not None
+
+
+def latest_object(connection: sa.Connection, analysis_id: str | None, kind: str) -> str | None:
+    """Return the stored path of an analysis's object, looking back along its predecessors."""
+    while analysis_id is not None:
+        path = connection.execute(
+            sa.select(ResultObject.path).where(
+                ResultObject.analysis_id == analysis_id, ResultObject.kind == kind
+            )
+        ).scalar()
+        if path is not None:
+            return str(path)
+        analysis_id = connection.execute(
+            sa.select(Analysis.predecessor_id).where(Analysis.id == analysis_id)
+        ).scalar()
+    return None
+
+
+def _insert(connection: sa.Connection, table: type[Analysis]) -> postgresql.Insert | sqlite.Insert:
+    """Return the dialect's INSERT, for its ON CONFLICT."""
+    if connection.dialect.name == "postgresql":
+        return postgresql.insert(table)
+    return sqlite.insert(table)
+
+
+def _insert_findings(
+    connection: sa.Connection, analysis_id: str, study: str, findings: Sequence[FindingRecord]
+) -> None:
+    if findings:
+        rows = [
+            {
+                "analysis_id": analysis_id,
+                "study_instance_uid": study,
+                **{name: getattr(found, name) for name in FindingRecord.__slots__},
+            }
+            for found in findings
+        ]
+        connection.execute(sa.insert(Finding), rows)
+
+
+def _insert_object(
+    connection: sa.Connection, analysis_id: str, made: ObjectRecord, now: datetime
+) -> None:
+    number = connection.execute(
+        sa.insert(ResultObject)
+        .values(
+            analysis_id=analysis_id,
+            kind=made.kind,
+            sop_class_uid=made.sop_class_uid,
+            sop_instance_uid=made.sop_instance_uid,
+            series_instance_uid=made.series_instance_uid,
+            path=made.path,
+            size_bytes=made.size_bytes,
+            sha256=made.sha256,
+            created_at=now,
+        )
+        .returning(ResultObject.id)
+    ).scalar_one()
+    for destination in made.destinations:
+        connection.execute(
+            sa.insert(Delivery).values(
+                result_object_id=number,
+                destination=destination,
+                state="pending",
+                next_attempt_at=now,
+                created_at=now,
+            )
+        )
+
+
+def _summarise(connection: sa.Connection, study: str) -> None:
+    """Keep the study's counters, which lists sort by.
+
+    Counted are the labels of current, non-shadow analyses at their widest scope: a slice that
+    scores high does not make its series positive.
+    """
+    newer = sa.orm.aliased(Analysis)
+    wider = sa.orm.aliased(Finding)
+    counted = sa.and_(
+        Finding.study_instance_uid == study,
+        ~Analysis.shadow,
+        ~sa.exists().where(newer.predecessor_id == Analysis.id, newer.state == "done"),
+        sa.or_(
+            Finding.scope != Scope.IMAGE,
+            ~sa.exists().where(
+                wider.analysis_id == Finding.analysis_id,
+                wider.label == Finding.label,
+                wider.scope != Scope.IMAGE,
+            ),
+        ),
+    )
+    joined = sa.join(Finding, Analysis, Finding.analysis_id == Analysis.id)
+    positive = sa.select(sa.func.count(Finding.label.distinct())).select_from(joined)
+    highest = sa.select(sa.func.max(Finding.probability)).select_from(joined)
+    connection.execute(
+        sa.update(Study)
+        .where(Study.study_instance_uid == study)
+        .values(
+            n_positive=positive.where(
+                counted, Finding.presence == Presence.PRESENT
+            ).scalar_subquery(),
+            max_probability=highest.where(counted).scalar_subquery(),
+        )
+    )

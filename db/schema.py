@@ -1,0 +1,394 @@
+"""The tables: studies, series and instances as received, analyses and their findings, deliveries.
+
+Studies and series are keyed by their UIDs, so that ingest never reads before it writes and SQL
+written by people needs no surrogate keys. All timestamps are UTC. The state of a *job* is not kept
+here: the job engine owns work, these tables own truth, and the two are joined by ``analysis.id``.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import ClassVar
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+# An integer that SQLite can use as its rowid and PostgreSQL keeps at 64 bits.
+BigId = BigInteger().with_variant(Integer, "sqlite")
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A timestamp in UTC: aware in Python, ``timestamptz`` in PostgreSQL, ISO text in SQLite."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse naive values; store UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a timestamp without a time zone cannot be stored; use UTC")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return an aware value in UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    """Declarative base; the naming convention lets alembic alter constraints in SQLite."""
+
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map: ClassVar = {datetime: UtcDateTime()}
+
+
+def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+class SeriesState(StrEnum):
+    """Whether images of a series are still expected."""
+
+    OPEN = "open"
+    COMPLETE = "complete"
+
+
+class AnalysisState(StrEnum):
+    """Outcome of an analysis; ``pending`` until there is one."""
+
+    PENDING = "pending"
+    DONE = "done"
+    NOT_ANALYSED = "not_analysed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Scope(StrEnum):
+    """What a finding speaks of."""
+
+    IMAGE = "image"
+    SERIES = "series"
+    STUDY = "study"
+
+
+class Presence(StrEnum):
+    """Value of a finding, worded as in CID 240 (PS3.16)."""
+
+    PRESENT = "Present"
+    ABSENT = "Absent"
+    UNDETERMINED = "Undetermined"
+
+
+class DeliveryState(StrEnum):
+    """How far one result object has come on its way to one destination."""
+
+    PENDING = "pending"
+    SENT = "sent"
+    COMMITTED = "committed"
+    DEAD = "dead"
+
+
+class AssociationEnd(StrEnum):
+    """How an association ended."""
+
+    RELEASED = "released"
+    ABORTED = "aborted"
+    LOST = "lost"
+
+
+class Association(Base):
+    """Ledger: one row per association that a peer opened with the SCP."""
+
+    __tablename__ = "association"
+    __table_args__ = (
+        _one_of("ended_by", AssociationEnd),
+        Index(
+            "ix_association_open",
+            "acceptor",
+            sqlite_where=text("ended_at IS NULL"),
+            postgresql_where=text("ended_at IS NULL"),
+        ),
+        Index("ix_association_opened_at", "opened_at"),
+    )
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    acceptor: Mapped[str] = mapped_column(String(128))
+    calling_ae: Mapped[str] = mapped_column(String(16))
+    called_ae: Mapped[str] = mapped_column(String(16))
+    peer_host: Mapped[str] = mapped_column(String(64))
+    peer_port: Mapped[int] = mapped_column(Integer)
+    opened_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    ended_by: Mapped[str | None] = mapped_column(String(16))
+    n_received: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    n_refused: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    n_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+
+
+class Study(Base):
+    """A study, as the first of its instances described it."""
+
+    __tablename__ = "study"
+    __table_args__ = (
+        Index(
+            "ix_study_positive_first",
+            text("(CASE WHEN n_positive > 0 THEN 1 ELSE 0 END) DESC"),
+            text("received_at DESC"),
+        ),
+        Index("ix_study_received_at", text("received_at DESC")),
+        Index("ix_study_patient_id_received_at", "patient_id", text("received_at DESC")),
+        Index(
+            "ix_study_patient_name",
+            "patient_name",
+            postgresql_ops={"patient_name": "text_pattern_ops"},
+        ),
+        Index("ix_study_study_date", text("study_date DESC")),
+        Index("ix_study_accession_number", "accession_number"),
+    )
+
+    study_instance_uid: Mapped[str] = mapped_column(String(64), primary_key=True)
+    patient_id: Mapped[str | None] = mapped_column(String(256))
+    patient_name: Mapped[str | None] = mapped_column(Text)
+    patient_birth_date: Mapped[str | None] = mapped_column(String(8))
+    patient_sex: Mapped[str | None] = mapped_column(String(16))
+    accession_number: Mapped[str | None] = mapped_column(String(64))
+    study_date: Mapped[str | None] = mapped_column(String(8))
+    study_description: Mapped[str | None] = mapped_column(Text)
+    received_at: Mapped[datetime]
+    last_received_at: Mapped[datetime]
+    n_positive: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    max_probability: Mapped[float | None] = mapped_column(Float)
+    has_conflict: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+
+
+class Series(Base):
+    """A series: open while images may still come, then complete and routed."""
+
+    __tablename__ = "series"
+    __table_args__ = (
+        _one_of("state", SeriesState),
+        Index("ix_series_study_instance_uid", "study_instance_uid"),
+        Index(
+            "ix_series_open",
+            "last_received_at",
+            sqlite_where=text("state = 'open'"),
+            postgresql_where=text("state = 'open'"),
+        ),
+    )
+
+    series_instance_uid: Mapped[str] = mapped_column(String(64), primary_key=True)
+    study_instance_uid: Mapped[str] = mapped_column(ForeignKey("study.study_instance_uid"))
+    modality: Mapped[str | None] = mapped_column(String(16))
+    series_number: Mapped[int | None] = mapped_column(BigInteger)
+    series_description: Mapped[str | None] = mapped_column(Text)
+    body_part: Mapped[str | None] = mapped_column(String(64))
+    state: Mapped[str] = mapped_column(String(16), default=SeriesState.OPEN, server_default="open")
+    first_received_at: Mapped[datetime]
+    last_received_at: Mapped[datetime]
+    completed_at: Mapped[datetime | None]
+    instance_digest: Mapped[str | None] = mapped_column(String(64))
+    routing: Mapped[str | None] = mapped_column(Text)
+    trace_id: Mapped[str] = mapped_column(String(32))
+
+
+class Instance(Base):
+    """One stored SOP instance. ``revision`` counts different bytes under one SOP Instance UID."""
+
+    __tablename__ = "instance"
+    __table_args__ = (
+        UniqueConstraint("sop_instance_uid", "revision"),
+        Index(
+            "ix_instance_series_instance_uid_association_id",
+            "series_instance_uid",
+            "association_id",
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
+    sop_instance_uid: Mapped[str] = mapped_column(String(64))
+    revision: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    series_instance_uid: Mapped[str] = mapped_column(ForeignKey("series.series_instance_uid"))
+    sop_class_uid: Mapped[str] = mapped_column(String(64))
+    transfer_syntax_uid: Mapped[str] = mapped_column(String(64))
+    instance_number: Mapped[int | None] = mapped_column(BigInteger)
+    path: Mapped[str] = mapped_column(Text)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(String(64))
+    received_at: Mapped[datetime]
+    association_id: Mapped[str] = mapped_column(String(32))
+
+
+class Analysis(Base):
+    """One model on one set of instances. ``id`` is the digest that makes submitting idempotent."""
+
+    __tablename__ = "analysis"
+    __table_args__ = (
+        _one_of("state", AnalysisState),
+        Index("ix_analysis_study_instance_uid", "study_instance_uid"),
+        Index("ix_analysis_predecessor_id", "predecessor_id"),
+        Index("ix_analysis_series_instance_uid_model_name", "series_instance_uid", "model_name"),
+        Index(
+            "ix_analysis_pending",
+            "requested_at",
+            sqlite_where=text("state = 'pending'"),
+            postgresql_where=text("state = 'pending'"),
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    study_instance_uid: Mapped[str] = mapped_column(ForeignKey("study.study_instance_uid"))
+    series_instance_uid: Mapped[str] = mapped_column(ForeignKey("series.series_instance_uid"))
+    model_name: Mapped[str] = mapped_column(String(128))
+    model_version: Mapped[str] = mapped_column(String(64))
+    weights_sha256: Mapped[str] = mapped_column(String(64))
+    configuration_digest: Mapped[str] = mapped_column(String(64))
+    instance_digest: Mapped[str] = mapped_column(String(64))
+    version: Mapped[int] = mapped_column(Integer)
+    predecessor_id: Mapped[str | None] = mapped_column(ForeignKey("analysis.id"))
+    priority: Mapped[str] = mapped_column(String(16))
+    shadow: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    state: Mapped[str] = mapped_column(
+        String(16), default=AnalysisState.PENDING, server_default="pending"
+    )
+    reason_code: Mapped[str | None] = mapped_column(String(64))
+    reason: Mapped[str | None] = mapped_column(Text)
+    facts: Mapped[str | None] = mapped_column(Text)
+    trace_id: Mapped[str] = mapped_column(String(32))
+    worker: Mapped[str | None] = mapped_column(String(128))
+    device: Mapped[str | None] = mapped_column(String(64))
+    requested_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class AnalysisInstance(Base):
+    """The instances that an analysis was given."""
+
+    __tablename__ = "analysis_instance"
+    __table_args__ = (Index("ix_analysis_instance_instance_id", "instance_id"),)
+
+    analysis_id: Mapped[str] = mapped_column(ForeignKey("analysis.id"), primary_key=True)
+    instance_id: Mapped[int] = mapped_column(ForeignKey("instance.id"), primary_key=True)
+
+
+class Finding(Base):
+    """One coded label with its probability, at one scope."""
+
+    __tablename__ = "finding"
+    __table_args__ = (
+        _one_of("scope", Scope),
+        _one_of("presence", Presence),
+        CheckConstraint("probability >= 0 AND probability <= 1", name="probability"),
+        Index("ix_finding_analysis_id", "analysis_id"),
+        Index("ix_finding_study_instance_uid", "study_instance_uid"),
+        Index("ix_finding_label_probability", "label", text("probability DESC")),
+    )
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
+    analysis_id: Mapped[str] = mapped_column(ForeignKey("analysis.id"))
+    study_instance_uid: Mapped[str] = mapped_column(ForeignKey("study.study_instance_uid"))
+    label: Mapped[str] = mapped_column(String(64))
+    code_value: Mapped[str] = mapped_column(String(64))
+    code_scheme: Mapped[str] = mapped_column(String(16))
+    code_meaning: Mapped[str] = mapped_column(String(64))
+    scope: Mapped[str] = mapped_column(String(16))
+    sop_instance_uid: Mapped[str | None] = mapped_column(String(64))
+    probability: Mapped[float] = mapped_column(Float)
+    threshold_low: Mapped[float] = mapped_column(Float)
+    threshold_high: Mapped[float] = mapped_column(Float)
+    presence: Mapped[str] = mapped_column(String(16))
+    key_sop_instance_uid: Mapped[str | None] = mapped_column(String(64))
+
+
+class ResultObject(Base):
+    """A DICOM object that an analysis produced; its bytes are kept and re-sent, never rebuilt."""
+
+    __tablename__ = "result_object"
+    __table_args__ = (Index("ix_result_object_analysis_id", "analysis_id"),)
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
+    analysis_id: Mapped[str] = mapped_column(ForeignKey("analysis.id"))
+    kind: Mapped[str] = mapped_column(String(16))
+    sop_class_uid: Mapped[str] = mapped_column(String(64))
+    sop_instance_uid: Mapped[str] = mapped_column(String(64), unique=True)
+    series_instance_uid: Mapped[str] = mapped_column(String(64))
+    path: Mapped[str] = mapped_column(Text)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime]
+
+
+class Delivery(Base):
+    """One result object on its way to one destination."""
+
+    __tablename__ = "delivery"
+    __table_args__ = (
+        UniqueConstraint("result_object_id", "destination"),
+        _one_of("state", DeliveryState),
+        Index(
+            "ix_delivery_due",
+            "destination",
+            "next_attempt_at",
+            sqlite_where=text("state IN ('pending', 'sent')"),
+            postgresql_where=text("state IN ('pending', 'sent')"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
+    result_object_id: Mapped[int] = mapped_column(ForeignKey("result_object.id"))
+    destination: Mapped[str] = mapped_column(String(64))
+    state: Mapped[str] = mapped_column(
+        String(16), default=DeliveryState.PENDING, server_default="pending"
+    )
+    n_attempts: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    next_attempt_at: Mapped[datetime]
+    leased_until: Mapped[datetime | None]
+    last_status: Mapped[str | None] = mapped_column(String(16))
+    last_error: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime]
+    sent_at: Mapped[datetime | None]
+    committed_at: Mapped[datetime | None]
+
+
+class Worker(Base):
+    """Heartbeat of a process that analyses."""
+
+    __tablename__ = "worker"
+
+    id: Mapped[str] = mapped_column(String(128), primary_key=True)
+    host: Mapped[str] = mapped_column(String(128))
+    pid: Mapped[int] = mapped_column(Integer)
+    device: Mapped[str] = mapped_column(String(64))
+    models: Mapped[str] = mapped_column(Text)
+    started_at: Mapped[datetime]
+    seen_at: Mapped[datetime]
+    n_sweeps: Mapped[int] = mapped_column(Integer, default=0, server_default="0")

@@ -1,0 +1,135 @@
+"""A fair write lock for SQLite, between threads and processes.
+
+SQLite's busy handler polls with growing sleeps, so that under steady writing a process that waits
+longer also asks more rarely: whole processes starve without an error. Here each connection takes
+an ``flock`` on a gate file and then on the lock file before its transaction writes. Whoever holds
+the gate is next; everybody else queues at the gate. The kernel frees both when a process dies.
+
+The lock is taken before the statement that opens a write transaction and freed when the
+transaction has ended, whoever ends it. It sits in the `sqlite3.Connection` class, so that every
+user of the engine takes part, the job engine too.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+_WRITES = (
+    "INSERT", "UPDATE", "DELETE", "REPLACE", "BEGIN IMMEDIATE", "BEGIN EXCLUSIVE",
+    "CREATE", "DROP", "ALTER", "VACUUM", "REINDEX",
+)  # fmt: skip
+_LONGEST = max(map(len, _WRITES))
+_POLL_SECONDS = 0.0003
+
+_T = TypeVar("_T")
+
+
+def _opens_write(sql: str) -> bool:
+    return sql.lstrip()[:_LONGEST].upper().startswith(_WRITES)
+
+
+class FairCursor(sqlite3.Cursor):
+    """A cursor that brackets each statement with the connection's write lock."""
+
+    connection: FairConnection
+
+    def execute(self, sql: str, *args: Any) -> FairCursor:
+        """Run one statement."""
+        return self.connection.bracketed(sql, lambda: super(FairCursor, self).execute(sql, *args))
+
+    def executemany(self, sql: str, *args: Any) -> FairCursor:
+        """Run one statement for many rows."""
+        return self.connection.bracketed(
+            sql, lambda: super(FairCursor, self).executemany(sql, *args)
+        )
+
+
+class FairConnection(sqlite3.Connection):
+    """A connection to a database file whose write transactions queue fairly.
+
+    Attributes
+    ----------
+    wait_seconds : float
+        How long a write may wait for its turn before `sqlite3.OperationalError` is raised.
+    """
+
+    wait_seconds = 30.0
+
+    def __init__(self, database: str, *args: Any, **kwargs: Any) -> None:
+        super().__init__(database, *args, **kwargs)
+        self._held = False
+        flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC
+        self._gate = os.open(f"{database}.gate", flags, 0o600)
+        self._lock = os.open(f"{database}.lock", flags, 0o600)
+
+    def cursor(self, factory: Any = FairCursor) -> Any:
+        """Return a cursor that takes part in the lock."""
+        return super().cursor(factory)
+
+    def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:
+        """Run one statement on a new cursor."""
+        cursor: sqlite3.Cursor = self.cursor().execute(sql, *args)
+        return cursor
+
+    def bracketed(self, sql: str, run: Callable[[], _T]) -> _T:
+        """Run a statement, with the lock taken before it if it opens a write transaction."""
+        if not self._held and not self.in_transaction and _opens_write(sql):
+            self._acquire()
+        try:
+            return run()
+        finally:
+            self._release_if_ended()
+
+    def commit(self) -> None:
+        """Commit, then let the next writer in."""
+        try:
+            super().commit()
+        finally:
+            self._release_if_ended()
+
+    def rollback(self) -> None:
+        """Roll back, then let the next writer in."""
+        try:
+            super().rollback()
+        finally:
+            self._release_if_ended()
+
+    def close(self) -> None:
+        """Close the database and the lock files (closing frees a lock still held)."""
+        super().close()
+        self._held = False
+        for descriptor in (self._gate, self._lock):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._gate = self._lock = -1
+
+    def _acquire(self) -> None:
+        deadline = time.monotonic() + self.wait_seconds
+        _flock(self._gate, deadline)
+        try:
+            _flock(self._lock, deadline)
+        finally:
+            fcntl.flock(self._gate, fcntl.LOCK_UN)
+        self._held = True
+
+    def _release_if_ended(self) -> None:
+        if self._held and not self.in_transaction:
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
+            self._held = False
+
+
+def _flock(descriptor: int, deadline: float) -> None:
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise sqlite3.OperationalError("database is locked") from None
+            time.sleep(_POLL_SECONDS)
+        else:
+            return

@@ -1,0 +1,93 @@
+"""The file store: nothing is replaced, nothing leaves the folder, nothing half-written stays."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from db import FileStore
+from db.errors import DatabaseError, StorageFullError
+
+META = b"\x02\x00\x10\x00UI\x04\x001.2\x00"
+HEAD = bytes(128) + b"DICM" + b"\x02\x00\x00\x00UL\x04\x00" + len(META).to_bytes(4, "little") + META
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> FileStore:
+    store = FileStore(tmp_path / "data")
+    store.prepare()
+    return store
+
+
+def test_bytes_come_back(files: FileStore) -> None:
+    stored = files.write_image("1.2.3", HEAD, b"data set")
+
+    assert files.absolute(stored.path).read_bytes() == HEAD + b"data set"
+    assert stored.size_bytes == len(HEAD) + 8
+    assert list((files.root / "incoming").iterdir()) == []
+
+
+def test_equal_bytes_again_are_the_same_file(files: FileStore) -> None:
+    other_head = HEAD.replace(b"1.2\x00", b"1.3\x00")
+
+    assert files.write_image("1.2.3", HEAD, b"x") == files.write_image("1.2.3", other_head, b"x")
+
+
+def test_other_bytes_get_a_file_of_their_own(files: FileStore) -> None:
+    first = files.write_image("1.2.3", HEAD, b"one")
+    second = files.write_image("1.2.3", HEAD, b"two")
+    again = files.write_image("1.2.3", HEAD, b"two")
+
+    assert files.absolute(first.path).read_bytes().endswith(b"one")
+    assert files.absolute(second.path).read_bytes().endswith(b"two")
+    assert again == second
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(uid=st.text(max_size=80))
+def test_no_uid_leaves_the_image_folder(files: FileStore, uid: str) -> None:
+    stored = files.write_image(uid, HEAD, uid.encode(errors="surrogatepass"))
+
+    path = files.absolute(stored.path)
+    assert path.parent.parent == files.root / "images"
+    assert path.is_file()
+
+
+@pytest.mark.parametrize("path", ["../outside", "/etc/passwd", "images/../../x"])
+def test_a_stored_path_cannot_leave(files: FileStore, path: str) -> None:
+    with pytest.raises(DatabaseError, match="leaves the data directory"):
+        files.absolute(path)
+
+
+def test_a_full_disk_leaves_nothing(files: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageFullError):
+        files.write_image("1.2.3", HEAD, b"x")
+
+    assert list((files.root / "incoming").iterdir()) == []
+    assert list(files.images()) == []
+
+
+def test_leftovers_of_dead_processes_go_those_of_live_ones_stay(files: FileStore) -> None:
+    incoming = files.root / "incoming"
+    dead, live = incoming / "999999999-aa-0", incoming / f"{os.getppid()}-aa-0"
+    same_pid_earlier_life = incoming / f"{os.getpid()}-00-0"
+    for path in (dead, live, same_pid_earlier_life):
+        path.write_bytes(b"")
+
+    assert files.clear_incoming() == 2
+    assert list(incoming.iterdir()) == [live]
+
+
+def test_a_folder_that_cannot_be_made_names_the_setting(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DatabaseError, match="data_dir"):
+        FileStore(tmp_path / "file" / "data").prepare()
