@@ -1,0 +1,296 @@
+"""A reader on disk: a MONAI Bundle with a Preread section.
+
+Layout (https://docs.monai.io/en/stable/mb_specification.html)::
+
+    configs/metadata.json     name, version, and what MONAI's specification asks for
+    configs/inference.json    ``network_def``: class and arguments of the network
+    configs/preread.json      what it reads, what its outputs mean, thresholds, series pooling
+    models/model.safetensors  weights (or ``model.pt``, loaded with ``weights_only=True``)
+    docs/README.md            the model card
+
+Light: no torch, so that the process that receives images can name the models it routes to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from .criteria import Criteria
+from .errors import BundleError
+from .input_spec import InputSpec
+from .outputs import Output, parse_outputs
+from .pooling import SeriesPooling
+from .reading import Label, ModelIdentity, Thresholds
+
+Activation = Literal["sigmoid", "softmax"]
+
+WEIGHTS_FILES = ("model.safetensors", "model.pt")
+SCHEMA = 1
+METADATA_SCHEMA = (
+    "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
+    "meta_schema_20240725.json"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """An opened bundle; the weights are on disk still.
+
+    Attributes
+    ----------
+    activation : {"sigmoid", "softmax"}
+        What turns the network's outputs into probabilities.
+    primary : str
+        Name of the label that stands for the others: findings of each slice name it alone.
+    network_def : mapping
+        MONAI configuration of the network, with ``_target_``.
+    configuration_digest : str
+        SHA-256 of everything in the configuration that can change a result.
+    """
+
+    path: Path
+    name: str
+    version: str
+    identity: ModelIdentity
+    spec: InputSpec
+    outputs: tuple[Output, ...]
+    suitability: Criteria
+    pooling: SeriesPooling
+    activation: Activation
+    primary: str
+    network_def: Mapping[str, Any] = field(repr=False)
+    configuration_digest: str
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """What the outputs mean, in the order of the Preread section."""
+        return tuple(output.label for output in self.outputs)
+
+    @property
+    def weights_path(self) -> Path:
+        """The weights file."""
+        return _weights_path(self.path)
+
+    @property
+    def card(self) -> str:
+        """The model card, Markdown; empty if there is none."""
+        path = self.path / "docs" / "README.md"
+        return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+    def with_thresholds(self, thresholds: Mapping[str, Thresholds]) -> Bundle:
+        """Return the bundle with other thresholds for some labels, by name.
+
+        Raises
+        ------
+        BundleError
+            If a name is not a label of this bundle.
+        """
+        unknown = thresholds.keys() - {label.name for label in self.labels}
+        if unknown:
+            known = ", ".join(label.name for label in self.labels)
+            raise BundleError(
+                f"model {self.name} has no label {', '.join(sorted(unknown))}; its labels: {known}"
+            )
+        outputs = tuple(
+            replace(
+                output,
+                label=replace(
+                    output.label,
+                    thresholds=thresholds.get(output.label.name, output.label.thresholds),
+                ),
+            )
+            for output in self.outputs
+        )
+        changed = replace(self, outputs=outputs)
+        return replace(changed, configuration_digest=_configuration_digest(changed))
+
+
+def open_bundle(path: Path) -> Bundle:
+    """Read the configuration of a bundle and hash its weights.
+
+    Parameters
+    ----------
+    path : Path
+        Folder of the bundle.
+
+    Returns
+    -------
+    Bundle
+        Complete and consistent.
+
+    Raises
+    ------
+    BundleError
+        If a file is missing or says something impossible; the message names it.
+    """
+    metadata = _read_json(path / "configs" / "metadata.json")
+    network_def = _network_def(path / "configs" / "inference.json")
+    preread_path = path / "configs" / "preread.json"
+    preread = _read_json(preread_path)
+    try:
+        bundle = _bundle(path, metadata, network_def, preread)
+    except KeyError as error:
+        raise BundleError(f"{preread_path}: {error.args[0]} is missing") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise BundleError(f"{preread_path}: {error}") from error
+    return replace(bundle, configuration_digest=_configuration_digest(bundle))
+
+
+def write_bundle(
+    path: Path,
+    *,
+    name: str,
+    version: str,
+    network_def: Mapping[str, Any],
+    state_dict: Mapping[str, Any],
+    preread: Mapping[str, Any],
+    metadata: Mapping[str, Any],
+    card: str,
+    half: bool = False,
+) -> None:
+    """Write a bundle that `open_bundle` accepts; files that stand there are replaced.
+
+    Parameters
+    ----------
+    path : Path
+        Folder of the bundle; made if need be.
+    name, version : str
+        Of the model; they go into ``metadata.json``.
+    network_def : mapping
+        MONAI configuration with ``_target_``, e.g. ``{"_target_":
+        "monai.networks.nets.EfficientNetBN", "model_name": "efficientnet-b0", ...}``.
+    state_dict : mapping of str to Tensor
+        Weights on any device.
+    preread : mapping
+        The Preread section: ``input``, ``labels`` and, with defaults, ``activation``, ``primary``,
+        ``pooling``, ``suitability``.
+    metadata : mapping
+        Further fields of ``metadata.json``.
+    card : str
+        The model card, Markdown.
+    half : bool
+        Store floating-point weights in half precision, which halves the file; they are computed
+        with in single precision.
+
+    Raises
+    ------
+    BundleError
+        If what was written is not a bundle that can be opened.
+    """
+    for folder in ("configs", "models", "docs"):
+        (path / folder).mkdir(parents=True, exist_ok=True)
+    stated = {"schema": METADATA_SCHEMA, **metadata, "name": name, "version": version}
+    _write_json(path / "configs" / "metadata.json", stated)
+    _write_json(path / "configs" / "inference.json", {"network_def": dict(network_def)})
+    _write_json(path / "configs" / "preread.json", {"schema": SCHEMA, **preread})
+    (path / "docs" / "README.md").write_text(card, encoding="utf-8")
+    weights = {key: _array(tensor, half) for key, tensor in state_dict.items()}
+    save_file(weights, path / "models" / WEIGHTS_FILES[0])
+    open_bundle(path)
+
+
+def _bundle(
+    path: Path,
+    metadata: Mapping[str, Any],
+    network_def: Mapping[str, Any],
+    preread: Mapping[str, Any],
+) -> Bundle:
+    if preread.get("schema", SCHEMA) != SCHEMA:
+        raise ValueError(f"schema {preread['schema']} is not known; this version reads {SCHEMA}")
+    known = {"schema", "input", "labels", "activation", "primary", "pooling", "suitability"}
+    unknown = preread.keys() - known
+    if unknown:
+        raise ValueError(f"unknown keys: {', '.join(sorted(unknown))}")
+    outputs = parse_outputs(preread["labels"])
+    name, version = str(metadata["name"]), str(metadata["version"])
+    weights = hashlib.sha256(_weights_path(path).read_bytes()).hexdigest()
+    manufacturer = str(metadata.get("manufacturer", "Preread"))
+    return Bundle(
+        path=path,
+        name=name,
+        version=version,
+        identity=ModelIdentity(name, version, weights, manufacturer),
+        spec=InputSpec.from_dict(preread["input"]),
+        outputs=outputs,
+        suitability=Criteria.from_dict(preread.get("suitability", {})),
+        pooling=SeriesPooling.from_dict(preread.get("pooling", {})),
+        activation=_activation(preread.get("activation", "sigmoid")),
+        primary=_primary(preread, outputs),
+        network_def=network_def,
+        configuration_digest="",
+    )
+
+
+def _activation(raw: object) -> Activation:
+    if raw not in get_args(Activation):
+        raise ValueError(f"activation {raw!r} is not one of {', '.join(get_args(Activation))}")
+    return cast(Activation, raw)
+
+
+def _primary(preread: Mapping[str, Any], outputs: Sequence[Output]) -> str:
+    primary = str(preread.get("primary", outputs[0].label.name))
+    if primary not in {output.label.name for output in outputs}:
+        raise ValueError(f"primary {primary!r} is not one of the labels")
+    return primary
+
+
+def _configuration_digest(bundle: Bundle) -> str:
+    facts = {
+        "schema": SCHEMA,
+        "input": bundle.spec.to_dict(),
+        "outputs": [
+            [o.index, o.label.name, o.label.thresholds.low, o.label.thresholds.high]
+            + [[c.value, c.scheme, c.meaning] if c else None for c in (o.label.code, o.label.site)]
+            for o in bundle.outputs
+        ],
+        "activation": bundle.activation,
+        "primary": bundle.primary,
+        "pooling": bundle.pooling.to_dict(),
+        "suitability": bundle.suitability.to_dict(),
+        "network_def": bundle.network_def,
+    }
+    text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _network_def(path: Path) -> Mapping[str, Any]:
+    network_def = _read_json(path).get("network_def")
+    if not isinstance(network_def, dict) or "_target_" not in network_def:
+        raise BundleError(f"{path}: network_def with a _target_ is missing")
+    return network_def
+
+
+def _weights_path(path: Path) -> Path:
+    for name in WEIGHTS_FILES:
+        if (candidate := path / "models" / name).is_file():
+            return candidate
+    raise BundleError(f"{path}/models holds neither {' nor '.join(WEIGHTS_FILES)}")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise BundleError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise BundleError(f"{path} must hold a JSON object")
+    return content
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _array(tensor: Any, half: bool) -> np.ndarray[Any, Any]:
+    values = np.ascontiguousarray(tensor.detach().cpu().numpy())
+    return values.astype(np.float16) if half and values.dtype == np.float32 else values

@@ -1,0 +1,66 @@
+"""The reader of CT series, slice by slice."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from pydicom import Dataset
+
+from .pixels import ModalityImage, hounsfield_values, open_image
+from .postprocess import Probabilities, series_findings
+from .preprocess import prepare_ct
+from .reader import Batch, Decoded, Reader, admitted
+from .reading import Reading, SourceImage
+from .suitability import check_stack
+from .volume import Stack, arrange, slices_of
+
+
+class CtSlicesReader(Reader):
+    """Reads each slice of a CT series, and the series as a whole."""
+
+    def decode(self, images: Sequence[SourceImage]) -> Decoded:
+        """Put the slices that pass the gate in order; see `Reader`."""
+        headers, refused = admitted(images, self.bundle)
+        stack = arrange([s for image, header in headers.values() for s in slices_of(image, header)])
+        check_stack(stack, self.bundle.suitability)
+        set_aside = {**refused, **stack.set_aside}
+        facts = {**stack.facts, **({"set_aside": set_aside} if set_aside else {})}
+        datasets = {uid: header for uid, (_, header) in headers.items()}
+        return Decoded(
+            uids=tuple(one.image.sop_instance_uid for one in stack.slices),
+            batches=self._batches(stack, datasets),
+            positions_mm=stack.positions_mm,
+            facts=facts,
+        )
+
+    def encode(
+        self,
+        decoded: Decoded,
+        probabilities: Probabilities,
+        notes: Sequence[tuple[str, ...]] = (),
+    ) -> Reading:
+        """Return the findings of the series, then of its slices; see `Reader`."""
+        return Reading(
+            findings=series_findings(
+                self.bundle, decoded.uids, decoded.positions_mm, probabilities
+            ),
+            used_sop_instance_uids=tuple(dict.fromkeys(decoded.uids)),
+            facts=self._facts(decoded, notes),
+        )
+
+    def _batches(self, stack: Stack, datasets: dict[str, Dataset]) -> Iterator[Batch]:
+        slices = _hounsfield_slices(stack, datasets)
+        while batch := list(itertools.islice(slices, self._batch_size)):
+            hu = np.stack([image.values for image in batch])
+            tensor = prepare_ct(hu, self.bundle.spec, self._device)
+            yield Batch(tensor, tuple(image.notes for image in batch))
+
+
+def _hounsfield_slices(stack: Stack, datasets: dict[str, Dataset]) -> Iterator[ModalityImage]:
+    """Decode slice by slice; the pixels of an instance leave memory with its last frame."""
+    for image, run in itertools.groupby(stack.slices, key=lambda one: one.image):
+        dataset = datasets.pop(image.sop_instance_uid, None) or open_image(image.path)
+        for one in run:
+            yield hounsfield_values(dataset, one.frame)

@@ -1,0 +1,88 @@
+"""What a network expects at its input. Light: no torch, so that any process can read a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, cast, get_args
+
+from .windows import Window
+
+ReaderKind = Literal["radiograph", "ct_slices"]
+Polarity = Literal["tag", "chest"]
+
+# The one resize kernel there is: torch's bilinear interpolation with antialiasing. It is recorded
+# in every bundle because kernels of different libraries differ by up to a third of the range.
+RESIZE_KERNEL = "torch-bilinear-antialias"
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """Shape and intensity of the input tensor.
+
+    Attributes
+    ----------
+    kind : {"radiograph", "ct_slices"}
+        Which preparation makes the tensor.
+    size : int
+        Rows and columns of the (square) input.
+    windows : tuple of Window
+        CT only: one channel each, in this order.
+    polarity : {"tag", "chest"}
+        Radiographs only. ``tag`` believes Photometric Interpretation. ``chest`` also looks whether
+        the picture can be a chest in that polarity and turns a negative round.
+    """
+
+    kind: ReaderKind
+    size: int
+    windows: tuple[Window, ...] = ()
+    polarity: Polarity = "tag"
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(ReaderKind):
+            raise ValueError(f"unknown kind of reader: {self.kind!r}")
+        if self.polarity not in get_args(Polarity):
+            raise ValueError(f"unknown polarity: {self.polarity!r}")
+        if not 16 <= self.size <= 4096:
+            raise ValueError(f"an input size of {self.size} is outside 16 to 4096")
+        if (self.kind == "ct_slices") != bool(self.windows):
+            raise ValueError("ct_slices needs at least one window, a radiograph takes none")
+
+    @property
+    def channels(self) -> int:
+        """Channels of the input tensor."""
+        return len(self.windows) or 1
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the JSON form, resize kernel included."""
+        return {
+            "kind": self.kind,
+            "size": self.size,
+            "windows": [window.to_dict() for window in self.windows],
+            "polarity": self.polarity,
+            "resize": RESIZE_KERNEL,
+        }
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, object]) -> InputSpec:
+        """Build a specification from its JSON form.
+
+        Raises
+        ------
+        ValueError
+            If a key is unknown or a value is impossible, or another resize kernel is asked for.
+        KeyError
+            If ``kind`` or ``size`` is missing.
+        """
+        unknown = raw.keys() - {"kind", "size", "windows", "polarity", "resize"}
+        if unknown:
+            raise ValueError(f"unknown keys in an input: {', '.join(sorted(unknown))}")
+        if raw.get("resize", RESIZE_KERNEL) != RESIZE_KERNEL:
+            raise ValueError(f"unknown resize kernel {raw['resize']!r}; there is {RESIZE_KERNEL!r}")
+        windows = cast(list[Mapping[str, object]], raw.get("windows", []))
+        return cls(
+            kind=cast(ReaderKind, raw["kind"]),
+            size=int(str(raw["size"])),
+            windows=tuple(Window.from_dict(window) for window in windows),
+            polarity=cast(Polarity, raw.get("polarity", "tag")),
+        )

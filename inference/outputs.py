@@ -1,0 +1,58 @@
+"""What the outputs of a network mean. Light: no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .reading import Code, Label, Thresholds
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One output of the network: its index, and the label that it means."""
+
+    index: int
+    label: Label
+
+
+def parse_outputs(raw: Sequence[Mapping[str, Any]]) -> tuple[Output, ...]:
+    """Read the ``labels`` of a Preread section.
+
+    Raises
+    ------
+    KeyError
+        If a label lacks its name, code or thresholds.
+    ValueError
+        If there is no label, two share an output or a name, or a value is impossible.
+    """
+    outputs = tuple(_output(index, entry) for index, entry in enumerate(raw))
+    if not outputs:
+        raise ValueError("labels is empty")
+    for what in ({output.index for output in outputs}, {o.label.name for o in outputs}):
+        if len(what) != len(outputs):
+            raise ValueError("two labels share an output or a name")
+    return outputs
+
+
+def _output(position: int, raw: Mapping[str, Any]) -> Output:
+    site = raw.get("site")
+    thresholds = raw["thresholds"]
+    label = Label(
+        name=str(raw["name"]),
+        code=_code(raw["code"]),
+        thresholds=Thresholds(low=float(thresholds["low"]), high=float(thresholds["high"])),
+        site=_code(site) if site is not None else None,
+    )
+    index = int(raw.get("output", position))
+    if index < 0:
+        raise ValueError(f"label {label.name}: output {index} is negative")
+    return Output(index, label)
+
+
+def _code(raw: Mapping[str, Any]) -> Code:
+    code = Code(str(raw["value"]), str(raw["scheme"]), str(raw["meaning"]))
+    if not (code.value and code.scheme and 0 < len(code.meaning) <= 64):
+        raise ValueError(f"code {code} needs value, scheme and a meaning of 1 to 64 characters")
+    return code

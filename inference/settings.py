@@ -1,0 +1,120 @@
+"""Settings of this room: ``[inference]`` and ``[[model]]`` of the configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from .bundle import Bundle, open_bundle
+from .errors import BundleError
+from .reading import Thresholds
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class InferenceSettings(_Settings):
+    """How the node analyses."""
+
+    device: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        description="Where networks run: auto (a GPU where there is one), cpu, cuda or cuda:N.",
+    )
+    bundles: tuple[Path, ...] = Field(
+        default=(),
+        description="Folders of MONAI Bundles to offer beside those that ship with Preread.",
+    )
+    shipped: bool = Field(
+        default=True, description="Offer the bundles that ship with Preread, for demonstration."
+    )
+    concurrency: int = Field(
+        default=1, ge=1, le=64, description="Analyses that one worker process carries out at once."
+    )
+    threads: int = Field(
+        default=0,
+        ge=0,
+        description="Threads that a network may use on a CPU; 0 is one for each core.",
+    )
+    batch_size: int = Field(
+        default=8,
+        ge=1,
+        le=1024,
+        description="Slices in memory, and on their way through the network, at once.",
+    )
+    timeout_seconds: float = Field(
+        default=600.0,
+        gt=0,
+        description="An analysis that takes longer ends its worker and is tried again elsewhere.",
+    )
+    silence_seconds: float = Field(
+        default=120.0, gt=0, description="Jobs of a worker silent for so long go to another one."
+    )
+    grace_seconds: int = Field(
+        default=20, ge=0, description="How long running analyses may go on after SIGTERM."
+    )
+    report_not_analysed: bool = Field(
+        default=True,
+        description="Deliver a report that says why images were not analysed.",
+    )
+
+
+class ThresholdSettings(_Settings):
+    """Thresholds of one label: absent below low, present from high on, undetermined between."""
+
+    low: float = Field(ge=0, le=1, description="Below this probability the finding is absent.")
+    high: float = Field(ge=0, le=1, description="From this probability on the finding is present.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"low is {self.low}, above high {self.high}")
+        return self
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """The same as a value of this room."""
+        return Thresholds(self.low, self.high)
+
+
+class ModelSettings(_Settings):
+    """One model of this node: a bundle to add, or what to change about one that is there."""
+
+    name: str = Field(min_length=1, description="Name of the model, as its bundle states it.")
+    path: Path | None = Field(
+        default=None,
+        description="Folder of its MONAI Bundle; without one, the shipped bundle of that name.",
+    )
+    enabled: bool = Field(default=True, description="Offer the model.")
+    thresholds: dict[str, ThresholdSettings] = Field(
+        default_factory=dict,
+        description="Thresholds by label, instead of the bundle's: any = {low = 0.2, high = 0.6}.",
+    )
+
+    def open(self) -> Bundle:
+        """Open the bundle with the thresholds of the settings.
+
+        Raises
+        ------
+        BundleError
+            If it is broken, has another name, or is neither shipped nor given a path.
+        """
+        path = self.path or next((p for p in shipped_bundles() if p.name == self.name), None)
+        if path is None:
+            known = ", ".join(p.name for p in shipped_bundles()) or "none"
+            raise BundleError(f"[[model]] {self.name}: no such model ships ({known}); say its path")
+        bundle = open_bundle(path)
+        if bundle.name != self.name:
+            raise BundleError(f"[[model]] {self.name}: the bundle in {path} is named {bundle.name}")
+        return bundle.with_thresholds(
+            {label: settings.thresholds for label, settings in self.thresholds.items()}
+        )
+
+
+def shipped_bundles() -> tuple[Path, ...]:
+    """Return the folders of the bundles that ship with Preread; a folder has its model's name."""
+    folder = Path(__file__).parent / "bundles"
+    return tuple(sorted(path.parent.parent for path in folder.glob("*/configs/preread.json")))

@@ -1,0 +1,294 @@
+"""Slices in space: which belong together, in which order, how far apart (PS3.3 C.7.6.2).
+
+The result depends on the images alone, never on the order in which they came. What is unusual is
+recorded; whether it is acceptable is for the model's criteria to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+
+from .functional_groups import element, frame_element
+from .pixels import frame_count
+from .reading import SourceImage
+
+# Slices are parallel when their normals differ by less than a degree, as scanners round them.
+_PARALLEL = float(np.cos(np.radians(1.0)))
+# Positions closer than this are one position: decimal strings carry fewer digits than a float.
+_SAME_POSITION_MM = 0.01
+# Distance that is assumed where neither positions nor a thickness are known.
+_ASSUMED_SPACING_MM = 5.0
+# Share of the median by which distances may differ and still be called even.
+_EVEN = 0.05
+
+Vector = tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """One frame of one CT instance, by its header.
+
+    Attributes
+    ----------
+    frame : int
+        From 0; 0 for an image of a single frame.
+    position, orientation : tuple of float or None
+        Image Position and Image Orientation (Patient): three and six numbers.
+    location : float or None
+        Slice Location.
+    """
+
+    image: SourceImage
+    frame: int
+    rows: int
+    columns: int
+    instance_number: int
+    position: Vector | None
+    orientation: Vector | None
+    location: float | None
+    thickness: float | None
+    gantry_tilt: float | None
+    localizer: bool
+
+    @property
+    def normal(self) -> NDArray[np.float64] | None:
+        """Unit normal of the plane, pointing to its patient axis' positive end, or None."""
+        if self.orientation is None:
+            return None
+        row, column = np.array(self.orientation[:3]), np.array(self.orientation[3:])
+        normal = np.cross(row, column)
+        length = float(np.linalg.norm(normal))
+        if length < 0.5:  # the row and column directions are not two directions
+            return None
+        normal = normal / length
+        sign = 1.0 if normal[np.argmax(np.abs(normal))] > 0 else -1.0
+        return np.asarray(sign * normal, dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Parallel slices in the order of their position.
+
+    Attributes
+    ----------
+    slices : tuple of Slice
+        Ascending along the normal: from the feet to the head for axial slices.
+    positions_mm : ndarray of float64, (slices,)
+        Position along the normal.
+    set_aside : mapping of str to str
+        SOP Instance UIDs that do not belong to the stack, and why.
+    normal : ndarray of float64, (3,), or None
+        Of the planes, where known.
+    facts : mapping
+        What was observed; JSON-serialisable.
+    """
+
+    slices: tuple[Slice, ...]
+    positions_mm: NDArray[np.float64]
+    set_aside: Mapping[str, str]
+    normal: NDArray[np.float64] | None
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def coverage_mm(self) -> float:
+        """Extent along the normal, the thickness of the last slice included."""
+        if not self.slices:
+            return 0.0
+        thickness = self.slices[-1].thickness or 0.0
+        return float(self.positions_mm[-1] - self.positions_mm[0]) + thickness
+
+    def gaps(self, factor: float) -> list[tuple[float, float]]:
+        """Return pairs of positions between which slices are missing.
+
+        A distance is a gap if it is more than `factor` times both its neighbours: a scan that goes
+        from 4 mm at the skull base to 7 mm above has none.
+        """
+        unique = _unique(self.positions_mm)
+        distances = np.diff(unique)
+        found = []
+        for index, distance in enumerate(distances):
+            neighbours = distances[max(0, index - 1) : index + 2]
+            others = [float(n) for i, n in enumerate(neighbours) if i != min(index, 1)]
+            if others and distance > factor * max(others):
+                found.append((float(unique[index]), float(unique[index + 1])))
+        return found
+
+
+def slices_of(image: SourceImage, dataset: Dataset) -> list[Slice]:
+    """Return the frames of an instance as slices; enhanced images are expanded."""
+    return [_slice(image, dataset, frame) for frame in range(frame_count(dataset))]
+
+
+def arrange(slices: Sequence[Slice]) -> Stack:
+    """Put slices in order.
+
+    Localizers are set aside; of slices in several orientations or matrix sizes the largest group is
+    kept. Slices at one position are all kept: a repeated acquisition may show what the first
+    missed. Where a slice has no position all are ordered by Slice Location, or else by Instance
+    Number, and that is recorded.
+
+    Parameters
+    ----------
+    slices : sequence of Slice
+        In any order.
+
+    Returns
+    -------
+    Stack
+        Without slices if there were none but localizers.
+    """
+    ordered = sorted(slices, key=_identity)
+    set_aside = {s.image.sop_instance_uid: "localizer" for s in ordered if s.localizer}
+    images = [s for s in ordered if not s.localizer]
+    # Known planes open the groups, unknown ones join: else an unknown one would join all planes.
+    groups = _groups(sorted(images, key=lambda s: s.normal is None))
+    kept = max(groups, key=len, default=[])
+    for group in groups:
+        if group is not kept:
+            set_aside |= {s.image.sop_instance_uid: "other_geometry" for s in group}
+    method, positions = _positions(kept)
+    order = sorted(range(len(kept)), key=lambda i: (round(positions[i], 3), _identity(kept[i])))
+    stacked = tuple(kept[i] for i in order)
+    positions_mm = np.array([positions[i] for i in order], dtype=np.float64)
+    return Stack(
+        slices=stacked,
+        positions_mm=positions_mm,
+        set_aside=set_aside,
+        normal=stacked[0].normal if stacked and method == "position" else None,
+        facts=_facts(stacked, positions_mm, method),
+    )
+
+
+def _slice(image: SourceImage, dataset: Dataset, frame: int) -> Slice:
+    def of_frame(group: str, keyword: str) -> Any:
+        return frame_element(dataset, frame, group, keyword)
+
+    position = _numbers(of_frame("PlanePositionSequence", "ImagePositionPatient"), 3)
+    orientation = _numbers(of_frame("PlaneOrientationSequence", "ImageOrientationPatient"), 6)
+    kind = of_frame("CTImageFrameTypeSequence", "FrameType") or element(dataset, "ImageType") or ()
+    return Slice(
+        image=image,
+        frame=frame,
+        rows=int(element(dataset, "Rows") or 0),
+        columns=int(element(dataset, "Columns") or 0),
+        instance_number=int(_number(element(dataset, "InstanceNumber")) or 0),
+        position=position,
+        orientation=orientation,
+        location=_number(element(dataset, "SliceLocation")),
+        thickness=_number(of_frame("PixelMeasuresSequence", "SliceThickness")),
+        gantry_tilt=_number(of_frame("CTGeometrySequence", "GantryDetectorTilt")),
+        localizer="LOCALIZER" in ([kind] if isinstance(kind, str) else list(kind)),
+    )
+
+
+def _identity(one: Slice) -> tuple[int, str, int]:
+    return one.instance_number, one.image.sop_instance_uid, one.frame
+
+
+def _groups(slices: Sequence[Slice]) -> list[list[Slice]]:
+    groups: list[list[Slice]] = []
+    for one in slices:
+        for group in groups:
+            if _same_geometry(one, group[0]):
+                group.append(one)
+                break
+        else:
+            groups.append([one])
+    return groups
+
+
+def _same_geometry(one: Slice, other: Slice) -> bool:
+    if (one.rows, one.columns) != (other.rows, other.columns):
+        return False
+    first, second = one.normal, other.normal
+    # A slice whose plane is unknown stays with the others: leaving it out could hide a finding.
+    return first is None or second is None or abs(float(first @ second)) >= _PARALLEL
+
+
+def _positions(slices: Sequence[Slice]) -> tuple[str, list[float]]:
+    normal = next((s.normal for s in slices if s.normal is not None), None)
+    if normal is not None and all(s.position is not None for s in slices):
+        return "position", [float(normal @ np.array(s.position)) for s in slices]
+    if slices and all(s.location is not None for s in slices):
+        return "slice_location", [s.location for s in slices if s.location is not None]
+    spacing = next((s.thickness for s in slices if s.thickness), _ASSUMED_SPACING_MM)
+    return "instance_number", [index * spacing for index in range(len(slices))]
+
+
+def _facts(
+    slices: Sequence[Slice], positions_mm: NDArray[np.float64], method: str
+) -> dict[str, object]:
+    unique = _unique(positions_mm)
+    facts: dict[str, object] = {
+        "slices": len(slices),
+        "ordered_by": method,
+        "duplicate_positions": len(slices) - len(unique),
+    }
+    if len(unique) > 1:
+        distances = np.diff(unique)
+        median = float(np.median(distances))
+        facts |= {
+            "spacing_mm": round(median, 3),
+            "spacing_min_mm": round(float(distances.min()), 3),
+            "spacing_max_mm": round(float(distances.max()), 3),
+            "spacing_even": bool(np.ptp(distances) <= _EVEN * median),
+        }
+    if (tilt := _only([s.gantry_tilt for s in slices])) is not None:
+        facts["gantry_tilt_degrees"] = tilt
+    if method == "position" and len(unique) > 1:
+        facts |= _angles(slices[0], slices[-1])
+    return facts
+
+
+def _angles(first: Slice, last: Slice) -> dict[str, object]:
+    """Tilt of the planes against the patient's axis, and shear of the stack against its normal.
+
+    A gantry tilt shows as a tilt with a shear; a plane that was reconstructed oblique has none.
+    """
+    normal = first.normal
+    if normal is None or first.position is None or last.position is None:
+        return {}
+    track = np.subtract(last.position, first.position)
+    along = abs(float(normal @ track)) / float(np.linalg.norm(track))
+    return {
+        "plane_tilt_degrees": _degrees(float(np.abs(normal).max())),
+        "shear_degrees": _degrees(along),
+    }
+
+
+def _degrees(cosine: float) -> float:
+    return round(float(np.degrees(np.arccos(min(1.0, cosine)))), 2)
+
+
+def _unique(positions_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+    if len(positions_mm) == 0:
+        return positions_mm
+    apart = np.diff(positions_mm) > _SAME_POSITION_MM
+    return positions_mm[np.concatenate(([True], apart))]
+
+
+def _only(values: Sequence[float | None]) -> float | None:
+    known = {value for value in values if value is not None}
+    return known.pop() if len(known) == 1 else None
+
+
+def _numbers(value: Any, count: int) -> Vector | None:
+    try:
+        numbers = tuple(float(number) for number in value)
+    except (TypeError, ValueError):
+        return None
+    return numbers if len(numbers) == count and np.isfinite(numbers).all() else None
+
+
+def _number(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if np.isfinite(number) else None

@@ -1,0 +1,203 @@
+"""Bundles on disk: written, opened, refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from inference.bundle import Bundle, open_bundle
+from inference.catalogue import open_catalogue
+from inference.errors import BundleError
+from inference.network import load_network
+from inference.reading import Thresholds
+from inference.settings import InferenceSettings, ModelSettings, ThresholdSettings, shipped_bundles
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def copied(ct_bundle: Bundle, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(ct_bundle.path, tmp_path / "copied"))
+
+
+def edit(path: Path, name: str, change: Callable[[dict[str, Any]], object]) -> None:
+    file = path / "configs" / f"{name}.json"
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
+def test_a_bundle_says_what_was_written(ct_bundle: Bundle) -> None:
+    assert (ct_bundle.name, ct_bundle.version) == ("hemorrhage", "0.0.1")
+    assert ct_bundle.labels[0].name == ct_bundle.primary == "any"
+    assert ct_bundle.labels[0].site is not None
+    assert len(ct_bundle.identity.weights_sha256) == len(ct_bundle.configuration_digest) == 64
+    assert ct_bundle.card == "# For tests\n"
+
+
+def test_what_changes_results_changes_the_digest(ct_bundle: Bundle, copied: Path) -> None:
+    assert open_bundle(copied).configuration_digest == ct_bundle.configuration_digest
+    edit(copied, "metadata", lambda metadata: metadata.update(description="Other words"))
+    assert open_bundle(copied).configuration_digest == ct_bundle.configuration_digest
+    edit(copied, "preread", lambda preread: preread.update(pooling={"reach_mm": 3}))
+    assert open_bundle(copied).configuration_digest != ct_bundle.configuration_digest
+
+
+def test_other_thresholds_are_another_configuration(ct_bundle: Bundle) -> None:
+    changed = ct_bundle.with_thresholds({"any": Thresholds(0.3, 0.6)})
+    assert changed.labels[0].thresholds == Thresholds(0.3, 0.6)
+    assert changed.labels[1:] == ct_bundle.labels[1:]
+    assert changed.configuration_digest != ct_bundle.configuration_digest
+    with pytest.raises(BundleError, match="no label anyy; its labels: any, epidural"):
+        ct_bundle.with_thresholds({"anyy": Thresholds(0.3, 0.6)})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda p: p.pop("input"), "input is missing"),
+        (lambda p: p.update(labels=[]), "labels is empty"),
+        (lambda p: p.update(lables=[]), "unknown keys: lables"),
+        (lambda p: p.update(schema=2), "schema 2 is not known"),
+        (lambda p: p.update(primary="stroke"), "primary 'stroke' is not one of the labels"),
+        (lambda p: p.update(activation="relu"), "activation 'relu' is not one of"),
+        (lambda p: p["labels"][0].update(output=1), "share an output or a name"),
+        (lambda p: p["labels"][0].pop("code"), "code is missing"),
+        (lambda p: p["labels"][0].update(thresholds={"low": 0.9, "high": 0.1}), "0.9"),
+        (lambda p: p["input"].update(kind="tomosynthesis"), "unknown kind of reader"),
+        (lambda p: p["input"].update(windows=[{"center": 1, "width": 0}]), "width above"),
+    ],
+)
+def test_a_wrong_preread_section_is_refused_by_name(
+    copied: Path, change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    edit(copied, "preread", change)
+    with pytest.raises(BundleError, match=message) as refusal:
+        open_bundle(copied)
+    assert "preread.json" in str(refusal.value)
+
+
+def test_a_missing_file_is_named(copied: Path) -> None:
+    (copied / "models" / "model.safetensors").unlink()
+    with pytest.raises(BundleError, match=r"models holds neither model\.safetensors nor model\.pt"):
+        open_bundle(copied)
+    (copied / "configs" / "metadata.json").write_text("{")
+    with pytest.raises(BundleError, match=r"metadata\.json is not JSON"):
+        open_bundle(copied)
+    with pytest.raises(BundleError, match=r"metadata\.json cannot be read"):
+        open_bundle(copied.parent)
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        {"_target_": "os.system", "command": "true"},
+        {"_target_": "subprocess.run", "args": ["true"]},
+        {"_target_": "torch.nn.modules.module.torch.hub.load"},
+        {"_target_": "monai.networks.nets.torch.load"},
+        {"_target_": "torch.nn.functional.relu"},
+        {"_target_": "torch.nn.Linear", "in_features": "$__import__('os').getpid()"},
+        {"_target_": "torch.nn.Linear", "in_features": "@somewhere"},
+        {"_target_": "torch.nn.Linear", "_mode_": "debug", "in_features": 1, "out_features": 1},
+        {"_target_": "torch.nn.ReLU", "inplace": {"_target_": "builtins.exec"}},
+        {"_target_": "monai.networks.nets.EfficientNetBN", "pretrained": True},
+        {"_target_": "monai.networks.nets.Classifier", "no_such_argument": 1},
+    ],
+)
+def test_a_bundle_cannot_run_code(copied: Path, definition: dict[str, Any]) -> None:
+    edit(copied, "inference", lambda inference: inference.update(network_def=definition))
+    with pytest.raises(BundleError, match="network_def cannot be built"):
+        load_network(open_bundle(copied), CPU)
+
+
+def test_pickled_code_in_weights_is_refused(copied: Path) -> None:
+    (copied / "models" / "model.safetensors").unlink()
+    torch.save({"weight": print}, copied / "models" / "model.pt")
+    with pytest.raises(BundleError, match="holds more than weights"):
+        load_network(open_bundle(copied), CPU)
+
+
+def test_weights_of_another_network_are_refused(copied: Path) -> None:
+    edit(copied, "inference", lambda i: i["network_def"].update(classes=5))
+    with pytest.raises(BundleError, match="does not fit the network"):
+        load_network(open_bundle(copied), CPU)
+
+
+def test_weights_of_both_kinds_load_alike(ct_bundle: Bundle, copied: Path) -> None:
+    network = load_network(ct_bundle, CPU)
+    assert not network.training
+    (copied / "models" / "model.safetensors").unlink()
+    torch.save(network.state_dict(), copied / "models" / "model.pt")
+    other = load_network(open_bundle(copied), CPU)
+    for one, two in zip(network.parameters(), other.parameters(), strict=True):
+        assert torch.equal(one, two)
+        assert not one.requires_grad
+
+
+def test_half_precision_is_storage_only(ct_bundle: Bundle, tmp_path: Path) -> None:
+    from inference.bundle import write_bundle
+
+    network = load_network(ct_bundle, CPU)
+    preread = json.loads((ct_bundle.path / "configs" / "preread.json").read_text())
+    write_bundle(
+        tmp_path / "half",
+        name="half",
+        version="1",
+        network_def=ct_bundle.network_def,
+        state_dict=network.state_dict(),
+        preread=preread,
+        metadata={},
+        card="",
+        half=True,
+    )
+    half = open_bundle(tmp_path / "half")
+    assert half.weights_path.stat().st_size < ct_bundle.weights_path.stat().st_size
+    for one, two in zip(network.parameters(), load_network(half, CPU).parameters(), strict=True):
+        assert two.dtype is torch.float32
+        torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-6)
+
+
+def test_opening_a_bundle_does_not_import_torch() -> None:
+    program = "import sys, inference.catalogue, inference.bundle; sys.exit('torch' in sys.modules)"
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=root)
+
+
+def test_the_catalogue_has_added_and_changed_models(
+    ct_bundle: Bundle, chest_bundle: Bundle
+) -> None:
+    settings = InferenceSettings(shipped=False, bundles=(ct_bundle.path, chest_bundle.path))
+    assert list(open_catalogue(settings)) == ["hemorrhage", "pneumothorax"]
+    models = (
+        ModelSettings(name="pneumothorax", enabled=False),
+        ModelSettings(name="hemorrhage", thresholds={"any": ThresholdSettings(low=0, high=1)}),
+    )
+    (only,) = open_catalogue(settings, models).values()
+    assert only.labels[0].thresholds == Thresholds(0, 1)
+
+
+def test_a_model_that_is_not_there_or_named_twice_is_an_error(ct_bundle: Bundle) -> None:
+    settings = InferenceSettings(shipped=False, bundles=(ct_bundle.path,))
+    with pytest.raises(BundleError, match="no such model ships"):
+        open_catalogue(settings, (ModelSettings(name="stroke"),))
+    with pytest.raises(BundleError, match="is named hemorrhage"):
+        open_catalogue(settings, (ModelSettings(name="stroke", path=ct_bundle.path),))
+    with pytest.raises(BundleError, match="both named hemorrhage"):
+        open_catalogue(InferenceSettings(shipped=False, bundles=(ct_bundle.path,) * 2))
+
+
+@pytest.mark.parametrize("path", shipped_bundles(), ids=lambda path: path.name)
+def test_a_shipped_bundle_is_complete(path: Path) -> None:
+    bundle = open_bundle(path)
+    assert bundle.name == path.name
+    assert bundle.weights_path.stat().st_size < 25_000_000
+    assert "demonstration" in bundle.card
+    load_network(bundle, CPU)

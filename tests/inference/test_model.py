@@ -1,0 +1,199 @@
+"""Readers from files to findings, on real images where they are and made ones."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydicom import dcmread
+from pydicom.uid import generate_uid
+
+from inference.bundle import Bundle, open_bundle
+from inference.errors import BundleError, InferenceError, NotAnalysableError
+from inference.model import load_reader
+from inference.reading import NotAnalysed, Reading, Scope, SourceImage
+
+Sources = Callable[[Iterable[Path]], list[SourceImage]]
+Sample = Callable[[str], Path]
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def head(write_image: Write, sources: Sources) -> list[SourceImage]:
+    """Return a made series of ten axial slices, 5 mm apart."""
+    rng = np.random.default_rng(11)
+    paths = [
+        write_image(
+            rng.integers(-100, 200, (64, 64)).astype(np.int16),
+            BodyPartExamined="HEAD",
+            InstanceNumber=number,
+            ImagePositionPatient=[0, 0, 5.0 * number],
+            ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
+            SliceThickness=5,
+        )
+        for number in range(10)
+    ]
+    return sources(paths)
+
+
+def probabilities(reading: Reading) -> dict[tuple[str, str | None], float]:
+    return {(f.label.name, f.sop_instance_uid): f.probability for f in reading.findings}
+
+
+def refused(bundle: Bundle, images: list[SourceImage]) -> NotAnalysableError:
+    with pytest.raises(NotAnalysableError) as refusal:
+        load_reader(bundle, "cpu").read(images)
+    return refusal.value
+
+
+def test_order_and_batch_do_not_matter(ct_bundle: Bundle, head: list[SourceImage]) -> None:
+    expected = load_reader(ct_bundle, "cpu").read(head)
+    shuffled = random.Random(5).sample(head, len(head))
+    assert load_reader(ct_bundle, "cpu").read(shuffled) == expected
+    for size in (1, 3, 64):
+        other = load_reader(ct_bundle, "cpu", batch_size=size).read(shuffled)
+        assert probabilities(other) == pytest.approx(probabilities(expected), abs=1e-5)
+        assert other.used_sop_instance_uids == expected.used_sop_instance_uids
+
+
+def test_a_reading_can_be_stored_as_json(ct_bundle: Bundle, head: list[SourceImage]) -> None:
+    reading = load_reader(ct_bundle, "cpu").read(head)
+    facts = json.loads(json.dumps(dict(reading.facts), allow_nan=False))
+    assert facts["spacing_mm"] == 5.0
+    assert reading.used_sop_instance_uids == tuple(one.sop_instance_uid for one in head)
+    assert sum(f.scope is Scope.SERIES for f in reading.findings) == 6
+
+
+def test_memory_does_not_grow_with_the_series(ct_bundle: Bundle, head: list[SourceImage]) -> None:
+    decoded = load_reader(ct_bundle, "cpu", batch_size=4).decode(head)
+    assert [len(batch.tensor) for batch in decoded.batches] == [4, 4, 2]
+
+
+def test_a_localizer_is_set_aside_and_recorded(
+    ct_bundle: Bundle, head: list[SourceImage], write_image: Write, sources: Sources
+) -> None:
+    scout = write_image(
+        np.zeros((64, 64), dtype=np.int16), ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]
+    )
+    (image,) = sources([scout])
+    reading = load_reader(ct_bundle, "cpu").read([image, *head])
+    assert reading.facts["set_aside"] == {image.sop_instance_uid: "localizer"}
+    assert image.sop_instance_uid not in reading.used_sop_instance_uids
+    alone = refused(ct_bundle, [image])
+    assert alone.code == NotAnalysed.TOO_FEW_SLICES
+
+
+def test_a_missing_slice_and_a_damaged_one_are_coded(
+    ct_bundle: Bundle, head: list[SourceImage]
+) -> None:
+    assert refused(ct_bundle, head[:4] + head[5:]).code == NotAnalysed.MISSING_SLICES
+    damaged = head[6].path
+    damaged.write_bytes(damaged.read_bytes()[:-200])
+    assert refused(ct_bundle, head).code == NotAnalysed.UNDECODABLE
+    assert refused(ct_bundle, []).code == NotAnalysed.NOT_AN_IMAGE
+
+
+def test_images_of_another_kind_are_refused(
+    ct_bundle: Bundle, chest_bundle: Bundle, sample: Sample, sources: Sources
+) -> None:
+    (chest,) = sources([sample("RG1_UNCR.dcm")])
+    (hand,) = sources([sample("RG3_UNCR.dcm")])
+    (picture,) = sources([sample("SC_rgb.dcm")])
+    assert refused(ct_bundle, [chest]).code == NotAnalysed.WRONG_MODALITY
+    assert refused(chest_bundle, [hand]).code == NotAnalysed.WRONG_BODY_PART
+    assert refused(chest_bundle, [picture]).code == NotAnalysed.WRONG_MODALITY
+
+
+def test_a_lateral_beside_a_frontal_film_is_set_aside(
+    chest_bundle: Bundle, write_image: Write, sources: Sources
+) -> None:
+    pixels = np.random.default_rng(2).integers(0, 4096, (100, 90)).astype(np.uint16)
+    frontal, lateral = sources(
+        write_image(pixels, Modality="DX", BitsStored=12, ViewPosition=view)
+        for view in ("PA", "LL")
+    )
+    reading = load_reader(chest_bundle, "cpu").read([frontal, lateral])
+    (finding,) = reading.findings
+    assert finding.scope is Scope.IMAGE
+    assert finding.sop_instance_uid == frontal.sop_instance_uid
+    assert reading.facts["set_aside"] == {lateral.sop_instance_uid: "wrong_view"}
+    assert refused(chest_bundle, [lateral]).code == NotAnalysed.WRONG_VIEW
+
+
+def test_lossless_forms_of_a_real_chest_have_one_probability(
+    chest_bundle: Bundle, sample: Sample, sources: Sources
+) -> None:
+    reader = load_reader(chest_bundle, "cpu")
+    for pair in (("UNCR", "J2KR"), ("UNCI", "J2KI")):
+        one, other = (
+            reader.read(sources([sample(f"RG1_{form}.dcm")])).findings[0].probability
+            for form in pair
+        )
+        assert one == other
+
+
+def test_the_monochrome1_twin_has_the_probability_of_its_original(
+    chest_bundle: Bundle, shared_data: Path, sources: Sources, tmp_path: Path
+) -> None:
+    folder = shared_data / "cxr_siim_format"
+    twin = dcmread(folder / "Fake_MONOHR1.dcm")
+    twin.SOPInstanceUID = twin.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    twin.save_as(tmp_path / "twin.dcm")
+    reader = load_reader(chest_bundle, "cpu")
+    original, inverted = (
+        reader.read(sources([path])) for path in (*folder.glob("1.2.*.dcm"), tmp_path / "twin.dcm")
+    )
+    assert original.findings[0].probability == inverted.findings[0].probability
+    assert inverted.facts["pixel_notes"]["polarity_corrected"] == 1  # type: ignore[index]
+
+
+def test_a_real_head_is_read_in_any_order(
+    ct_bundle: Bundle, shared_data: Path, sources: Sources
+) -> None:
+    images = sources(sorted((shared_data / "head_ct_ge").glob("*.dcm")))
+    reader = load_reader(ct_bundle, "cpu")
+    reading = reader.read(images)
+    assert reader.read(random.Random(9).sample(images, len(images))) == reading
+    assert len(reading.used_sop_instance_uids) == 28
+    assert reading.facts["pixel_notes"] == {"padding_replaced": 28}
+
+
+def test_an_enhanced_ct_is_read_frame_by_frame(
+    ct_bundle: Bundle, sample: Sample, sources: Sources, tmp_path: Path
+) -> None:
+    path = Path(shutil.copytree(ct_bundle.path, tmp_path / "lenient"))
+    _edit(path / "configs" / "preread.json", lambda preread: preread.pop("suitability"))
+    reading = load_reader(open_bundle(path), "cpu").read(sources([sample("eCT_Supplemental.dcm")]))
+    assert reading.facts["slices"] == 2
+    assert len(reading.used_sop_instance_uids) == 1
+
+
+def test_labels_that_the_network_does_not_have_are_an_error(
+    ct_bundle: Bundle, head: list[SourceImage], tmp_path: Path
+) -> None:
+    path = Path(shutil.copytree(ct_bundle.path, tmp_path / "wrong"))
+    _edit(path / "configs" / "preread.json", lambda p: p["labels"][0].update(output=6))
+    with pytest.raises(BundleError, match="the labels need 7"):
+        load_reader(open_bundle(path), "cpu").read(head)
+
+
+def test_a_gpu_that_is_not_there_is_an_error(ct_bundle: Bundle) -> None:
+    with pytest.raises(InferenceError, match="torch sees"):
+        load_reader(ct_bundle, f"cuda:{torch.cuda.device_count() if _has_gpu() else 0}")
+
+
+def _has_gpu() -> bool:
+    return torch.cuda.is_available()
+
+
+def _edit(file: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
