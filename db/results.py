@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from .errors import DatabaseError
 from .schema import (
     Analysis,
     AnalysisInstance,
@@ -25,6 +26,7 @@ from .schema import (
     ResultObject,
     Scope,
     Study,
+    UtcDateTime,
 )
 
 
@@ -207,13 +209,28 @@ def load(connection: sa.Connection, analysis_id: str) -> RequestedAnalysis | Non
     )
 
 
-def mark_started(connection: sa.Connection, analysis_id: str, worker: str, device: str) -> None:
-    """Note who began; a second start after a crash overwrites the first."""
-    connection.execute(
+def mark_started(connection: sa.Connection, analysis_id: str, worker: str, device: str) -> datetime:
+    """Note who began, and return when the first attempt began.
+
+    A second attempt after a crash keeps the time of the first, so that it makes the same bytes.
+    """
+    started = connection.execute(
         sa.update(Analysis)
         .where(Analysis.id == analysis_id)
-        .values(started_at=datetime.now(UTC), worker=worker, device=device)
-    )
+        .values(
+            started_at=sa.func.coalesce(Analysis.started_at, _timestamp(datetime.now(UTC))),
+            worker=worker,
+            device=device,
+        )
+        .returning(Analysis.started_at)
+    ).scalar_one()
+    if started is None:
+        raise DatabaseError(f"analysis {analysis_id[:12]} has no start although it was just set")
+    return started
+
+
+def _timestamp(value: datetime) -> sa.BindParameter[datetime]:
+    return sa.literal(value, UtcDateTime())
 
 
 def record_outcome(connection: sa.Connection, analysis_id: str, outcome: Outcome) -> bool:
@@ -241,6 +258,17 @@ def record_outcome(connection: sa.Connection, analysis_id: str, outcome: Outcome
         _insert_object(connection, analysis_id, made, now)
     _summarise(connection, study)
     return True
+
+
+def still_pending(connection: sa.Connection, analysis_ids: Sequence[str]) -> tuple[str, ...]:
+    """Return those of the analyses that have no outcome yet."""
+    return tuple(
+        connection.execute(
+            sa.select(Analysis.id).where(
+                Analysis.id.in_(analysis_ids), Analysis.state == AnalysisState.PENDING
+            )
+        ).scalars()
+    )
 
 
 def reopen(connection: sa.Connection, analysis_id: str) -> bool:

@@ -1,0 +1,257 @@
+"""One analysis from stored images to a stored outcome; repeatable, because jobs are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+import pydicom
+import sqlalchemy as sa
+import structlog
+
+from db.files import FileStore
+from db.results import (
+    FindingRecord,
+    ObjectRecord,
+    Outcome,
+    RequestedAnalysis,
+    latest_object,
+    load,
+    mark_started,
+    record_outcome,
+)
+from db.schema import AnalysisState
+
+from .bundle import Bundle
+from .errors import InferenceError, NotAnalysableError
+from .objects import DeviceIdentity, ReportContent, build_report, report_bytes
+from .reading import Finding, Reading, SourceImage
+
+_log = structlog.get_logger()
+
+
+class Reads(Protocol):
+    """What an analyst needs of a reader."""
+
+    def read(self, images: Sequence[SourceImage]) -> Reading:
+        """Return the findings, or raise NotAnalysableError."""
+
+
+class ReaderSource(Protocol):
+    """Gives the loaded reader of a bundle, loading it the first time."""
+
+    def __call__(self, bundle: Bundle) -> Reads:
+        """Return the reader."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnalystSettings:
+    """What an analyst must know besides images and models.
+
+    Attributes
+    ----------
+    worker, device : str
+        Who analyses, and on what; recorded with each analysis.
+    node : DeviceIdentity
+        The node, as written into the report.
+    destinations : callable
+        Names of the destinations that want a kind of object.
+    report_not_analysed : bool
+        Whether "not analysed because ..." is delivered as a report too.
+    """
+
+    worker: str
+    device: str
+    node: DeviceIdentity
+    destinations: Callable[[str], tuple[str, ...]]
+    report_not_analysed: bool = True
+
+
+class Analyst:
+    """Carries out analyses.
+
+    Parameters
+    ----------
+    engine : sqlalchemy.Engine
+    files : FileStore
+    bundles : mapping of str to Bundle
+        By model name.
+    reader_of : callable
+        Gives the loaded reader of a bundle.
+    settings : AnalystSettings
+    """
+
+    def __init__(
+        self,
+        engine: sa.Engine,
+        files: FileStore,
+        bundles: Mapping[str, Bundle],
+        reader_of: ReaderSource,
+        settings: AnalystSettings,
+    ) -> None:
+        self._engine = engine
+        self._files = files
+        self._bundles = bundles
+        self._reader_of = reader_of
+        self._settings = settings
+
+    def analyse(self, analysis_id: str) -> None:
+        """Bring one analysis to its outcome; nothing happens if it has one already.
+
+        Raises
+        ------
+        sqlalchemy.exc.SQLAlchemyError, db.DatabaseError
+            If the database or the file store is away: worth another attempt.
+        """
+        with self._engine.begin() as connection:
+            asked = load(connection, analysis_id)
+            if asked is None or asked.state != AnalysisState.PENDING:
+                return
+            started_at = mark_started(
+                connection, analysis_id, self._settings.worker, self._settings.device
+            )
+        log = _log.bind(trace=asked.trace_id, analysis=asked.id[:12], model=asked.model_name)
+        log.info("analysis.started", images=len(asked.images))
+        outcome = self._outcome(asked, started_at)
+        with self._engine.begin() as connection:
+            recorded = record_outcome(connection, analysis_id, outcome)
+        if recorded:
+            log.info(
+                "analysis.ended",
+                state=outcome.state.value,
+                reason=outcome.reason_code,
+                findings=len(outcome.findings),
+                objects=[made.sop_instance_uid for made in outcome.objects],
+            )
+
+    def fail(self, analysis_id: str, code: str, reason: str) -> None:
+        """Record that an analysis could not be brought to an end."""
+        with self._engine.begin() as connection:
+            outcome = Outcome(AnalysisState.FAILED, reason_code=code, reason=reason)
+            if record_outcome(connection, analysis_id, outcome):
+                _log.error("analysis.failed", analysis=analysis_id[:12], reason=code)
+
+    def _outcome(self, asked: RequestedAnalysis, started_at: datetime) -> Outcome:
+        bundle = self._bundles.get(asked.model_name)
+        if bundle is None or not _same_model(asked, bundle):
+            return Outcome(
+                AnalysisState.FAILED,
+                reason_code="model_changed",
+                reason=f"model {asked.model_name} {asked.model_version} is no longer installed "
+                "as it was when the analysis was asked for",
+            )
+        try:
+            return self._read(asked, bundle, started_at)
+        except NotAnalysableError as error:
+            return self._not_analysed(asked, bundle, started_at, error)
+        except InferenceError as error:
+            return Outcome(AnalysisState.FAILED, reason_code="error", reason=str(error))
+
+    def _read(self, asked: RequestedAnalysis, bundle: Bundle, started_at: datetime) -> Outcome:
+        images = tuple(
+            SourceImage(
+                instance_id=image.instance_id,
+                sop_instance_uid=image.sop_instance_uid,
+                sop_class_uid=image.sop_class_uid,
+                transfer_syntax_uid=image.transfer_syntax_uid,
+                path=self._files.absolute(image.path),
+            )
+            for image in asked.images
+        )
+        reading = self._reader_of(bundle).read(images)
+        made = self._report(asked, bundle, started_at, reading.used_sop_instance_uids, reading)
+        return Outcome(
+            AnalysisState.DONE,
+            findings=tuple(_record(finding) for finding in reading.findings),
+            objects=(made,),
+            facts=reading.facts,
+        )
+
+    def _not_analysed(
+        self,
+        asked: RequestedAnalysis,
+        bundle: Bundle,
+        started_at: datetime,
+        error: NotAnalysableError,
+    ) -> Outcome:
+        objects: tuple[ObjectRecord, ...] = ()
+        if self._settings.report_not_analysed:
+            used = tuple(image.sop_instance_uid for image in asked.images)
+            objects = (self._report(asked, bundle, started_at, used, None, error),)
+        return Outcome(
+            AnalysisState.NOT_ANALYSED,
+            objects=objects,
+            reason_code=str(error.code),
+            reason=error.reason,
+        )
+
+    def _report(
+        self,
+        asked: RequestedAnalysis,
+        bundle: Bundle,
+        started_at: datetime,
+        used: tuple[str, ...],
+        reading: Reading | None,
+        error: NotAnalysableError | None = None,
+    ) -> ObjectRecord:
+        paths = {image.sop_instance_uid: image.path for image in asked.images}
+        report = build_report(
+            ReportContent(
+                sources=tuple(self._header(paths[uid]) for uid in used),
+                model=bundle.identity,
+                device=self._settings.node,
+                # Content Time is when the content began to be made (PS3.3 C.17.2), and the first
+                # start is the same at every attempt: so are the bytes of the report.
+                created_at=started_at.astimezone(),
+                reading=reading,
+                not_analysed=(str(error.code), error.reason) if error else None,
+                predecessor=self._predecessor(asked),
+            )
+        )
+        stored = self._files.write_result(str(report.SOPInstanceUID), report_bytes(report))
+        return ObjectRecord(
+            kind="sr",
+            sop_class_uid=str(report.SOPClassUID),
+            sop_instance_uid=str(report.SOPInstanceUID),
+            series_instance_uid=str(report.SeriesInstanceUID),
+            path=stored.path,
+            size_bytes=stored.size_bytes,
+            sha256=stored.sha256,
+            destinations=() if asked.shadow else self._settings.destinations("sr"),
+        )
+
+    def _header(self, path: str) -> pydicom.Dataset:
+        return pydicom.dcmread(self._files.absolute(path), stop_before_pixels=True, force=True)
+
+    def _predecessor(self, asked: RequestedAnalysis) -> pydicom.Dataset | None:
+        with self._engine.connect() as connection:
+            path = latest_object(connection, asked.predecessor_id, "sr")
+        return self._header(path) if path is not None else None
+
+
+def _same_model(asked: RequestedAnalysis, bundle: Bundle) -> bool:
+    identity = bundle.identity
+    return (identity.version, identity.weights_sha256, bundle.configuration_digest) == (
+        asked.model_version,
+        asked.weights_sha256,
+        asked.configuration_digest,
+    )
+
+
+def _record(finding: Finding) -> FindingRecord:
+    label = finding.label
+    return FindingRecord(
+        label=label.name,
+        code_value=label.code.value,
+        code_scheme=label.code.scheme,
+        code_meaning=label.code.meaning,
+        scope=finding.scope,
+        sop_instance_uid=finding.sop_instance_uid,
+        probability=finding.probability,
+        threshold_low=label.thresholds.low,
+        threshold_high=label.thresholds.high,
+        presence=finding.presence,
+        key_sop_instance_uid=next(iter(finding.key_sop_instance_uids), finding.sop_instance_uid),
+    )

@@ -1,0 +1,232 @@
+"""Durable work: the only file that knows the job engine (DBOS Transact).
+
+A job is an analysis id; everything else stands in our own tables. Jobs are enqueued in the
+transaction that stores the analysis, run by whichever worker is free, run again after a crash,
+and given up after a bounded number of attempts.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions
+
+_APPLICATION = "preread"
+_QUEUE = "analyse"
+_WORKFLOW = "analyse"
+# Constant on purpose: a version made from the source would strand queued jobs at every upgrade.
+_JOB_FORMAT = "1"
+# A job that was begun this often without an end takes its worker down each time.
+_MAX_ATTEMPTS = 4
+_POLL_SECONDS = 0.2
+
+
+class Priority(StrEnum):
+    """Which queued analysis goes first."""
+
+    STAT = "stat"
+    ROUTINE = "routine"
+
+
+_RANK = {Priority.STAT: 1, Priority.ROUTINE: 10}
+
+
+class JobState(StrEnum):
+    """Where the engine has a job."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    ENDED = "ended"
+    CANCELLED = "cancelled"
+    DEAD = "dead"
+
+
+_STATES = {
+    "ENQUEUED": JobState.QUEUED,
+    "DELAYED": JobState.QUEUED,
+    "PENDING": JobState.RUNNING,
+    "SUCCESS": JobState.ENDED,
+    "CANCELLED": JobState.CANCELLED,
+    "ERROR": JobState.DEAD,
+    "MAX_RECOVERY_ATTEMPTS_EXCEEDED": JobState.DEAD,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One attempt series of one analysis, as the engine sees it."""
+
+    id: str
+    analysis_id: str
+    state: JobState
+    attempts: int
+    executor: str | None
+
+
+def prepare(engine: sa.Engine) -> None:
+    """Create or upgrade the engine's own tables; safe to repeat."""
+    _quiet()
+    DBOS.migrate(engine.url.render_as_string(hide_password=False))
+
+
+class JobQueue:
+    """Puts analyses into the queue and answers what became of them.
+
+    Parameters
+    ----------
+    engine : sqlalchemy.Engine
+        The engine of the facts: jobs live in the same database.
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
+        _quiet()
+        self._client = _client(engine)
+
+    def enqueue(self, connection: sa.Connection, analysis_id: str, priority: Priority) -> None:
+        """Enqueue within the caller's transaction; enqueuing twice is the same as once."""
+        self._enqueue(connection, analysis_id, analysis_id, priority)
+
+    def enqueue_again(
+        self, connection: sa.Connection, analysis_id: str, priority: Priority
+    ) -> None:
+        """Enqueue an analysis whose earlier jobs have all ended."""
+        number = len(self.jobs([analysis_id]))
+        self._enqueue(connection, f"{analysis_id}.{number}", analysis_id, priority)
+
+    def jobs(self, analysis_ids: Sequence[str]) -> list[Job]:
+        """Return every job of these analyses."""
+        return self._list(workflow_id_prefix=list(analysis_ids)) if analysis_ids else []
+
+    def dead(self, limit: int = 200) -> list[Job]:
+        """Return the jobs that the engine has given up, the latest first."""
+        dead = [status for status, state in _STATES.items() if state is JobState.DEAD]
+        return self._list(status=dead, limit=limit, sort_desc=True)
+
+    def live(self, analysis_id: str) -> list[Job]:
+        """Return the jobs of an analysis that are queued or running."""
+        live = (JobState.QUEUED, JobState.RUNNING)
+        return [job for job in self.jobs([analysis_id]) if job.state in live]
+
+    def cancel(self, analysis_id: str) -> None:
+        """Take the analysis out of the queue; one already running is not interrupted."""
+        self._client.cancel_workflows([job.id for job in self.live(analysis_id)])
+
+    def requeue_of_executors(self, executors: Sequence[str]) -> int:
+        """Put back what silent workers were running; return how many."""
+        if not executors:
+            return 0
+        running = self._list(status="PENDING", executor_id=list(executors))
+        ids = [job.id for job in running]
+        if ids:
+            self._client.resume_workflows(ids)
+        return len(ids)
+
+    def close(self) -> None:
+        """Let go of the engine."""
+        self._client.destroy()
+
+    def _list(self, **criteria: Any) -> list[Job]:
+        found = self._client.list_workflows(
+            name=_WORKFLOW, load_input=False, load_output=False, **criteria
+        )
+        return [
+            Job(
+                id=status.workflow_id,
+                analysis_id=status.workflow_id.partition(".")[0],
+                state=_STATES.get(status.status, JobState.QUEUED),
+                attempts=status.recovery_attempts or 0,
+                executor=status.executor_id,
+            )
+            for status in found
+        ]
+
+    def _enqueue(
+        self, connection: sa.Connection, job_id: str, analysis_id: str, priority: Priority
+    ) -> None:
+        options: EnqueueOptions = {
+            "workflow_name": _WORKFLOW,
+            "queue_name": _QUEUE,
+            "workflow_id": job_id,
+            "app_version": _JOB_FORMAT,
+            "priority": _RANK[priority],
+        }
+        self._client.enqueue_in_transaction(connection, options, analysis_id)
+
+
+class JobRunner:
+    """Runs queued analyses in this process; one per process.
+
+    Parameters
+    ----------
+    engine : sqlalchemy.Engine
+        The engine of the facts.
+    executor_id : str
+        Stable name of this worker. Two live processes must never share one; a restarted worker
+        takes up what its predecessor of the same name left.
+    run : callable
+        Called with an analysis id. Must be repeatable: after a crash it is called again.
+    concurrency : int, default 1
+        Analyses at once.
+    """
+
+    def __init__(
+        self,
+        engine: sa.Engine,
+        executor_id: str,
+        run: Callable[[str], None],
+        concurrency: int = 1,
+    ) -> None:
+        _quiet()
+        config: DBOSConfig = {
+            "name": _APPLICATION,
+            "application_version": _JOB_FORMAT,
+            "executor_id": executor_id,
+            "system_database_engine": engine,
+            "serializer": DBOSPortableJSONSerializer(),
+            "log_level": "WARNING",
+            "enable_otlp": False,
+        }
+        DBOS(config=config)
+        DBOS.workflow(name=_WORKFLOW, max_recovery_attempts=_MAX_ATTEMPTS)(_named(run))
+        self._concurrency = concurrency
+
+    def start(self) -> None:
+        """Take up unfinished jobs of this worker, then take jobs from the queue."""
+        DBOS.launch()
+        DBOS.register_queue(
+            _QUEUE,
+            worker_concurrency=self._concurrency,
+            polling_interval_sec=_POLL_SECONDS,
+            on_conflict="always_update",
+        )
+
+    def stop(self, grace_seconds: int) -> None:
+        """Take no more jobs; wait for running ones at most `grace_seconds`."""
+        DBOS.destroy(workflow_completion_timeout_sec=grace_seconds)
+
+
+def _named(run: Callable[[str], None]) -> Callable[[str], None]:
+    def analyse(analysis_id: str) -> None:
+        run(analysis_id)
+
+    return analyse
+
+
+def _client(engine: sa.Engine) -> DBOSClient:
+    return DBOSClient(
+        system_database_engine=engine,
+        serializer=DBOSPortableJSONSerializer(),
+        application_name=_APPLICATION,
+        lazy=True,
+        retry_connection_errors=False,
+    )
+
+
+def _quiet() -> None:
+    """Keep the greetings out of the log; warnings still come through."""
+    logging.getLogger("dbos").setLevel(logging.WARNING)

