@@ -1,0 +1,55 @@
+# Everything sets itself up: a fresh clone needs Python 3.11 or newer and make, nothing else.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# Arguments for pytest: make test ARGS="-m 'not slow' tests/db"
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test lint format constraints clean
+
+help:
+	@echo "make demo    sample studies through a node into a PACS, in a few minutes"
+	@echo "make serve   run a node on port 11112 until Ctrl-C (settings: ./preread.toml if there)"
+	@echo "make test    run all tests"
+	@echo "make lint    ruff, mypy, import-linter"
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit("Preread needs Python 3.11 or newer; set PYTHON=...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "no venv: install the package python3-venv" >&2; exit 1; }
+
+# torch by itself and first: its version decides which build is taken.
+$(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) torch==2.13.0
+	$(PIP) -e ".[demo]"
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.demo
+	$(PIP) -e ".[demo,test,lint]"
+	@touch $@
+
+demo: $(VENV)/.demo
+	$(BIN)/preread demo
+
+serve: $(VENV)/.demo
+	$(BIN)/preread up
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+constraints: $(VENV)/.test
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,230 @@
+"""``preread doctor``: what would keep this node from working, and the way out."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sqlite3
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from db import DatabaseError, create_engine
+from db.migrate import current, head
+from inference import InferenceError
+from inference.catalogue import open_catalogue
+from scp import Peer, rules_in_force
+from scp.errors import ScpError
+from scp.verify import echo
+
+from .settings import Settings
+
+_ROOMS = ("db", "scp", "inference", "deploy")
+_SLOW_SYNC_SECONDS = 0.005
+# SQLite's release notes: the race between a WAL reset and a checkpoint was mended in 3.51.3.
+_SQLITE_MENDED = (3, 51, 3)
+_DECODERS = {
+    "imagecodecs": "JPEG lossless",
+    "jpeg_ls": "JPEG-LS",
+    "rle": "RLE",
+    "openjpeg": "JPEG 2000 and HTJ2K",
+    "PIL": "JPEG baseline",
+}
+
+
+class Verdict(StrEnum):
+    """How a check came out."""
+
+    GOOD = "good"
+    WARNING = "warning"
+    BAD = "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at."""
+
+    name: str
+    verdict: Verdict
+    message: str
+
+
+def examine(settings: Settings) -> Iterator[Check]:
+    """Yield every check; none of them changes anything but a file it removes again."""
+    yield from _import_names()
+    yield from _data_dir(settings)
+    yield from _database(settings)
+    yield from _models(settings)
+    yield from _decoders()
+    yield from _port(settings)
+    yield from _destinations(settings)
+
+
+def _import_names() -> Iterator[Check]:
+    owners = packages_distributions()
+    for room in _ROOMS:
+        others = sorted(set(owners.get(room, ())) - {"preread"})
+        if others:
+            yield Check(
+                f"package {room}",
+                Verdict.BAD,
+                f"{', '.join(others)} installs a package of the same name: give Preread an "
+                "environment of its own (container, pipx or venv)",
+            )
+    if not any(set(owners.get(room, ())) - {"preread"} for room in _ROOMS):
+        yield Check("packages", Verdict.GOOD, "no other distribution owns our import names")
+
+
+def _data_dir(settings: Settings) -> Iterator[Check]:
+    folder = settings.data_dir.absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        seconds = _sync_seconds(folder)
+        space = os.statvfs(folder)
+    except OSError as error:
+        yield Check("data_dir", Verdict.BAD, f"{folder} cannot be used: {error.strerror}")
+        return
+    free = space.f_bavail * space.f_frsize >> 20
+    least = settings.scp.min_free_disk_mb
+    verdict = Verdict.GOOD if free > least else Verdict.BAD
+    yield Check("free disk", verdict, f"{free} MiB free, images are refused below {least} MiB")
+    slow = seconds > _SLOW_SYNC_SECONDS
+    yield Check(
+        "disk sync",
+        Verdict.WARNING if slow else Verdict.GOOD,
+        f"{1000 * seconds:.2f} ms for each fsync"
+        + ("; every image waits for several: put data_dir on a faster disk" if slow else ""),
+    )
+
+
+def _sync_seconds(folder: Path) -> float:
+    path = folder / f".doctor-{os.getpid()}"
+    times = []
+    try:
+        with path.open("wb", buffering=0) as file:
+            for _ in range(15):
+                file.write(b"x" * 4096)
+                begun = time.perf_counter()
+                os.fsync(file.fileno())
+                times.append(time.perf_counter() - begun)
+    finally:
+        path.unlink(missing_ok=True)
+    return statistics.median(times)
+
+
+def _database(settings: Settings) -> Iterator[Check]:
+    try:
+        engine = create_engine(settings.db_url)
+        found = current(engine)
+    except (DatabaseError, sa.exc.SQLAlchemyError) as error:
+        reason = str(error) if isinstance(error, DatabaseError) else type(error).__name__
+        yield Check("database", Verdict.BAD, f"db.url cannot be used: {reason}")
+        return
+    name = engine.dialect.name
+    if found == head():
+        yield Check("database", Verdict.GOOD, f"{name}, schema {found}")
+    else:
+        yield Check(
+            "database",
+            Verdict.WARNING,
+            f"{name}, schema {found or 'empty'}, this version needs {head()}: the next start "
+            "upgrades it, or `preread db upgrade`",
+        )
+    if name == "sqlite":
+        yield _sqlite_version()
+    engine.dispose()
+
+
+def _sqlite_version() -> Check:
+    version = sqlite3.sqlite_version
+    if sqlite3.sqlite_version_info >= _SQLITE_MENDED:
+        return Check("SQLite", Verdict.GOOD, f"library {version}")
+    return Check(
+        "SQLite",
+        Verdict.WARNING,
+        f"library {version} has a race when the WAL is reset, mended in 3.51.3; Preread's write "
+        "lock keeps its own processes out of it: let no other program write to the file, or use "
+        "a Python with a newer SQLite, or PostgreSQL",
+    )
+
+
+def _models(settings: Settings) -> Iterator[Check]:
+    try:
+        bundles = open_catalogue(settings.inference, settings.model)
+    except InferenceError as error:
+        yield Check("models", Verdict.BAD, str(error))
+        return
+    for bundle in bundles.values():
+        yield Check("model", Verdict.GOOD, f"{bundle.name} {bundle.version}")
+    for rule in rules_in_force(settings.rule, builtin=settings.scp.builtin_rules):
+        if rule.model not in bundles:
+            yield Check(
+                "rule",
+                Verdict.BAD,
+                f"rule {rule.name} routes to {rule.model}, which is not installed "
+                f"(there are: {', '.join(bundles) or 'none'})",
+            )
+
+
+def _decoders() -> Iterator[Check]:
+    missing = [use for module, use in _DECODERS.items() if not _importable(module)]
+    if missing:
+        yield Check(
+            "decoders", Verdict.BAD, f"cannot decode {', '.join(missing)}: install Preread again"
+        )
+    else:
+        yield Check("decoders", Verdict.GOOD, ", ".join(_DECODERS.values()))
+
+
+def _importable(module: str) -> bool:
+    try:
+        importlib.import_module(module)
+    except ImportError:
+        return False
+    return True
+
+
+def _port(settings: Settings) -> Iterator[Check]:
+    peer = Peer("127.0.0.1", settings.scp.port, settings.scp.ae_title, "DOCTOR", 5.0)
+    running = _succeeds(lambda: echo(peer))
+    yield Check(
+        "port",
+        Verdict.GOOD,
+        f"{settings.scp.ae_title} {'answers' if running else 'does not run'} on port "
+        f"{settings.scp.port}",
+    )
+
+
+def _destinations(settings: Settings) -> Iterator[Check]:
+    if not settings.destination:
+        yield Check(
+            "destinations",
+            Verdict.WARNING,
+            "none: results stay in the database; add a [[destination]] to send reports to a PACS",
+        )
+    for place in settings.destination:
+        peer = Peer(
+            place.host,
+            place.port,
+            place.ae_title,
+            place.calling_ae or settings.scp.ae_title,
+            min(place.timeout, 10.0),
+        )
+        if _succeeds(lambda peer=peer: echo(peer)):  # type: ignore[misc]
+            yield Check("destination", Verdict.GOOD, f"{place.name} answers C-ECHO")
+        else:
+            yield Check("destination", Verdict.BAD, f"{place.name} ({peer}) does not answer C-ECHO")
+
+
+def _succeeds(action: Callable[[], object]) -> bool:
+    try:
+        action()
+    except ScpError:
+        return False
+    return True

@@ -1,0 +1,93 @@
+"""One log: JSON lines in service, readable on a terminal, never patient data.
+
+Libraries log through the standard library and come out in the same form. Of an exception the log
+keeps type and places; its message may quote what an image said of its patient, so that only the
+messages of Preread's own errors are written, which name tags and files and never values.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from collections.abc import MutableMapping
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from db import DatabaseError
+from inference import InferenceError
+from scp.errors import ScpError
+
+from .errors import DeployError
+from .settings import LogSettings
+
+_OURS = (DatabaseError, InferenceError, ScpError, DeployError)
+# What these say of normal traffic costs more than receiving it, and may quote names.
+_QUIET = ("pynetdicom", "pydicom", "dbos", "alembic", "highdicom", "urllib3")
+
+
+def configure(settings: LogSettings, part: str) -> None:
+    """Send every log line of this process to standard error.
+
+    Parameters
+    ----------
+    settings : LogSettings
+    part : str
+        Which part of the node this process is; stands in every line.
+    """
+    console = settings.format == "console" or (settings.format == "auto" and sys.stderr.isatty())
+    shared = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        lambda _logger, _name, event: {**event, "part": part},
+        _describe_exception,
+    ]
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer(pad_event_to=28)
+        if console
+        else structlog.processors.JSONRenderer()
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=settings.level.upper(), force=True)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.getLevelNamesMapping()[settings.level.upper()]
+        ),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _describe_exception(
+    _logger: Any, _name: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    info = event.pop("exc_info", None)
+    if not info:
+        return event
+    error = info if isinstance(info, BaseException) else sys.exc_info()[1]
+    if isinstance(info, tuple):
+        error = info[1]
+    if error is not None:
+        event["error"] = describe(error)
+        event["frames"] = [
+            f"{Path(frame.filename).name}:{frame.lineno}"
+            for frame in traceback.extract_tb(error.__traceback__)
+        ]
+    return event
+
+
+def describe(error: BaseException) -> str:
+    """Return what may be said of an error outside the process."""
+    return str(error) if isinstance(error, _OURS) else type(error).__name__

@@ -1,0 +1,146 @@
+"""The reference in ``deploy/docs/reference.md``, made from the code so that it cannot lag behind.
+
+``python -m deploy.reference`` writes it; a test compares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from typer.main import get_command
+
+from db.views import VIEWS
+from inference.reading import NotAnalysed
+from scp.status import StoreStatus
+
+from .cli import app
+from .settings import PREFIX, describe
+
+PATH = Path(__file__).with_name("docs") / "reference.md"
+
+_NOT_ANALYSED = {
+    NotAnalysed.WRONG_VIEW: "a lateral or other view that the model does not read",
+    NotAnalysed.WRONG_BODY_PART: "another body part",
+    NotAnalysed.WRONG_MODALITY: "another modality or SOP class",
+    NotAnalysed.TOO_FEW_SLICES: "a localizer or a fragment of a volume",
+    NotAnalysed.MISSING_SLICES: "gaps in the volume",
+    NotAnalysed.NOT_AN_IMAGE: "an object without pixels",
+    NotAnalysed.NOT_A_PATIENT: "a phantom or another object that is no patient",
+    NotAnalysed.UNDECODABLE: "pixels that cannot be decoded, or fewer than the header says",
+    NotAnalysed.UNSUPPORTED_PIXELS: "a pixel format that the model does not read",
+}
+
+
+def reference() -> str:
+    """Return the reference as Markdown."""
+    return "\n".join(
+        [
+            "# Reference",
+            "",
+            "Made from the code by `python -m deploy.reference`; do not edit.",
+            "",
+            *_settings(),
+            *_commands(),
+            *_views(),
+            *_statuses(),
+        ]
+    )
+
+
+def _settings() -> Iterator[str]:
+    yield from (
+        "## Settings",
+        "",
+        "In the TOML file as `[table]` and `key`, in the environment as "
+        f"`{PREFIX}TABLE__KEY` (`scp.port` is `{PREFIX}SCP__PORT`). `[[name]]` may be repeated.",
+        "",
+        "| setting | default | meaning |",
+        "| --- | --- | --- |",
+    )
+    for name, default, description in describe():
+        yield f"| `{name}` | `{_cell(default)}` | {_cell(description)} |"
+    yield ""
+
+
+def _commands() -> Iterator[str]:
+    yield from (
+        "## Commands",
+        "",
+        "Commands that need settings take `--config FILE`; without it the file is that of "
+        "`PREREAD_CONFIG`, else `./preread.toml` if there.",
+        "",
+        "| command | what it does |",
+        "| --- | --- |",
+    )
+    for name, command in _walk("preread", get_command(app)):
+        summary = " ".join((command.help or "").split("\n\n")[0].split())
+        yield f"| `{name}` | {_cell(summary)} |"
+        for parameter in command.params:
+            if parameter.name not in ("help", "config"):
+                yield f"| &nbsp;&nbsp;`{_spelling(parameter)}` | {_cell(getattr(parameter, 'help', ''))} |"
+    yield from (
+        "",
+        "Exit status: 0 done; 1 done in part (a file not stored, work still in progress, a check "
+        "that is bad); 2 refused, with one line that names the file, tag or setting.",
+        "",
+    )
+
+
+def _walk(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    children = getattr(command, "commands", None)
+    if children is None:
+        yield name, command
+        return
+    for child in children:
+        yield from _walk(f"{name} {child}", children[child])
+
+
+def _spelling(parameter: Any) -> str:
+    if parameter.param_type_name == "argument":
+        return str(parameter.metavar or parameter.name).upper()
+    return str(max(parameter.opts, key=len))
+
+
+def _views() -> Iterator[str]:
+    yield from ("## SQL views", "")
+    for name, columns in VIEWS.items():
+        yield from (f"### {name}", "", "| column | meaning |", "| --- | --- |")
+        for column, meaning in columns.items():
+            yield f"| `{column}` | {_cell(meaning)} |"
+        yield ""
+
+
+def _statuses() -> Iterator[str]:
+    yield from (
+        "## DIMSE statuses",
+        "",
+        "What a C-STORE is answered (PS3.4 Annex B.2.3, PS3.7 Annex C).",
+        "",
+        "| status | when |",
+        "| --- | --- |",
+    )
+    for status in StoreStatus:
+        yield f"| 0x{status:04X} | {status.name.lower().replace('_', ' ')} |"
+    yield from (
+        "",
+        "## Why images are not analysed",
+        "",
+        "`reason_code` in `v_turnaround`, and in the report.",
+        "",
+        "| code | when |",
+        "| --- | --- |",
+    )
+    for code in NotAnalysed:
+        yield f"| `{code}` | {_NOT_ANALYSED[code]} |"
+    yield ""
+
+
+def _cell(text: object) -> str:
+    return str(text).replace("|", "\\|").replace("\n", " ")
+
+
+if __name__ == "__main__":
+    PATH.parent.mkdir(exist_ok=True)
+    PATH.write_text(reference(), encoding="utf-8")

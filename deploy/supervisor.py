@@ -1,0 +1,120 @@
+"""Keeps the parts of a node running: one process each, started anew when it dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from threading import Event
+
+import structlog
+
+from .errors import NodeError
+
+_log = structlog.get_logger()
+
+# A part that ends with this status has settings that cannot work: starting it again is no use.
+BAD_SETTINGS_STATUS = 2
+_POLL_SECONDS = 0.2
+_FIRST_WAIT_SECONDS = 0.5
+_LONGEST_WAIT_SECONDS = 30.0
+# A part that ran for so long has earned a short wait again.
+_STEADY_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One process of the node."""
+
+    name: str
+    command: Sequence[str]
+
+
+@dataclass(slots=True)
+class _Child:
+    part: Part
+    process: subprocess.Popen[bytes]
+    started: float
+    wait: float = _FIRST_WAIT_SECONDS
+    start_at: float | None = None
+
+
+class Supervisor:
+    """Runs parts until told to stop.
+
+    Parameters
+    ----------
+    parts : sequence of Part
+    environment : mapping
+        Of the children.
+    grace_seconds : float
+        How long parts may take to end before they are killed.
+    """
+
+    def __init__(
+        self, parts: Sequence[Part], environment: Mapping[str, str], grace_seconds: float
+    ) -> None:
+        self._environment = dict(environment)
+        self._grace = grace_seconds
+        self._parts = parts
+        self._children: list[_Child] = []
+
+    def run(self, stop: Event) -> None:
+        """Start the parts, watch them until `stop` is set, then end them.
+
+        Raises
+        ------
+        NodeError
+            If a part ends because of its settings.
+        """
+        try:
+            for part in self._parts:
+                self._children.append(_Child(part, self._start(part), time.monotonic()))
+            while not stop.wait(_POLL_SECONDS):
+                for child in self._children:
+                    self._look_after(child)
+        finally:
+            self._end()
+
+    def _start(self, part: Part) -> subprocess.Popen[bytes]:
+        # A session of its own: Ctrl-C reaches the supervisor alone, which ends parts in order.
+        process = subprocess.Popen(part.command, env=self._environment, start_new_session=True)  # noqa: S603
+        _log.info("part.started", name=part.name, pid=process.pid)
+        return process
+
+    def _look_after(self, child: _Child) -> None:
+        status = child.process.poll()
+        if status is None:
+            return
+        now = time.monotonic()
+        if child.start_at is None:
+            if status == BAD_SETTINGS_STATUS:
+                raise NodeError(f"{child.part.name} cannot start; its message stands above")
+            steady = now - child.started > _STEADY_SECONDS
+            child.wait = (
+                _FIRST_WAIT_SECONDS if steady else min(child.wait * 2, _LONGEST_WAIT_SECONDS)
+            )
+            child.start_at = now + child.wait
+            _log.warning(
+                "part.ended", name=child.part.name, status=status, again_in_seconds=child.wait
+            )
+        elif now >= child.start_at:
+            child.process = self._start(child.part)
+            child.started, child.start_at = now, None
+
+    def _end(self) -> None:
+        """End the parts in the order given: receiving first, so that nothing new comes."""
+        deadline = time.monotonic() + self._grace
+        running = [child for child in self._children if child.process.poll() is None]
+        for child in running:
+            child.process.send_signal(signal.SIGTERM)
+        for child in running:
+            try:
+                child.process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                _log.error("part.killed", name=child.part.name, pid=child.process.pid)
+                os.killpg(child.process.pid, signal.SIGKILL)
+                child.process.wait()

@@ -1,0 +1,69 @@
+"""The documentation is true: made from the code, complete, and its links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from typer.main import get_command
+
+from deploy.cli import app
+from deploy.reference import PATH, reference
+from deploy.settings import describe
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def commands() -> list[str]:
+    root = get_command(app)
+    names = []
+    for name, command in root.commands.items():
+        children = getattr(command, "commands", None)
+        names += [f"{name} {child}" for child in children] if children else [name]
+    return names
+
+
+def test_the_reference_is_up_to_date() -> None:
+    assert PATH.read_text(encoding="utf-8") == reference(), "run: python -m deploy.reference"
+
+
+def test_every_setting_and_command_stands_in_it() -> None:
+    text = PATH.read_text(encoding="utf-8")
+    for name, _default, _description in describe():
+        assert f"`{name}`" in text
+    for name in commands():
+        assert f"`preread {name}`" in text
+
+
+def test_commands_of_the_readme_exist() -> None:
+    known = {name.split()[0] for name in commands()}
+    for used in re.findall(r"^(?:\$ )?preread (\w+)", README, re.MULTILINE):
+        assert used in known
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for used in re.findall(r"make (\w+)", README):
+        assert used in targets
+
+
+def test_links_of_the_readme_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        if not target.startswith("http"):
+            assert (ROOT / target).exists(), target
+
+
+def test_sql_of_the_readme_runs(tmp_path: Path) -> None:
+    import sqlalchemy as sa
+
+    from db import create_engine
+    from db.migrate import upgrade
+
+    engine = create_engine(f"sqlite:///{tmp_path / 'x.sqlite'}")
+    upgrade(engine)
+    blocks = re.findall(r"```sql\n(.*?)```", README, re.DOTALL)
+    assert blocks
+    with engine.connect() as connection:
+        for block in blocks:
+            for statement in block.split(";"):
+                if statement.strip():
+                    connection.execute(sa.text(statement))
+    engine.dispose()

@@ -1,0 +1,126 @@
+"""Settings: sources in their order, and one line that names what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deploy.errors import SettingsError
+from deploy.settings import describe, load
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PREREAD_SHARED_DATA", raising=False)
+
+
+def write(text: str, name: str = "preread.toml") -> Path:
+    path = Path(name).absolute()
+    path.write_text(text)
+    return path
+
+
+def test_defaults_work_without_any_setting() -> None:
+    settings = load()
+    assert (settings.scp.ae_title, settings.scp.port) == ("PREREAD", 11112)
+    assert settings.db_url == f"sqlite:///{Path('preread-data').absolute()}/preread.sqlite"
+
+
+def test_file_then_environment_then_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write('data_dir = "/a"\n[scp]\nport = 1\nae_title = "FILE"\nquiet_seconds = 9\n')
+    monkeypatch.setenv("PREREAD_SCP__PORT", "2")
+    monkeypatch.setenv("PREREAD_SCP__AE_TITLE", "ENV")
+    monkeypatch.setenv("PREREAD_DATA_DIR", "/b")
+
+    settings = load(path, {"scp": {"port": 3}})
+
+    assert settings.scp.port == 3
+    assert settings.scp.ae_title == "ENV"
+    assert settings.scp.quiet_seconds == 9
+    assert settings.data_dir == Path("/b")
+
+
+def test_the_file_of_the_folder_is_taken_and_another_can_be_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write("[scp]\nport = 1\n")
+    other = write("[scp]\nport = 2\n", "other.toml")
+    assert load().scp.port == 1
+    monkeypatch.setenv("PREREAD_CONFIG", str(other))
+    assert load().scp.port == 2
+
+
+def test_the_example_of_the_design() -> None:
+    settings = load(
+        write(
+            """
+            data_dir = "/var/lib/preread"
+            [scp]
+            ae_title = "PREREAD"
+            port = 11112
+            quiet_seconds = 5
+            [db]
+            url = "postgresql+psycopg://preread@db/preread"
+            [[destination]]
+            name = "pacs"
+            ae_title = "ORTHANC"
+            host = "127.0.0.1"
+            port = 4242
+            objects = ["sr", "sc"]
+            proof = "find"
+            """
+        )
+    )
+    assert settings.destination[0].objects == ("sr", "sc")
+    assert settings.db_url == "postgresql+psycopg://preread@db/preread"
+
+
+@pytest.mark.parametrize(
+    ("text", "named", "hint"),
+    [
+        ("[scp]\nprot = 1\n", "scp.prot", "did you mean port?"),
+        ("[scpp]\nport = 1\n", "scpp", "did you mean scp?"),
+        ('[[destination]]\nnmae = "x"\n', "destination.0.nmae", "did you mean name?"),
+        ("[scp]\nport = 99999\n", "scp.port", "65535"),
+        ('[scp]\nae_title = "FAR TOO LONG A TITLE"\n', "scp.ae_title", "16"),
+        ("[[destination]]\n", "destination.0.ae_title", "missing"),
+        ("[scp\n", "not valid TOML", "preread.toml"),
+        (
+            '[[rule]]\nname = "r"\nmodel = "m"\nwhen = { Modallity = "CT" }\n',
+            "Modallity",
+            "Modality",
+        ),
+    ],
+)
+def test_a_wrong_file_names_setting_and_way_out(text: str, named: str, hint: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(write(text))
+    assert named in str(caught.value)
+    assert hint in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "named"),
+    [
+        ("PREREAD_SCP__PORT", "many", "PREREAD_SCP__PORT"),
+        ("PREREAD_SPC__PORT", "1", "did you mean PREREAD_SCP?"),
+        ("PREREAD_SCP__PROT", "1", "PREREAD_SCP__PROT"),
+        ("PREREAD_CONFIG", "/nowhere.toml", "/nowhere.toml does not exist"),
+    ],
+)
+def test_a_wrong_variable_is_named(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, named: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError, match=named.replace("?", r"\?")):
+        load()
+
+
+def test_every_setting_has_a_description() -> None:
+    described = list(describe())
+    assert len(described) > 40
+    for name, _default, description in described:
+        assert description.endswith("."), name

@@ -1,0 +1,92 @@
+"""The supervisor: a dead part comes back, a wrong setting ends the node, a stop ends the parts."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from deploy.errors import NodeError
+from deploy.supervisor import Part, Supervisor
+
+
+def part(name: str, program: str) -> Part:
+    return Part(name, [sys.executable, "-c", program])
+
+
+def run(supervisor: Supervisor, stop: threading.Event) -> threading.Thread:
+    thread = threading.Thread(target=supervisor.run, args=(stop,))
+    thread.start()
+    return thread
+
+
+def wait_for_lines(path: Path, number: int) -> list[str]:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        lines = path.read_text().splitlines() if path.exists() else []
+        if len(lines) >= number:
+            return lines
+        time.sleep(0.05)
+    raise AssertionError(f"{path.name} never had {number} lines")
+
+
+def test_a_dead_part_is_started_again(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    program = f"import os; open({str(notes)!r}, 'a').write(f'{{os.getpid()}}\\n'); os._exit(1)"
+    stop = threading.Event()
+    thread = run(Supervisor([part("dies", program)], os.environ, 5), stop)
+    pids = wait_for_lines(notes, 2)
+    stop.set()
+    thread.join(10)
+
+    assert pids[0] != pids[1]
+    assert not thread.is_alive()
+
+
+def test_a_part_with_wrong_settings_ends_the_node() -> None:
+    supervisor = Supervisor(
+        [part("sleeps", "import time; time.sleep(60)"), part("wrong", "raise SystemExit(2)")],
+        os.environ,
+        5,
+    )
+    with pytest.raises(NodeError, match="wrong cannot start"):
+        supervisor.run(threading.Event())
+
+
+def test_parts_end_in_good_order(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    program = (
+        "import signal, sys, time\n"
+        f"def end(*_): open({str(notes)!r}, 'a').write('ended\\n'); sys.exit(0)\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        f"open({str(notes)!r}, 'a').write('ready\\n')\n"
+        "time.sleep(60)"
+    )
+    stop = threading.Event()
+    thread = run(Supervisor([part("a", program), part("b", program)], os.environ, 10), stop)
+    wait_for_lines(notes, 2)
+    stop.set()
+    thread.join(10)
+
+    assert notes.read_text().splitlines() == ["ready", "ready", "ended", "ended"]
+
+
+def test_a_part_that_does_not_end_is_killed(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    program = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        f"open({str(notes)!r}, 'a').write('ready\\n'); time.sleep(60)"
+    )
+    stop = threading.Event()
+    thread = run(Supervisor([part("deaf", program)], os.environ, 0.5), stop)
+    wait_for_lines(notes, 1)
+    begun = time.monotonic()
+    stop.set()
+    thread.join(10)
+
+    assert not thread.is_alive()
+    assert time.monotonic() - begun < 5
