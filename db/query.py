@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -125,12 +125,17 @@ def is_known(connection: sa.Connection, wanted: Filter) -> bool:
 
 
 def rows_of(
-    connection: sa.Connection, name: str, *, order_by: str, limit: int = 1000, **equals: object
+    connection: sa.Connection,
+    name: str,
+    *,
+    order_by: str,
+    limit: int = 1000,
+    equals: Mapping[str, object] | None = None,
 ) -> list[dict[str, Any]]:
     """Return rows of a view, the largest `order_by` first, where columns equal the values."""
     source = view(name)
     query = sa.select(source).order_by(source.c[order_by].desc()).limit(limit)
-    for column, value in equals.items():
+    for column, value in (equals or {}).items():
         query = query.where(source.c[column] == value)
     return _rows(connection, query)
 

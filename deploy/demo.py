@@ -63,6 +63,7 @@ def demo_pacs() -> Iterator[DemoPacs]:
     server = entity.start_server(
         ("127.0.0.1", pacs.port), block=False, evt_handlers=[(evt.EVT_C_STORE, pacs.store)]
     )
+    assert server is not None, "a server that does not block is returned"
     try:
         yield pacs
     finally:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from structlog.typing import Processor
 
 from db import DatabaseError
 from inference import InferenceError
@@ -38,7 +39,7 @@ def configure(settings: LogSettings, part: str) -> None:
         Which part of the node this process is; stands in every line.
     """
     console = settings.format == "console" or (settings.format == "auto" and sys.stderr.isatty())
-    shared = [
+    shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

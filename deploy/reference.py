@@ -79,7 +79,8 @@ def _commands() -> Iterator[str]:
         yield f"| `{name}` | {_cell(summary)} |"
         for parameter in command.params:
             if parameter.name not in ("help", "config"):
-                yield f"| &nbsp;&nbsp;`{_spelling(parameter)}` | {_cell(getattr(parameter, 'help', ''))} |"
+                meaning = _cell(getattr(parameter, "help", ""))
+                yield f"| &nbsp;&nbsp;`{_spelling(parameter)}` | {meaning} |"
     yield from (
         "",
         "Exit status: 0 done; 1 done in part (a file not stored, work still in progress, a check "

@@ -94,7 +94,8 @@ def _wait_for_deliveries(settings_file: Path) -> None:
 
     def ended() -> bool:
         with engine.connect() as connection:
-            return not rows_of(connection, "v_deliveries", order_by="delivery_id", state="pending")
+            pending = {"state": "pending"}
+            return not rows_of(connection, "v_deliveries", order_by="delivery_id", equals=pending)
 
     stage.wait_until(ended, _DELIVER_SECONDS, "the delivery of all reports")
     engine.dispose()

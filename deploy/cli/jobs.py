@@ -126,7 +126,7 @@ def list_deliveries(
     """Print deliveries, the latest first."""
     with _opened(config) as engine, engine.connect() as connection:
         equals = {} if state is None else {"state": state}
-        rows = rows_of(connection, "v_deliveries", order_by="delivery_id", **equals)
+        rows = rows_of(connection, "v_deliveries", order_by="delivery_id", equals=equals)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("delivery", "destination", "kind", "state", "attempts", "status", "why"):
         table.add_column(column)
