@@ -1,15 +1,36 @@
-"""What all tests share: a real PostgreSQL server, started once."""
+"""Fixtures for every room."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
+
+
+def _load(name: str) -> ModuleType:
+    """Load a module that lies beside this file: tests are no package, so it has no import path."""
+    path = Path(__file__).with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"preread_tests_{name}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def validators() -> Any:
+    """Return `tests/validators.py`'s Validators: dciodvfy, dcentvfy, DCMTK and PixelMed."""
+    return _load("validators").Validators()
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +53,13 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str | None]
     )
     server.cleanup()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Return the folder of real samples beside the repository, or skip."""
+    beside = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("PREREAD_SHARED_DATA", beside))
+    if not folder.is_dir():
+        pytest.skip("no sample images: neither PREREAD_SHARED_DATA nor ../shared/data is there")
+    return folder

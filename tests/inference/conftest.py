@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -29,16 +28,6 @@ HEMORRHAGE = (
     "subarachnoid",
     "subdural",
 )
-
-
-@pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """Return the folder of sample images beside the repository, or skip."""
-    beside = Path(__file__).parents[3] / "shared" / "data"
-    folder = Path(os.environ.get("PREREAD_SHARED_DATA", beside))
-    if not folder.is_dir():
-        pytest.skip("no sample images: neither PREREAD_SHARED_DATA nor ../shared/data is there")
-    return folder
 
 
 @pytest.fixture(scope="session")

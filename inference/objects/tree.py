@@ -1,0 +1,237 @@
+"""The content tree of a report: TID 1500 Measurement Report (PS3.16)."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from highdicom.sr import (
+    AlgorithmIdentification,
+    CodeContentItem,
+    ContainerContentItem,
+    ContentItem,
+    ContentSequence,
+    DeviceObserverIdentifyingAttributes,
+    FindingSite,
+    LanguageOfContentItemAndDescendants,
+    Measurement,
+    MeasurementsAndQualitativeEvaluations,
+    ObservationContext,
+    ObserverContext,
+    QualitativeEvaluation,
+    RelationshipTypeValues,
+    SourceImageForMeasurementGroup,
+    TextContentItem,
+    TrackingIdentifier,
+)
+from pydicom.dataset import Dataset
+
+from ..errors import ObjectError
+from ..reading import Code, Finding, ModelIdentity, NotAnalysed, Presence, Scope
+from . import codes, uids
+from .library import image_library
+from .report import DeviceIdentity, ReportContent, percent
+
+COMMENT = (
+    "Not for primary diagnosis. Result of artificial intelligence, unverified: "
+    "no physician has confirmed it."
+)
+
+_CONTAINS = RelationshipTypeValues.CONTAINS
+_HAS_CONCEPT_MOD = RelationshipTypeValues.HAS_CONCEPT_MOD
+
+
+def content_tree(content: ReportContent) -> ContainerContentItem:
+    """Return the root container of the report, TID 1500.
+
+    A reading gives one measurement group per reported finding and a sentence for each; images
+    that were not analysed give a coded status and reason, and no probability.
+    """
+    root = ContainerContentItem(codes.concept(codes.REPORT), template_id="1500")
+    items = ContentSequence(is_root=False)
+    items.extend(LanguageOfContentItemAndDescendants(codes.concept(codes.ENGLISH)))
+    items.extend(_observer(content.device, content.model))
+    items.append(_code(codes.PROCEDURE_REPORTED, _procedure(content), _HAS_CONCEPT_MOD))
+    items.append(image_library(_key_images(content)))
+    if content.reported:
+        items.append(_measurements(content))
+    items.append(_evaluations(content))
+    root.ContentSequence = items
+    return root
+
+
+def _observer(device: DeviceIdentity, model: ModelIdentity) -> ObservationContext:
+    """TID 1001, 1002, 1004: the node running this very model is the device that observed."""
+    return ObservationContext(
+        observer_device_context=ObserverContext(
+            observer_type=codes.concept(codes.DEVICE),
+            observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
+                uid=uids.device_uid(model),
+                name=device.name,
+                manufacturer_name=device.manufacturer,
+                model_name=device.model_name,
+                serial_number=device.serial_number,
+            ),
+        )
+    )
+
+
+def _procedure(content: ReportContent) -> Code:
+    is_ct = content.sources[0].get("Modality") == "CT"
+    return codes.CT_PROCEDURE if is_ct else codes.IMAGING_PROCEDURE
+
+
+def _key_images(content: ReportContent) -> list[Dataset]:
+    """Return the images that findings point at, in the order of the sources; never none."""
+    shown = {uid for finding in content.reported for uid in _shown(finding)}
+    key = [source for source in content.sources if source.SOPInstanceUID in shown]
+    return key or [content.sources[0]]
+
+
+def _shown(finding: Finding) -> tuple[str, ...]:
+    own = (finding.sop_instance_uid,) if finding.sop_instance_uid is not None else ()
+    return tuple(dict.fromkeys((*own, *finding.key_sop_instance_uids)))
+
+
+def _measurements(content: ReportContent) -> ContainerContentItem:
+    container = _container(codes.IMAGING_MEASUREMENTS)
+    inputs = uids.input_digest(content.source_uids)
+    for finding in content.reported:
+        container.ContentSequence.extend(_group(finding, content, inputs))
+    return container
+
+
+def _group(
+    finding: Finding, content: ReportContent, inputs: str
+) -> MeasurementsAndQualitativeEvaluations:
+    """TID 1501: what one label is, and how probable.
+
+    Finding (121071) stands in the group only when present: viewers list it as a finding.
+    """
+    label, presence, model = finding.label, finding.presence, content.model
+    sites = None if label.site is None else [FindingSite(codes.concept(label.site))]
+    is_one_of_many = finding.scope is Scope.IMAGE and len(content.sources) > 1
+    image = finding.sop_instance_uid if is_one_of_many else None
+    classes = {str(s.SOPInstanceUID): str(s.SOPClassUID) for s in content.sources}
+    group = MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(
+            uid=uids.tracking_uid(model, inputs, label.name, image or ""),
+            identifier=f"{model.name}/{label.name}",
+        ),
+        finding_type=codes.concept(label.code) if presence is Presence.PRESENT else None,
+        finding_sites=sites,
+        algorithm_id=_algorithm(finding, model),
+        measurements=[_probability(finding)],
+        qualitative_evaluations=[
+            QualitativeEvaluation(
+                codes.concept(label.code), codes.concept(codes.PRESENCE[presence])
+            )
+        ],
+    )
+    for uid in _shown(finding):
+        group[0].ContentSequence.append(SourceImageForMeasurementGroup(classes[uid], uid))
+    return group
+
+
+def _algorithm(finding: Finding, model: ModelIdentity) -> AlgorithmIdentification:
+    """TID 4019."""
+    thresholds = finding.label.thresholds
+    return AlgorithmIdentification(
+        name=model.name,
+        version=model.version,
+        manufacturer=model.manufacturer,
+        family=codes.concept(codes.ARTIFICIAL_INTELLIGENCE),
+        parameters=[
+            f"present_from={thresholds.high!r}",
+            f"absent_below={thresholds.low!r}",
+            f"weights_sha256={model.weights_sha256}",
+        ],
+    )
+
+
+def _probability(finding: Finding) -> Measurement:
+    """TID 300, with the label as its modifier: a viewer shows numbers without their group."""
+    label = finding.label
+    measurement = Measurement(
+        name=codes.concept(codes.PROBABILITY),
+        value=percent(finding.probability, label.thresholds),
+        unit=codes.concept(codes.PERCENT),
+    )
+    measurement[0].ContentSequence = ContentSequence(
+        [_code(codes.FINDING, label.code, _HAS_CONCEPT_MOD)]
+    )
+    return measurement
+
+
+def _evaluations(content: ReportContent) -> ContainerContentItem:
+    """TID 1500 rows 12 to 14: the result in words, or why there is none."""
+    container = _container(codes.QUALITATIVE_EVALUATIONS)
+    items = container.ContentSequence
+    if content.not_analysed is not None:
+        code, reason = content.not_analysed
+        items.append(_code(codes.SUMMARY_OF_ANALYSES, codes.NOT_ATTEMPTED, _CONTAINS))
+        items.append(_code(codes.REASON_NOT_ANALYSED, _reason(code), _CONTAINS))
+        sentence = f"Not analyzed by {content.model.name} {content.model.version}: {reason}"
+        items.append(_text(codes.CONCLUSION, sentence))
+    for finding in content.reported:
+        items.append(_text(codes.CONCLUSION, conclusion(finding, content)))
+    items.append(_text(codes.COMMENT, COMMENT))
+    return container
+
+
+def conclusion(finding: Finding, content: ReportContent) -> str:
+    """Return one sentence that says it all: dsr2html and many viewers print nothing else.
+
+    The site is named where two labels share a code, the image where one label has several.
+    """
+    label, limits = finding.label, finding.label.thresholds
+    others = [f for f in content.reported if f is not finding]
+    what = label.code.meaning
+    if label.site is not None and any(
+        f.label.name != label.name and f.label.code == label.code for f in others
+    ):
+        what += f" (site: {label.site.meaning})"
+    if finding.sop_instance_uid and any(f.label.name == label.name for f in others):
+        what += f" in image {finding.sop_instance_uid}"
+    probability = _short(percent(finding.probability, limits))
+    high, low = _short(100 * limits.high), _short(100 * limits.low)
+    return (
+        f"{what}: {finding.presence}, AI probability {probability} %"
+        f" (Present from {high} %, Absent below {low} %)."
+    )
+
+
+def _short(value: float) -> str:
+    return f"{round(value, 12):.12f}".rstrip("0").rstrip(".")
+
+
+def _reason(code: str) -> Code:
+    try:
+        return codes.NOT_ANALYSED[NotAnalysed(code)]
+    except (KeyError, ValueError):
+        raise ObjectError(
+            f"{code!r} is no code for images that were not analysed; see NotAnalysed"
+        ) from None
+
+
+def ascii_text(text: str) -> str:
+    """Return text that reads the same in every character set: the node adds ASCII only.
+
+    The backslash separates values and is a yen sign in ISO_IR 13; the tilde an overline.
+    """
+    plain = unicodedata.normalize("NFKD", text.replace("\\", "/").replace("~", "-"))
+    plain = "".join(mark for mark in plain if not unicodedata.combining(mark))
+    return " ".join(plain.encode("ascii", "replace").decode("ascii").split())
+
+
+def _container(name: Code) -> ContainerContentItem:
+    item = ContainerContentItem(codes.concept(name), relationship_type=_CONTAINS)
+    item.ContentSequence = ContentSequence()
+    return item
+
+
+def _code(name: Code, value: Code, relationship: RelationshipTypeValues) -> ContentItem:
+    return CodeContentItem(codes.concept(name), codes.concept(value), relationship)
+
+
+def _text(name: Code, value: str) -> TextContentItem:
+    return TextContentItem(codes.concept(name), ascii_text(value), _CONTAINS)

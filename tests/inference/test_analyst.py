@@ -1,0 +1,329 @@
+"""One analysis from stored images to outcome, report and deliveries; the same however often."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+import sqlalchemy as sa
+
+from db import FileStore, create_engine
+from db.ingest import Ingest, InstanceRecord
+from db.migrate import upgrade
+from db.query import Filter, analyses, findings, rows_of
+from db.results import request_analysis
+from db.workers import WorkerIdentity
+from inference.analyst import Analyst, AnalystSettings
+from inference.bundle import Bundle
+from inference.jobs import JobQueue, Priority, prepare
+from inference.model import load_reader
+from inference.objects import DeviceIdentity
+from inference.reading import Reading, SourceImage
+from inference.requests import request_analysis_of
+from inference.worker import Worker, WorkerSettings, claim_worker_id
+
+NODE = DeviceIdentity("PREREAD", "Preread", "Preread", "0.1", "SN1")
+SETTINGS = AnalystSettings(
+    worker="test-0", device="cpu", node=NODE, destinations=lambda kind: ("pacs",)
+)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[sa.Engine]:
+    engine = create_engine(f"sqlite:///{tmp_path / 'facts.sqlite'}")
+    upgrade(engine)
+    prepare(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> FileStore:
+    store = FileStore(tmp_path / "data")
+    store.prepare()
+    return store
+
+
+@pytest.fixture
+def head_ct(
+    engine: sa.Engine, files: FileStore, write_image: Callable[..., Path]
+) -> tuple[int, ...]:
+    """Twelve stored slices; returns their row numbers."""
+    ingest = Ingest(engine)
+    noise = np.random.default_rng(5)
+    for number in range(12):
+        path = write_image(
+            noise.integers(0, 80, (64, 64), dtype=np.int16),
+            StudyInstanceUID="1.2.3",
+            SeriesInstanceUID="1.2.3.4",
+            SOPInstanceUID=f"1.2.3.4.{number}",
+            PatientID="P-1",
+            BodyPartExamined="HEAD",
+            InstanceNumber=number + 1,
+            ImagePositionPatient=[0, 0, 5 * number],
+            ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
+            PixelSpacing=[0.5, 0.5],
+            SliceThickness=5,
+        )
+        content = path.read_bytes()
+        cut = 144 + int.from_bytes(content[140:144], "little")
+        stored = files.write_image(f"1.2.3.4.{number}", content[:cut], content[cut:])
+        ingest.add(_record(number, stored.path, stored.sha256))
+    with engine.connect() as connection:
+        return tuple(connection.execute(sa.text("SELECT id FROM instance ORDER BY id")).scalars())
+
+
+def _record(number: int, path: str, sha256: str) -> InstanceRecord:
+    return InstanceRecord(
+        study_instance_uid="1.2.3",
+        patient_id="P-1",
+        patient_name=None,
+        patient_birth_date=None,
+        patient_sex=None,
+        accession_number=None,
+        study_date=None,
+        study_description=None,
+        series_instance_uid="1.2.3.4",
+        modality="CT",
+        series_number=None,
+        series_description=None,
+        body_part="HEAD",
+        sop_instance_uid=f"1.2.3.4.{number}",
+        sop_class_uid="1.2.840.10008.5.1.4.1.1.2",
+        transfer_syntax_uid="1.2.840.10008.1.2.1",
+        instance_number=number,
+        path=path,
+        size_bytes=1,
+        sha256=sha256,
+        received_at=datetime.now(UTC),
+        association_id="t" * 32,
+    )
+
+
+def ask(
+    engine: sa.Engine,
+    bundle: Bundle,
+    instances: tuple[int, ...],
+    digest: str = "d",
+    shadow: bool = False,
+) -> str:
+    request = request_analysis_of(
+        bundle,
+        study_instance_uid="1.2.3",
+        series_instance_uid="1.2.3.4",
+        instance_ids=instances,
+        instance_digest=digest,
+        priority="routine",
+        shadow=shadow,
+        trace_id="t" * 32,
+    )
+    with engine.begin() as connection:
+        request_analysis(connection, request)
+    return request.id
+
+
+def analyst(engine: sa.Engine, files: FileStore, bundle: Bundle, **changes: object) -> Analyst:
+    reader = load_reader(bundle, "cpu")
+    settings = replace(SETTINGS, **changes)
+    return Analyst(engine, files, {bundle.name: bundle}, lambda _bundle: reader, settings)
+
+
+def outcome(engine: sa.Engine) -> dict[str, object]:
+    with engine.connect() as connection:
+        return analyses(connection, Filter())[0]
+
+
+def reports(engine: sa.Engine, files: FileStore) -> list[pydicom.Dataset]:
+    with engine.connect() as connection:
+        paths = connection.execute(sa.text("SELECT path FROM result_object ORDER BY id")).scalars()
+        return [pydicom.dcmread(files.absolute(path)) for path in paths]
+
+
+def test_findings_report_and_delivery_are_recorded(
+    engine: sa.Engine, files: FileStore, head_ct: tuple[int, ...], ct_bundle: Bundle
+) -> None:
+    asked = ask(engine, ct_bundle, head_ct)
+    analyst(engine, files, ct_bundle).analyse(asked)
+
+    assert outcome(engine)["state"] == "done"
+    with engine.connect() as connection:
+        assert len(findings(connection, Filter())) == 6
+        deliveries = rows_of(connection, "v_deliveries", order_by="delivery_id")
+    assert [(row["destination"], row["state"]) for row in deliveries] == [("pacs", "pending")]
+    (report,) = reports(engine, files)
+    assert report.StudyInstanceUID == "1.2.3"
+    assert str(report.SOPInstanceUID) == deliveries[0]["sop_instance_uid"]
+
+
+def test_a_repeated_analysis_changes_nothing(
+    engine: sa.Engine, files: FileStore, head_ct: tuple[int, ...], ct_bundle: Bundle
+) -> None:
+    asked = ask(engine, ct_bundle, head_ct)
+    working = analyst(engine, files, ct_bundle)
+    working.analyse(asked)
+    first = outcome(engine)
+    working.analyse(asked)
+
+    assert outcome(engine) == first
+    assert len(reports(engine, files)) == 1
+
+
+def test_an_attempt_that_died_before_its_end_leaves_the_same_bytes(
+    engine: sa.Engine,
+    files: FileStore,
+    head_ct: tuple[int, ...],
+    ct_bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = ask(engine, ct_bundle, head_ct)
+    working = analyst(engine, files, ct_bundle)
+
+    def die(*_arguments: object) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("inference.analyst.record_outcome", die)
+        with pytest.raises(KeyboardInterrupt):
+            working.analyse(asked)
+    left = sorted((files.root / "results").rglob("*.dcm"))
+    before = [path.read_bytes() for path in left]
+    time.sleep(1.1)
+    working.analyse(asked)
+
+    after = sorted((files.root / "results").rglob("*.dcm"))
+    assert after == left
+    assert [path.read_bytes() for path in after] == before
+
+
+def test_not_analysed_is_a_coded_outcome_with_a_report(
+    engine: sa.Engine, files: FileStore, head_ct: tuple[int, ...], ct_bundle: Bundle
+) -> None:
+    asked = ask(engine, ct_bundle, head_ct[:1])
+    analyst(engine, files, ct_bundle).analyse(asked)
+
+    row = outcome(engine)
+    assert row["state"] == "not_analysed"
+    assert row["reason_code"] == "too_few_slices"
+    (report,) = reports(engine, files)
+    assert "122157" not in report.to_json(), "no probability without an analysis"
+    with engine.connect() as connection:
+        assert findings(connection, Filter()) == []
+
+
+def test_not_analysed_without_a_report_by_setting(
+    engine: sa.Engine, files: FileStore, head_ct: tuple[int, ...], ct_bundle: Bundle
+) -> None:
+    asked = ask(engine, ct_bundle, head_ct[:1])
+    analyst(engine, files, ct_bundle, report_not_analysed=False).analyse(asked)
+
+    assert outcome(engine)["state"] == "not_analysed"
+    assert reports(engine, files) == []
+
+
+def test_shadow_results_are_kept_and_not_delivered(
+    engine: sa.Engine, files: FileStore, head_ct: tuple[int, ...], ct_bundle: Bundle
+) -> None:
+    asked = ask(engine, ct_bundle, head_ct, shadow=True)
+    analyst(engine, files, ct_bundle).analyse(asked)
+
+    assert outcome(engine)["state"] == "done"
+    assert len(reports(engine, files)) == 1
+    with engine.connect() as connection:
+        assert rows_of(connection, "v_deliveries", order_by="delivery_id") == []
+
+
+def test_late_images_make_a_report_that_names_its_predecessor(
+    engine: sa.Engine, files: FileStore, head_ct: tuple[int, ...], ct_bundle: Bundle
+) -> None:
+    working = analyst(engine, files, ct_bundle)
+    working.analyse(ask(engine, ct_bundle, head_ct[:-1], digest="first"))
+    working.analyse(ask(engine, ct_bundle, head_ct, digest="second"))
+
+    first, second = reports(engine, files)
+    predecessor = second.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0]
+    named = predecessor.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+    assert named == first.SOPInstanceUID
+    assert second.SOPInstanceUID != first.SOPInstanceUID
+
+
+def test_a_model_that_changed_meanwhile_is_a_failure(
+    engine: sa.Engine,
+    files: FileStore,
+    head_ct: tuple[int, ...],
+    ct_bundle: Bundle,
+    chest_bundle: Bundle,
+) -> None:
+    asked = ask(engine, ct_bundle, head_ct)
+    analyst(engine, files, chest_bundle).analyse(asked)
+
+    assert outcome(engine)["reason_code"] == "model_changed"
+
+
+class FlakyReader:
+    """Fails so often, then reads."""
+
+    def __init__(self, bundle: Bundle, failures: int) -> None:
+        self.reader = load_reader(bundle, "cpu")
+        self.failures = failures
+        self.calls = 0
+
+    def read(self, images: Sequence[SourceImage]) -> Reading:
+        self.calls += 1
+        if self.calls <= self.failures:
+            raise RuntimeError("DOE^JANE is not a number")
+        return self.reader.read(images)
+
+
+def serve(
+    engine: sa.Engine, files: FileStore, bundle: Bundle, reader: FlakyReader, until: str
+) -> None:
+    """Run a worker until the analysis has that state."""
+    working = Analyst(engine, files, {bundle.name: bundle}, lambda _bundle: reader, SETTINGS)
+    identity = WorkerIdentity("test-0", "host", os.getpid(), "cpu", (bundle.name,))
+    stop = threading.Event()
+    worker = Worker(engine, working, identity, WorkerSettings(grace_seconds=1))
+    thread = threading.Thread(target=worker.serve, args=(stop,))
+    thread.start()
+    deadline = time.monotonic() + 30
+    while outcome(engine)["state"] != until and time.monotonic() < deadline:
+        time.sleep(0.1)
+    stop.set()
+    thread.join(30)
+    assert outcome(engine)["state"] == until
+
+
+@pytest.mark.parametrize(("failures", "state"), [(2, "done"), (99, "failed")])
+def test_a_worker_tries_a_few_times_then_says_why(
+    engine: sa.Engine,
+    files: FileStore,
+    head_ct: tuple[int, ...],
+    ct_bundle: Bundle,
+    failures: int,
+    state: str,
+) -> None:
+    asked = ask(engine, ct_bundle, head_ct)
+    with engine.begin() as connection:
+        JobQueue(engine).enqueue(connection, asked, Priority.ROUTINE)
+    reader = FlakyReader(ct_bundle, failures)
+    serve(engine, files, ct_bundle, reader, state)
+
+    assert reader.calls == 3
+    if state == "failed":
+        assert outcome(engine)["reason_code"] == "error"
+        assert "DOE" not in str(outcome(engine)["reason"])
+        assert reports(engine, files) == []
+
+
+def test_two_workers_of_one_host_never_share_a_name(tmp_path: Path) -> None:
+    with claim_worker_id(tmp_path, "cpu") as first, claim_worker_id(tmp_path, "cpu") as second:
+        assert first != second
+    with claim_worker_id(tmp_path, "cpu") as again:
+        assert again == first
