@@ -1,0 +1,148 @@
+"""Which series have all their images, and the one statement that says so.
+
+A series is due when it has been quiet for long enough and no open association is still sending it.
+Completing is guarded by the time of the last image that was seen: whoever else touched the series
+in between, another process or a late image, makes the guard fail and nothing happens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from .schema import Association, Instance, Series, SeriesState
+
+
+@dataclass(frozen=True, slots=True)
+class DueSeries:
+    """A series that may be complete, as it was seen."""
+
+    series_instance_uid: str
+    study_instance_uid: str
+    trace_id: str
+    last_received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesInstance:
+    """The newest revision of one SOP instance."""
+
+    id: int
+    sop_instance_uid: str
+    revision: int
+    sha256: str
+    path: str
+
+
+def due(
+    connection: sa.Connection,
+    quiet_since: datetime,
+    silent_since: datetime,
+    *,
+    except_for: Collection[str] = (),
+    limit: int = 500,
+) -> list[DueSeries]:
+    """Return open series that may be complete, the longest quiet first.
+
+    Parameters
+    ----------
+    quiet_since : datetime
+        No image of the series came after this time.
+    silent_since : datetime
+        An open association that sent none of its images of the series after this time no longer
+        counts as sending it.
+    except_for : collection of str
+        Series Instance UIDs to leave out, so that those that failed do not fill the limit.
+    limit : int, default 500
+        How many to return.
+    """
+    still_sending = (
+        sa.select(sa.literal(1))
+        .select_from(Instance)
+        .join(Association, Association.id == Instance.association_id)
+        .where(
+            Instance.series_instance_uid == Series.series_instance_uid,
+            Instance.received_at > silent_since,
+            Association.ended_at.is_(None),
+        )
+        .exists()
+    )
+    rows = connection.execute(
+        sa.select(
+            Series.series_instance_uid,
+            Series.study_instance_uid,
+            Series.trace_id,
+            Series.last_received_at,
+        )
+        .where(
+            Series.state == sa.literal_column("'open'"),  # literal: the partial index is used
+            Series.last_received_at <= quiet_since,
+            Series.series_instance_uid.not_in(except_for),
+            ~still_sending,
+        )
+        .order_by(Series.last_received_at)
+        .limit(limit)
+    )
+    return [DueSeries(*row) for row in rows]
+
+
+def newest_instances(
+    connection: sa.Connection, series_instance_uid: str
+) -> tuple[SeriesInstance, ...]:
+    """Return the newest revision of each SOP instance of a series, in the order of their UIDs."""
+    rows = connection.execute(
+        sa.select(
+            Instance.id,
+            Instance.sop_instance_uid,
+            Instance.revision,
+            Instance.sha256,
+            Instance.path,
+        )
+        .where(Instance.series_instance_uid == series_instance_uid)
+        .order_by(Instance.revision)
+    )
+    newest = {row.sop_instance_uid: SeriesInstance(*row) for row in rows}
+    return tuple(newest[uid] for uid in sorted(newest))
+
+
+def digest(instances: Sequence[SeriesInstance]) -> str:
+    """Return the SHA-256 that identifies a set of instances, whatever their order.
+
+    Over their SOP Instance UIDs, one a line; where other bytes came under a UID later, the digest
+    of the newest bytes follows the UID.
+    """
+    lines = sorted(
+        f"{one.sop_instance_uid} {one.sha256}" if one.revision else one.sop_instance_uid
+        for one in instances
+    )
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def mark_complete(
+    connection: sa.Connection,
+    seen: DueSeries,
+    instance_digest: str,
+    routing: str,
+    completed_at: datetime,
+) -> bool:
+    """Complete a series if it is still open and no image came since it was seen."""
+    marked = connection.execute(
+        sa.update(Series)
+        .where(
+            Series.series_instance_uid == seen.series_instance_uid,
+            Series.state == SeriesState.OPEN,
+            Series.last_received_at == seen.last_received_at,
+        )
+        .values(
+            state=SeriesState.COMPLETE,
+            completed_at=completed_at,
+            instance_digest=instance_digest,
+            routing=routing,
+        )
+        .returning(Series.series_instance_uid)
+    )
+    return marked.first() is not None

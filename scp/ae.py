@@ -1,0 +1,82 @@
+"""pynetdicom's application entities, with the settings that this node needs.
+
+pynetdicom keeps some of its settings in a module; they are set here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydicom.uid import AllTransferSyntaxes
+from pynetdicom import AE, _config, build_context
+
+from .part10 import IMPLEMENTATION_CLASS_UID, implementation_version_name
+
+if TYPE_CHECKING:
+    from pynetdicom.presentation import PresentationContext
+
+    from .settings import ScpSettings
+
+
+VERIFICATION = "1.2.840.10008.1.1"
+
+
+class SharedContexts(list["PresentationContext"]):
+    """Presentation contexts that all associations share.
+
+    pynetdicom copies the contexts of the server for every association. Negotiation only reads
+    them, and the copy holds the interpreter for as long as receiving several images takes.
+    """
+
+    def __deepcopy__(self, memo: object) -> SharedContexts:
+        return self
+
+
+def supported_contexts() -> SharedContexts:
+    """Return the contexts that need listing: Verification.
+
+    Every storage SOP class that belongs to a patient is accepted, standard, retired, private or
+    not yet known, in the transfer syntax that its sender prefers: `acceptor` switches pynetdicom's
+    unrestricted storage service on, and what arrives is kept as it is.
+    """
+    return SharedContexts([build_context(VERIFICATION, list(AllTransferSyntaxes))])
+
+
+def acceptor(settings: ScpSettings) -> AE:
+    """Return the application entity that accepts associations."""
+    _config.UNRESTRICTED_STORAGE_SERVICE = True
+    _configure()
+    entity = _entity(settings.ae_title)
+    entity.maximum_associations = settings.max_associations
+    entity.maximum_pdu_size = settings.max_pdu
+    entity.require_called_aet = settings.require_called_ae
+    entity.acse_timeout = settings.acse_timeout
+    entity.dimse_timeout = settings.dimse_timeout
+    entity.network_timeout = settings.network_timeout
+    return entity
+
+
+def requestor(calling_ae: str, timeout: float) -> AE:
+    """Return an application entity that opens associations and waits for nothing any longer."""
+    _configure()
+    entity = _entity(calling_ae)
+    entity.acse_timeout = timeout
+    entity.dimse_timeout = timeout
+    entity.network_timeout = timeout
+    entity.connection_timeout = min(timeout, 30.0)
+    return entity
+
+
+def _entity(ae_title: str) -> AE:
+    entity = AE(ae_title=ae_title)
+    entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    entity.implementation_version_name = implementation_version_name()
+    return entity
+
+
+def _configure() -> None:
+    # Its handlers format every PDU and message, also when nobody logs them.
+    _config.LOG_HANDLER_LEVEL = "none"
+    # Identifiers name patients.
+    _config.LOG_REQUEST_IDENTIFIERS = False
+    _config.LOG_RESPONSE_IDENTIFIERS = False

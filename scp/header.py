@@ -1,0 +1,189 @@
+"""What a data set says of itself: the attributes that identify, sort and describe it.
+
+They are read straight from the walk over the encoded bytes, because decoding the data set into
+objects costs several times as much as receiving it. Text is decoded with the data set's own
+Specific Character Set (PS3.3 C.12.1.1.2) and cut to what its column holds; values that make no
+sense become None. Only the UIDs decide whether an instance is kept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from pydicom.charset import convert_encodings, decode_bytes
+
+from .errors import IdentityError
+from .structure import tag_text, walk
+
+CHARACTER_SET = 0x00080005
+SOP_CLASS_UID = 0x00080016
+SOP_INSTANCE_UID = 0x00080018
+STUDY_DATE = 0x00080020
+ACCESSION_NUMBER = 0x00080050
+MODALITY = 0x00080060
+STUDY_DESCRIPTION = 0x00081030
+SERIES_DESCRIPTION = 0x0008103E
+PATIENT_NAME = 0x00100010
+PATIENT_ID = 0x00100020
+PATIENT_BIRTH_DATE = 0x00100030
+PATIENT_SEX = 0x00100040
+BODY_PART = 0x00180015
+STUDY_INSTANCE_UID = 0x0020000D
+SERIES_INSTANCE_UID = 0x0020000E
+SERIES_NUMBER = 0x00200011
+INSTANCE_NUMBER = 0x00200013
+
+WANTED = frozenset(
+    {
+        CHARACTER_SET,
+        SOP_CLASS_UID,
+        SOP_INSTANCE_UID,
+        STUDY_DATE,
+        ACCESSION_NUMBER,
+        MODALITY,
+        STUDY_DESCRIPTION,
+        SERIES_DESCRIPTION,
+        PATIENT_NAME,
+        PATIENT_ID,
+        PATIENT_BIRTH_DATE,
+        PATIENT_SEX,
+        BODY_PART,
+        STUDY_INSTANCE_UID,
+        SERIES_INSTANCE_UID,
+        SERIES_NUMBER,
+        INSTANCE_NUMBER,
+    }
+)
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*", re.ASCII)
+_DATE = re.compile(r"(\d{4})[.]?(\d{2})[.]?(\d{2})", re.ASCII)
+_INTEGER = re.compile(r"[+-]?\d{1,12}", re.ASCII)
+_UID_NAMES = {
+    SOP_CLASS_UID: "SOP Class UID",
+    SOP_INSTANCE_UID: "SOP Instance UID",
+    STUDY_INSTANCE_UID: "Study Instance UID",
+    SERIES_INSTANCE_UID: "Series Instance UID",
+}
+# Bytes at which a switched character set falls back to the first one (PS3.5 6.1.2.5.3).
+_TEXT_RESETS = frozenset(b"\r\n\t\f")
+_NAME_RESETS = frozenset(b"^=")
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Identifying attributes of one instance; absent or senseless ones are None."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    sop_class_uid: str
+    patient_id: str | None
+    patient_name: str | None
+    patient_birth_date: str | None
+    patient_sex: str | None
+    accession_number: str | None
+    study_date: str | None
+    study_description: str | None
+    modality: str | None
+    series_number: int | None
+    series_description: str | None
+    body_part: str | None
+    instance_number: int | None
+
+
+def is_uid(text: str) -> bool:
+    """Tell whether `text` is a UID: digits and dots, at most 64 (PS3.5 Section 9.1).
+
+    Leading zeros in a component are let pass: old equipment makes them, and they do no harm.
+    """
+    return len(text) <= 64 and _UID.fullmatch(text) is not None
+
+
+def read_header(data: bytes | memoryview, transfer_syntax_uid: str) -> Header:
+    """Walk a data set to its end and return what identifies it.
+
+    Raises
+    ------
+    StructureError
+        If the data set is truncated or is none.
+    IdentityError
+        If one of the four identifying UIDs is absent or is no UID.
+    """
+    values = walk(data, transfer_syntax_uid, WANTED).values
+    text = _Text(values)
+    return Header(
+        study_instance_uid=_uid(values, STUDY_INSTANCE_UID),
+        series_instance_uid=_uid(values, SERIES_INSTANCE_UID),
+        sop_instance_uid=_uid(values, SOP_INSTANCE_UID),
+        sop_class_uid=_uid(values, SOP_CLASS_UID),
+        patient_id=text(PATIENT_ID, 256),
+        patient_name=text(PATIENT_NAME, 1024, _NAME_RESETS),
+        patient_birth_date=_date(values, PATIENT_BIRTH_DATE),
+        patient_sex=text(PATIENT_SEX, 16),
+        accession_number=text(ACCESSION_NUMBER, 64),
+        study_date=_date(values, STUDY_DATE),
+        study_description=text(STUDY_DESCRIPTION, 1024),
+        modality=text(MODALITY, 16),
+        series_number=_integer(values, SERIES_NUMBER),
+        series_description=text(SERIES_DESCRIPTION, 1024),
+        body_part=text(BODY_PART, 64),
+        instance_number=_integer(values, INSTANCE_NUMBER),
+    )
+
+
+class _Text:
+    """Decodes text values of one data set."""
+
+    def __init__(self, values: Mapping[int, bytes]) -> None:
+        self._values = values
+        self._encodings = _encodings(values.get(CHARACTER_SET, b""))
+
+    def __call__(self, tag: int, limit: int, resets: frozenset[int] = _TEXT_RESETS) -> str | None:
+        raw = self._values.get(tag, b"")
+        if not raw:
+            return None
+        try:
+            decoded = decode_bytes(raw, self._encodings, set(resets))
+        except (UnicodeError, LookupError):
+            decoded = raw.decode("latin-1")
+        # PostgreSQL refuses NUL inside text, and senders pad with it.
+        decoded = decoded.replace("\0", " ").strip()
+        # Component groups that a sender left empty at the end of a name mean nothing (PS3.5 6.2.1).
+        return decoded[:limit].rstrip(" =" if resets is _NAME_RESETS else None) or None
+
+
+@lru_cache(maxsize=64)
+def _encodings(specific_character_set: bytes) -> tuple[str, ...]:
+    """Python codecs for a Specific Character Set; what is unknown is read as Latin-1."""
+    terms = [
+        term.strip(" \0") for term in specific_character_set.decode("ascii", "replace").split("\\")
+    ]
+    try:
+        return tuple(convert_encodings(terms))
+    except LookupError:
+        return ("latin_1",)
+
+
+def _plain(values: Mapping[int, bytes], tag: int) -> str:
+    return values.get(tag, b"").decode("ascii", "replace").strip(" \0")
+
+
+def _uid(values: Mapping[int, bytes], tag: int) -> str:
+    uid = _plain(values, tag)
+    if not uid:
+        raise IdentityError(f"no {_UID_NAMES[tag]} {tag_text(tag)}", tag)
+    if not is_uid(uid):
+        raise IdentityError(f"{_UID_NAMES[tag]} {tag_text(tag)} is no UID", tag)
+    return uid
+
+
+def _date(values: Mapping[int, bytes], tag: int) -> str | None:
+    found = _DATE.fullmatch(_plain(values, tag))
+    return "".join(found.groups()) if found else None
+
+
+def _integer(values: Mapping[int, bytes], tag: int) -> int | None:
+    text = _plain(values, tag)
+    return int(text) if _INTEGER.fullmatch(text) else None

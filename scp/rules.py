@@ -1,0 +1,204 @@
+"""Routing: which model reads a series. Pure functions from the facts of a header to a decision.
+
+What must never start an analysis is sorted out first and cannot be overruled by a rule: results of
+our own, objects that are no images (reports, segmentations, presentation states ...) and images
+that a quality assurance phantom was declared in. Then every rule whose conditions hold gives one
+route; the first rule for a model wins.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from .conditions import Condition, Facts, Mismatch, keywords_of, unmet
+from .settings import RuleSettings
+
+Priority: TypeAlias = Literal["stat", "routine"]
+
+MANUFACTURER = "Preread"
+_PRIORITY_KEYWORDS = (
+    "RequestedProcedurePriority",
+    "RequestAttributesSequence.RequestedProcedurePriority",
+    "StudyPriorityID",
+)
+_URGENT = {"STAT", "HIGH"}
+# Modalities of objects that hold no image to read (PS3.3 C.7.3.1.1.1).
+_NO_IMAGE = frozenset(
+    ("SR", "SEG", "KO", "PR", "DOC", "OT", "AU", "REG", "RTDOSE", "RTSTRUCT", "RTPLAN", "RTRECORD",
+     "PLAN", "FID", "RWV", "M3D", "STAIN", "SMR", "ECG", "HD", "EPS", "ANN", "ASMT", "TEXTUREMAP")
+)  # fmt: skip
+_STORAGE = "1.2.840.10008.5.1.4.1.1."
+# SOP classes that hold no image, by what follows the root of the storage classes: waveforms,
+# presentation states, reports and key objects, encapsulated documents, raw data, registrations,
+# segmentations, surfaces, tracts, radiotherapy other than images.
+_NO_IMAGE_CLASSES = tuple(
+    _STORAGE + part
+    for part in ("9.", "11.", "88.", "104.", "66", "67", "68.", "481.2", "481.3", "481.4",
+                 "481.5", "481.6", "481.7", "481.8", "481.9")
+)  # fmt: skip
+
+_CHEST_X_RAY: dict[str, Condition] = {
+    "Modality": ["CR", "DX"],
+    "ViewPosition": ["AP*", "PA*", ""],
+    "ViewCodeSequence.CodeMeaning": {"not": ["*lateral*", "*oblique*"]},
+    # A lateral view has the patient's front or back at one side of the image.
+    "PatientOrientation": {"not": ["A", "P"]},
+    "SeriesDescription": {"not": ["lat", "*lateral*", "* lat", "* lat *", "*oblique*"]},
+    "PresentationIntentType": {"not": "FOR PROCESSING"},
+}
+_DESCRIBED = "StudyDescription|SeriesDescription|ProtocolName|RequestedProcedureDescription"
+_HEAD_CT: dict[str, Condition] = {
+    "Modality": "CT",
+    # Of secondary captures with modality CT (dose reports, screen shots) none is read.
+    "SOPClassUID": [_STORAGE + "2", _STORAGE + "2.1", _STORAGE + "2.2"],
+    "ImageType": {"not": ["LOCALIZER", "MIP", "MPR", "CSA MPR", "VOLUME", "DOSE_INFO"]},
+}
+
+BUILTIN_RULES: tuple[RuleSettings, ...] = (
+    RuleSettings(
+        name="chest-frontal",
+        model="pneumothorax",
+        when={**_CHEST_X_RAY, "BodyPartExamined": ["CHEST", "THORAX", "LUNG"]},
+    ),
+    RuleSettings(
+        name="chest-frontal-described",
+        model="pneumothorax",
+        when={
+            **_CHEST_X_RAY,
+            "BodyPartExamined": "",
+            _DESCRIBED: {"words": ["chest", "thorax", "cxr"]},
+        },
+    ),
+    RuleSettings(
+        name="head-ct",
+        model="hemorrhage",
+        when={**_HEAD_CT, "BodyPartExamined": ["HEAD", "BRAIN", "SKULL"]},
+    ),
+    RuleSettings(
+        name="head-ct-described",
+        model="hemorrhage",
+        when={
+            **_HEAD_CT,
+            "BodyPartExamined": "",
+            _DESCRIBED: {"words": ["head", "brain", "skull", "cranial", "cerebral"]},
+        },
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A model that is to read the series, and how urgently; `shadow` delivers nothing."""
+
+    model: str
+    priority: Priority
+    shadow: bool
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Where a series goes; without a route it is parked. `reasons` has a sentence for each rule."""
+
+    routes: tuple[Route, ...]
+    reasons: tuple[str, ...]
+
+    def to_json(self) -> str:
+        """Return the decision as it is stored with the series."""
+        routes = [
+            {"model": r.model, "priority": r.priority, "shadow": r.shadow, "rule": r.rule}
+            for r in self.routes
+        ]
+        return json.dumps({"routes": routes, "reasons": list(self.reasons)}, sort_keys=True)
+
+
+def rules_in_force(
+    configured: Sequence[RuleSettings], *, builtin: bool = True
+) -> tuple[RuleSettings, ...]:
+    """Return the configured rules, then the built-in ones that none of them replaces by name."""
+    names = {rule.name for rule in configured}
+    kept = [rule for rule in BUILTIN_RULES if builtin and rule.name not in names]
+    return tuple(rule for rule in (*configured, *kept) if rule.enabled)
+
+
+def keywords_needed(rules: Iterable[RuleSettings]) -> frozenset[str]:
+    """Return the keywords and paths that `decide` looks at under these rules."""
+    named = {path for rule in rules for key in rule.when for path in keywords_of(key)}
+    fixed = {"Modality", "SOPClassUID", "Manufacturer", "QualityControlImage", "ContrastBolusAgent"}
+    return frozenset(named | fixed | set(_PRIORITY_KEYWORDS))
+
+
+def decide(facts: Facts, rules: Sequence[RuleSettings]) -> Decision:
+    """Decide which models read a series, from the facts of one of its headers."""
+    never = _never_read(facts)
+    if never:
+        return Decision((), (never,))
+    priority = _requested_priority(facts)
+    routes: dict[str, Route] = {}
+    reasons = []
+    for rule in rules:
+        mismatch = unmet(facts, rule.when)
+        if mismatch is not None:
+            reasons.append(f"{rule.name}: no, {_explain(mismatch)}")
+        elif rule.model in routes:
+            reasons.append(f"{rule.name}: {rule.model} is routed by {routes[rule.model].rule}")
+        else:
+            routes[rule.model] = Route(
+                rule.model, rule.priority or priority, rule.shadow, rule.name
+            )
+            reasons.append(f"{rule.name}: read by {rule.model}, {routes[rule.model].priority}")
+    if routes and _text(facts, "ContrastBolusAgent"):
+        reasons.append("note: a contrast agent was given (ContrastBolusAgent)")
+    return Decision(tuple(routes.values()), tuple(reasons))
+
+
+def merge(decisions: Iterable[Decision]) -> Decision:
+    """Join the decisions for several headers of one series: one route a model, most urgent first.
+
+    A series of projection radiographs often holds a frontal and a lateral view; the frontal one
+    decides.
+    """
+    routes: dict[str, Route] = {}
+    reasons: dict[str, None] = {}
+    for decision in decisions:
+        for route in decision.routes:
+            known = routes.get(route.model)
+            if known is None or (known.priority, route.priority) == ("routine", "stat"):
+                routes[route.model] = route
+        reasons.update(dict.fromkeys(decision.reasons))
+    return Decision(tuple(routes.values()), tuple(reasons))
+
+
+def _never_read(facts: Facts) -> str | None:
+    modality, sop_class = _text(facts, "Modality").upper(), _text(facts, "SOPClassUID")
+    if _text(facts, "Manufacturer").casefold() == MANUFACTURER.casefold():
+        return "never read: a result of Preread's own (Manufacturer)"
+    if modality in _NO_IMAGE:
+        return f"never read: Modality {modality} is no image to read"
+    if sop_class.startswith(_NO_IMAGE_CLASSES):
+        return f"never read: SOP class {sop_class} is no image"
+    # The word PHANTOM in a name or description says nothing: only the declaration counts.
+    if _text(facts, "QualityControlImage").upper() == "YES":
+        return "never read: a quality control image (QualityControlImage is YES)"
+    return None
+
+
+def _requested_priority(facts: Facts) -> Priority:
+    found = {_text(facts, keyword).upper() for keyword in _PRIORITY_KEYWORDS}
+    return "stat" if found & _URGENT else "routine"
+
+
+def _explain(mismatch: Mismatch) -> str:
+    # Explanations are stored and shown: who the patient is has no place in them.
+    if mismatch.keyword.startswith("Patient") and mismatch.keyword != "PatientOrientation":
+        return f"{mismatch.keyword} does not match"
+    shown = "\\".join(mismatch.found)[:64]
+    return f"{mismatch.keyword} is {shown!r}" if shown else f"{mismatch.keyword} is absent"
+
+
+def _text(facts: Facts, keyword: str) -> str:
+    values = facts.get(keyword, ())
+    return values[0].strip() if values else ""

@@ -1,0 +1,164 @@
+"""Settings of this room: ``[scp]``, ``[[destination]]`` and ``[[rule]]`` of the configuration."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from .conditions import Condition, check
+
+AeTitle = Annotated[
+    str, Field(min_length=1, max_length=16, pattern=r"^[ -\[\]-~]*[!-\[\]-~][ -\[\]-~]*$")
+]
+# Kinds of result objects: structured report, segmentation, secondary capture, key object selection,
+# presentation state. Which ones a PACS can show differs.
+ObjectKind = Literal["sr", "seg", "sc", "ko", "pr"]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ScpSettings(_Settings):
+    """How the node receives: its AE title, limits and when a series counts as complete."""
+
+    ae_title: AeTitle = Field(default="PREREAD", description="AE title of this node.")
+    host: str = Field(
+        default="0.0.0.0",  # noqa: S104 - a DICOM node is there to be reached
+        description="Address to listen on; 0.0.0.0 is every IPv4 address, :: every IPv6 one.",
+    )
+    port: int = Field(
+        default=11112, ge=0, le=65535, description="TCP port to listen on; 0 takes a free one."
+    )
+    calling_ae_allow: tuple[str, ...] = Field(
+        default=(),
+        description=(
+            "AE titles that may open an association; * and ? are wildcards. Empty: everybody."
+        ),
+    )
+    require_called_ae: bool = Field(
+        default=False,
+        description="Reject associations that call this node by another AE title than ae_title.",
+    )
+    quiet_seconds: float = Field(
+        default=5.0,
+        gt=0,
+        description="A series may be complete when no image of it came for so long.",
+    )
+    open_association_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        description=(
+            "A series also waits for an association that is still open, until that has been "
+            "silent on the series for so long."
+        ),
+    )
+    poll_seconds: float = Field(
+        default=0.5, gt=0, description="How often open series are looked at."
+    )
+    max_associations: int = Field(
+        default=200, ge=1, description="Associations open at once; more are rejected, transiently."
+    )
+    max_pdu: int = Field(
+        default=131072,
+        ge=0,
+        le=2**32 - 1,
+        description="Largest PDU to receive, in bytes (PS3.8 Annex D.1); 0 is any size.",
+    )
+    acse_timeout: float = Field(
+        default=30.0, gt=0, description="Seconds to wait for association messages."
+    )
+    dimse_timeout: float = Field(
+        default=300.0, gt=0, description="Seconds to wait for a DIMSE message."
+    )
+    network_timeout: float = Field(
+        default=600.0, gt=0, description="Seconds of silence after which an association is aborted."
+    )
+    shutdown_seconds: float = Field(
+        default=20.0,
+        ge=0,
+        description="How long open associations may go on after a stop before they are aborted.",
+    )
+    min_free_disk_mb: int = Field(
+        default=1024,
+        ge=0,
+        description=(
+            "Below so much free space (MiB) in data_dir images are refused with 0xA700 and new "
+            "associations rejected, transiently."
+        ),
+    )
+    builtin_rules: bool = Field(
+        default=True,
+        description=(
+            "Use the built-in routing rules beside those of the configuration; a [[rule]] with "
+            "the name of a built-in one replaces it."
+        ),
+    )
+
+
+class DestinationSettings(_Settings):
+    """A PACS that receives results."""
+
+    name: str = Field(
+        min_length=1, max_length=64, description="Name of the destination in logs and deliveries."
+    )
+    ae_title: AeTitle = Field(description="AE title of the destination.")
+    host: str = Field(description="Its host name or address.")
+    port: int = Field(ge=1, le=65535, description="Its TCP port.")
+    calling_ae: AeTitle | None = Field(
+        default=None, description="AE title to call with; without one that of scp.ae_title."
+    )
+    objects: tuple[ObjectKind, ...] = Field(
+        default=("sr",), description="Kinds of result objects that it receives."
+    )
+    proof: Literal["none", "find"] = Field(
+        default="none",
+        description=(
+            "When a delivery counts as done: none: when C-STORE was answered with success; find: "
+            "when a C-FIND shows the object."
+        ),
+    )
+    max_attempts: int = Field(
+        default=20, ge=1, description="Attempts after which a delivery becomes a dead letter."
+    )
+    backoff_first_seconds: float = Field(
+        default=5.0, gt=0, description="Wait after the first failed attempt; doubles each time."
+    )
+    backoff_max_seconds: float = Field(
+        default=900.0, gt=0, description="Longest wait between two attempts."
+    )
+    timeout: float = Field(
+        default=60.0,
+        gt=0,
+        description="Seconds that one association with the destination may take for one object.",
+    )
+
+
+class RuleSettings(_Settings):
+    """A routing rule: which series go to which model. See `scp.conditions` for ``when``."""
+
+    name: str = Field(min_length=1, max_length=64, description="Name of the rule in explanations.")
+    model: str = Field(min_length=1, description="Model that reads the series.")
+    priority: Literal["stat", "routine"] | None = Field(
+        default=None,
+        description=(
+            "stat goes before routine; without one the priority that the images were requested "
+            "with."
+        ),
+    )
+    shadow: bool = Field(
+        default=False, description="Read and record, but deliver nothing: a model on trial."
+    )
+    enabled: bool = Field(
+        default=True, description="false switches the rule off, a built-in one of that name too."
+    )
+    when: dict[str, Condition] = Field(
+        min_length=1, description="Conditions on DICOM attributes that must all hold."
+    )
+
+    @field_validator("when")
+    @classmethod
+    def _known_keywords(cls, when: dict[str, Condition]) -> dict[str, Condition]:
+        check(when)
+        return when

@@ -1,0 +1,227 @@
+"""The structure of an encoded data set: a walk over its elements, to its very end.
+
+Values are not read, so the walk costs the same for ten kilobytes of pixels and for ten megabytes.
+Elements of defined length are stepped over; what has undefined length (sequences, items,
+encapsulated pixel data) is followed to its delimiter. A data set that the walk accepts ends where
+its encoding says, which is how truncation and trailing garbage are told from a whole one. The order
+of elements and the parity of lengths are not judged: senders get both wrong in data sets that are
+otherwise whole, and refusing those would lose images.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from .errors import StructureError
+
+EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
+IMPLICIT_LITTLE = "1.2.840.10008.1.2"
+EXPLICIT_BIG = "1.2.840.10008.1.2.2"
+# GE's private syntax: implicit VR little endian with big endian pixels.
+_IMPLICIT = frozenset({IMPLICIT_LITTLE, "1.2.840.113619.5.2"})
+# Deflated Explicit VR Little Endian and two JPIP Referenced Deflate syntaxes (PS3.5 Annex A).
+_DEFLATED = frozenset(
+    {"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"}
+)
+
+_UNDEFINED = 0xFFFFFFFF
+_ITEM = 0xFFFEE000
+_ITEM_END = 0xFFFEE00D
+_SEQUENCE_END = 0xFFFEE0DD
+# VRs with a 16-bit length; all others, future ones too, have two reserved bytes and 32 bits
+# (PS3.5 Section 7.1.2).
+_SHORT = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
+_FRAGMENTED = frozenset((b"OB", b"OW"))
+# No object of the standard nests sequences deeper than about ten; more is an attack on the stack.
+_MAX_DEPTH = 64
+# A deflate stream of one megabyte can inflate to a gigabyte.
+MAX_INFLATED_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Elements:
+    """What a walk found.
+
+    Attributes
+    ----------
+    values : mapping of int to bytes
+        Raw values of the wanted elements of the outermost data set that are present.
+    little_endian : bool
+        Byte order of binary values.
+    n_elements : int
+        Elements of the outermost data set.
+    """
+
+    values: Mapping[int, bytes]
+    little_endian: bool
+    n_elements: int
+
+
+def tag_text(tag: int) -> str:
+    """Return a tag as it is usually written, ``(0008,0018)``."""
+    return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
+
+
+def walk(
+    data: bytes | memoryview, transfer_syntax_uid: str, wanted: Collection[int] = ()
+) -> Elements:
+    """Walk an encoded data set to its end.
+
+    Parameters
+    ----------
+    data : bytes
+        The data set alone, without file meta information.
+    transfer_syntax_uid : str
+        Its transfer syntax. One that is not known is taken as Explicit VR Little Endian, which is
+        what every encapsulated syntax uses (PS3.5 A.4).
+    wanted : collection of int
+        Tags (group << 16 | element) whose values to return.
+
+    Raises
+    ------
+    StructureError
+        If the data set is truncated, goes on after its end, or is no data set.
+    """
+    if transfer_syntax_uid in _DEFLATED:
+        data = inflate(data)
+    little = transfer_syntax_uid != EXPLICIT_BIG
+    walker = _Walker(data, little)
+    values, n_elements = walker.outermost(transfer_syntax_uid in _IMPLICIT, frozenset(wanted))
+    if not n_elements:
+        raise StructureError("the data set is empty")
+    return Elements(values, little, n_elements)
+
+
+def inflate(data: bytes | memoryview) -> bytes:
+    """Return what a deflated data set (PS3.5 A.5, RFC 1951) holds.
+
+    Raises
+    ------
+    StructureError
+        If the stream is damaged, truncated, followed by other bytes, or inflates to more than a
+        gigabyte.
+    """
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        inflated = stream.decompress(data, MAX_INFLATED_BYTES)
+    except zlib.error as error:
+        raise StructureError("the deflated data set is damaged") from error
+    if stream.unconsumed_tail:
+        raise StructureError("the deflated data set inflates to more than 1 GiB")
+    if not stream.eof:
+        raise StructureError("the deflated data set is truncated")
+    # One byte of padding to even length, or the trailer of a sender that deflates as gzip does.
+    trailer = struct.pack("<LL", zlib.crc32(inflated), len(inflated))
+    if stream.unused_data not in (b"", b"\0", trailer):
+        raise StructureError("bytes follow the end of the deflated data set")
+    return inflated
+
+
+def _misplaced(tag: int, at: int) -> str:
+    if tag >> 16 == 0x0004:
+        return "a media directory (DICOMDIR), no instance"
+    return f"{tag_text(tag)} at byte {at} is no data element"
+
+
+def _is_vr(code: bytes) -> bool:
+    return len(code) == 2 and 0x41 <= code[0] <= 0x5A and 0x41 <= code[1] <= 0x5A
+
+
+class _Walker:
+    """One walk over one buffer. Positions are byte offsets; methods return the next one."""
+
+    def __init__(self, data: bytes | memoryview, little: bool) -> None:
+        self._data = data
+        self._end = len(data)
+        order = "<" if little else ">"
+        self._explicit = struct.Struct(order + "HH2sH").unpack_from
+        self._implicit = struct.Struct(order + "HHL").unpack_from
+        self._long = struct.Struct(order + "L").unpack_from
+
+    def outermost(self, implicit: bool, wanted: frozenset[int]) -> tuple[dict[int, bytes], int]:
+        values: dict[int, bytes] = {}
+        at = count = 0
+        while at < self._end:
+            tag, vr, length, value = self._header(at, implicit)
+            # Groups below 8 belong to commands, files and directories of media (PS3.5 7.1).
+            if tag < 0x00080000 or tag >> 16 == 0xFFFE:
+                raise StructureError(_misplaced(tag, at), tag)
+            at = self._after_value(tag, vr, length, value, implicit, 0)
+            count += 1
+            if tag in wanted and length != _UNDEFINED:
+                values[tag] = bytes(self._data[value:at])
+        return values, count
+
+    def _header(self, at: int, implicit: bool) -> tuple[int, bytes, int, int]:
+        """Return tag, VR (empty where there is none), length and the position of the value."""
+        if at + 8 > self._end:
+            raise StructureError(f"truncated at byte {at}, inside the header of an element")
+        if implicit:
+            group, element, length = self._implicit(self._data, at)
+            return group << 16 | element, b"", length, at + 8
+        group, element, vr, length = self._explicit(self._data, at)
+        tag = group << 16 | element
+        if group == 0xFFFE:
+            return tag, b"", self._long(self._data, at + 4)[0], at + 8
+        if vr in _SHORT:
+            return tag, vr, length, at + 8
+        if not _is_vr(vr):
+            raise StructureError(f"{tag_text(tag)} at byte {at} has no value representation", tag)
+        if at + 12 > self._end:
+            raise StructureError(f"truncated at byte {at}, in {tag_text(tag)}", tag)
+        return tag, vr, self._long(self._data, at + 8)[0], at + 12
+
+    def _delimits(self, at: int) -> bool:
+        return at + 8 <= self._end and self._implicit(self._data, at)[0] == 0xFFFE
+
+    def _after_value(
+        self, tag: int, vr: bytes, length: int, value: int, implicit: bool, depth: int
+    ) -> int:
+        if length != _UNDEFINED:
+            if value + length > self._end:
+                raise StructureError(
+                    f"truncated in {tag_text(tag)}: {self._end - value} of {length} bytes", tag
+                )
+            return value + length
+        if depth >= _MAX_DEPTH:
+            raise StructureError(f"{tag_text(tag)} is nested too deeply", tag)
+        if vr in _FRAGMENTED or tag == 0x7FE00010:
+            return self._after_items(tag, value, None, depth)
+        if vr not in (b"", b"SQ", b"UN"):
+            raise StructureError(f"{tag_text(tag)} has undefined length, but is no sequence", tag)
+        # A sequence that someone relabelled UN keeps its implicit encoding (PS3.5 6.2.2 note 2).
+        return self._after_items(tag, value, implicit or vr == b"UN", depth)
+
+    def _after_items(self, tag: int, at: int, implicit: bool | None, depth: int) -> int:
+        """Go past the items of `tag` and their delimiter; `implicit` is None for fragments."""
+        while True:
+            if at + 8 > self._end:
+                raise StructureError(f"truncated inside {tag_text(tag)}", tag)
+            group, element, length = self._implicit(self._data, at)
+            delimiter = group << 16 | element
+            at += 8
+            if delimiter == _SEQUENCE_END:
+                return at
+            if delimiter != _ITEM or (implicit is None and length == _UNDEFINED):
+                raise StructureError(f"{tag_text(tag)} holds what is no item", tag)
+            if length != _UNDEFINED:
+                at += length
+            elif implicit is not None:
+                at = self._after_item(tag, at, implicit, depth + 1)
+
+    def _after_item(self, sequence: int, at: int, implicit: bool, depth: int) -> int:
+        # Some senders put items with implicit VR into a data set with explicit VR.
+        implicit = implicit or not (
+            self._delimits(at) or _is_vr(bytes(self._data[at + 4 : at + 6]))
+        )
+        while at < self._end:
+            tag, vr, length, value = self._header(at, implicit)
+            if tag == _ITEM_END:
+                return value
+            if tag >> 16 == 0xFFFE:
+                raise StructureError(f"an item of {tag_text(sequence)} has no end", sequence)
+            at = self._after_value(tag, vr, length, value, implicit, depth)
+        raise StructureError(f"truncated inside an item of {tag_text(sequence)}", sequence)

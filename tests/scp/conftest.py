@@ -1,0 +1,127 @@
+"""A running SCP on a free port, over SQLite in a temporary folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+from db import FileStore, create_engine
+from db.ingest import Ingest
+from db.schema import Base
+from scp.requestor import Peer
+from scp.server import StorageServer
+from scp.settings import ScpSettings
+
+CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[sa.Engine]:
+    engine = create_engine(f"sqlite:///{tmp_path / 'preread.sqlite'}")
+    Base.metadata.create_all(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> FileStore:
+    store = FileStore(tmp_path / "data")
+    store.prepare()
+    return store
+
+
+@dataclass
+class Node:
+    """A server with everything it was built from."""
+
+    server: StorageServer
+    engine: sa.Engine
+    files: FileStore
+    settings: ScpSettings
+
+    @property
+    def peer(self) -> Peer:
+        return Peer("127.0.0.1", self.server.port, self.settings.ae_title, "SENDER", timeout=20)
+
+    def rows(self, sql: str) -> list[Any]:
+        with self.engine.connect() as connection:
+            return list(connection.execute(sa.text(sql)).mappings())
+
+    def quarantined(self) -> list[Path]:
+        return sorted((self.files.root / "quarantine").iterdir())
+
+
+StartNode = Callable[..., Node]
+
+
+@pytest.fixture
+def start_node(engine: sa.Engine, files: FileStore) -> Iterator[StartNode]:
+    """Start servers with other settings than the default ones."""
+    servers: list[StorageServer] = []
+
+    def start(**changes: Any) -> Node:
+        defaults: dict[str, Any] = {
+            "host": "127.0.0.1",
+            "port": 0,
+            "min_free_disk_mb": 0,
+            "shutdown_seconds": 1,
+        }
+        settings = ScpSettings(**{**defaults, **changes})
+        server = StorageServer(settings, files, Ingest(engine), engine, "test-acceptor")
+        server.start()
+        servers.append(server)
+        return Node(server, engine, files, settings)
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def node(start_node: StartNode) -> Node:
+    return start_node()
+
+
+def make_image(
+    series: str | None = None, *, rows: int = 16, sop_class: str = CT_IMAGE, **attributes: Any
+) -> Dataset:
+    """Return a small image of a phantom; keyword arguments set further attributes."""
+    image = Dataset()
+    image.file_meta = FileMetaDataset()
+    image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    image.SpecificCharacterSet = "ISO_IR 192"
+    image.SOPClassUID = sop_class
+    image.SOPInstanceUID = generate_uid()
+    image.StudyInstanceUID = generate_uid(entropy_srcs=["study", series or ""])
+    image.SeriesInstanceUID = series or generate_uid()
+    image.PatientName = "PHANTOM^HEAD"
+    image.PatientID = "PHANTOM-1"
+    image.Modality = "CT"
+    image.BodyPartExamined = "HEAD"
+    image.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+    image.InstanceNumber = 1
+    image.Rows = image.Columns = rows
+    image.BitsAllocated = image.BitsStored = 16
+    image.HighBit = 15
+    image.SamplesPerPixel = 1
+    image.PixelRepresentation = 0
+    image.PhotometricInterpretation = "MONOCHROME2"
+    image.PixelData = bytes(2 * rows * rows)
+    for keyword, value in attributes.items():
+        setattr(image, keyword, value)
+    image.file_meta.MediaStorageSOPClassUID = image.SOPClassUID
+    image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
+    return image
+
+
+@pytest.fixture
+def image() -> Callable[..., Dataset]:
+    """The factory of small images."""
+    return make_image

@@ -1,0 +1,111 @@
+"""Identifying attributes, read from encoded bytes."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+
+import pytest
+from pydicom import dcmread
+from pydicom.data import get_charset_files
+from pydicom.dataset import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
+
+from scp.errors import IdentityError, Part10Error
+from scp.header import is_uid, read_header
+from scp.part10 import file_head, read_layout
+
+EXPLICIT = "1.2.840.10008.1.2.1"
+
+
+def read(image: Dataset) -> Any:
+    return read_header(encode(image), EXPLICIT)
+
+
+def encode(image: Dataset) -> bytes:
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, False
+    write_dataset(buffer, image)
+    return bytes(buffer.getvalue())
+
+
+@pytest.mark.parametrize("path", [*get_charset_files("chr[A-RT-Z]*.dcm")])
+def test_names_in_every_character_set(path: str) -> None:
+    image = dcmread(path)
+    for keyword in ("StudyInstanceUID", "SeriesInstanceUID"):
+        setattr(image, keyword, "1.2.3")
+    assert read(image).patient_name == str(image.PatientName).rstrip(" =")
+
+
+@pytest.mark.filterwarnings("ignore:Unknown encoding")
+@pytest.mark.filterwarnings("ignore:Failed to decode")
+def test_unknown_character_set_and_undecodable_bytes_are_no_reason_to_refuse(image: Any) -> None:
+    one = image()
+    one.SpecificCharacterSet = "ISO_IR 192"
+    data = encode(one)
+    found = read_header(data.replace(b"ISO_IR 192", b"ISO_IR 999"), EXPLICIT)
+    assert found.patient_name == "PHANTOM^HEAD"
+    found = read_header(data.replace(b"PHANTOM^HEAD", b"PHANTOM^\xff\xfe\xfd\xfc"), EXPLICIT)
+    assert found.patient_name is not None
+    assert found.patient_name.startswith("PHANTOM^")
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value")
+@pytest.mark.filterwarnings("ignore:The value length")
+def test_senseless_values_become_none_and_long_ones_are_cut(image: Any) -> None:
+    one = image(StudyDate="yesterday", Modality="X" * 40, PatientID="9" * 400)
+    one.add_new(0x00100030, "LO", "1999.12.31")
+    one.add_new(0x00200011, "LO", "three")
+    one.add_new(0x00200013, "LO", "1.5")
+    found = read(one)
+    assert found.study_date is None
+    assert found.patient_birth_date == "19991231"
+    assert (found.series_number, found.instance_number) == (None, None)
+    assert found.modality == "X" * 16
+    assert found.patient_id == "9" * 256
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value")
+@pytest.mark.filterwarnings("ignore:The value length")
+@pytest.mark.parametrize(
+    "keyword", ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"]
+)
+@pytest.mark.parametrize("value", ["", "../1.2", "1.2.x", "1..2", "9" * 65])
+def test_uids_must_be_uids(image: Any, keyword: str, value: str) -> None:
+    one = image()
+    setattr(one, keyword, value)
+    with pytest.raises(IdentityError, match="UID"):
+        read(one)
+
+
+def test_is_uid() -> None:
+    assert is_uid("1.2.840.10008.1.1")
+    assert is_uid("1.02")  # old equipment
+    for text in ("", "1.", ".1", "1..2", "1.2 ", "\uff11.2", "1" * 65, "1.2\n"):
+        assert not is_uid(text)
+
+
+def test_the_file_head_is_what_pydicom_reads() -> None:
+    head = file_head("1.2.3", "1.2.3.4", EXPLICIT, "SENDER")
+    meta = dcmread(BytesIO(head)).file_meta
+    assert meta.FileMetaInformationGroupLength == len(head) - 144
+    assert meta.FileMetaInformationVersion == b"\0\1"
+    assert (meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID) == ("1.2.3", "1.2.3.4")
+    assert meta.TransferSyntaxUID == EXPLICIT
+    assert meta.ImplementationClassUID.startswith("2.25.")
+    assert meta.ImplementationVersionName.startswith("PREREAD")
+    assert meta.SourceApplicationEntityTitle == "SENDER"
+    assert read_layout(head).data_set_offset == len(head)
+
+
+@pytest.mark.parametrize("content", [b"", b"text", bytes(200), bytes(128) + b"DICM" + bytes(9)])
+def test_no_dicom_file(content: bytes) -> None:
+    with pytest.raises(Part10Error):
+        read_layout(content)
+
+
+def test_truncated_file_meta() -> None:
+    head = file_head("1.2.3", "1.2.3.4", EXPLICIT, "SENDER")
+    with pytest.raises(Part10Error, match=r"truncated|Transfer Syntax"):
+        read_layout(head[:170])

@@ -1,0 +1,256 @@
+"""When a series is complete, and what completing it does in one transaction."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
+from pydicom.uid import generate_uid
+
+from scp import SeriesWatch, rules_in_force
+from scp.requestor import Context, association, store_each
+from scp.rules import Decision
+from scp.series import CompleteSeries
+
+
+class InMemory:
+    """An image that is not on disk, as `store_each` wants it."""
+
+    def __init__(self, image: Any) -> None:
+        self.context = Context(image.SOPClassUID, "1.2.840.10008.1.2.1")
+        self.sop_instance_uid = image.SOPInstanceUID
+        self._image = image
+
+    def data_set(self) -> bytes:
+        buffer = DicomBytesIO()
+        buffer.is_little_endian, buffer.is_implicit_VR = True, False
+        write_dataset(buffer, self._image)
+        return bytes(buffer.getvalue())
+
+
+class Completions:
+    """Records what was completed; raises for the series that are to fail."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[CompleteSeries, Decision]] = []
+        self.failing: set[str] = set()
+
+    def __call__(self, connection: sa.Connection, series: CompleteSeries, to: Decision) -> None:
+        connection.execute(sa.text("UPDATE study SET n_positive = n_positive + 1"))
+        if series.series_instance_uid in self.failing:
+            raise RuntimeError("no queue")
+        self.seen.append((series, to))
+
+
+class Clock:
+    """A clock that stands at the real time plus what a test adds."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta(0)
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+    def advance(self, seconds: float) -> None:
+        self.ahead += timedelta(seconds=seconds)
+
+
+Make = Callable[..., tuple[SeriesWatch, Completions, Clock]]
+
+
+@pytest.fixture
+def watch_on() -> Make:
+    def make(node: Any) -> tuple[SeriesWatch, Completions, Clock]:
+        done, clock = Completions(), Clock()
+        rules = rules_in_force(())
+        watch = SeriesWatch(node.engine, node.files, node.settings, rules, done, clock)
+        return watch, done, clock
+
+    return make
+
+
+def send(node: Any, *images: Any) -> None:
+    answers = [answer for _, answer in store_each(node.peer, [InMemory(one) for one in images])]
+    assert answers == [0] * len(images)
+    # The sender has its release before the ledger has its row.
+    while node.rows("SELECT 1 FROM association WHERE ended_at IS NULL"):
+        time.sleep(0.01)
+
+
+def states(node: Any) -> list[str]:
+    return [row["state"] for row in node.rows("SELECT state FROM series ORDER BY 1")]
+
+
+def test_complete_after_quiet_time(node: Any, image: Any, watch_on: Make) -> None:
+    watch, done, clock = watch_on(node)
+    series = generate_uid()
+    images = [image(series, InstanceNumber=n) for n in range(3)]
+    send(node, *images)
+    assert watch.run_once() == 0
+    clock.advance(node.settings.quiet_seconds + 1)
+    assert watch.run_once() == 1
+    assert watch.run_once() == 0
+    ((complete, decision),) = done.seen
+    assert complete.series_instance_uid == series
+    assert complete.n_instances == len(complete.instance_ids) == 3
+    assert [route.model for route in decision.routes] == ["hemorrhage"]
+    (row,) = node.rows("SELECT * FROM series")
+    assert (row["state"], row["instance_digest"]) == ("complete", complete.instance_digest)
+    assert row["trace_id"] == complete.trace_id
+    assert json.loads(row["routing"])["routes"][0]["rule"] == "head-ct"
+
+
+def test_an_open_association_holds_the_series_open_for_a_while(
+    node: Any, image: Any, watch_on: Make
+) -> None:
+    watch, _done, clock = watch_on(node)
+    one = InMemory(image())
+    with association(node.peer, [one.context]) as opened:
+        other = store_each(node.peer, [one])
+        assert next(other)[1] == 0  # this association stays open until the generator ends
+        clock.advance(node.settings.quiet_seconds + 1)
+        assert watch.run_once() == 0
+        clock.advance(node.settings.open_association_seconds)
+        assert watch.run_once() == 1
+        other.close()
+        assert opened.is_established
+
+
+def test_an_association_for_each_image(node: Any, image: Any, watch_on: Make) -> None:
+    watch, done, clock = watch_on(node)
+    series = generate_uid()
+    for number in range(3):
+        send(node, image(series, InstanceNumber=number))
+    clock.advance(node.settings.quiet_seconds + 1)
+    assert watch.run_once() == 1
+    assert done.seen[0][0].n_instances == 3
+
+
+def test_the_order_of_arrival_changes_nothing_and_a_late_image_does(
+    node: Any, image: Any, watch_on: Make
+) -> None:
+    watch, done, clock = watch_on(node)
+    series = generate_uid()
+    images = [image(series, InstanceNumber=n) for n in range(4)]
+    send(node, images[2], images[0], images[1])
+    clock.advance(node.settings.quiet_seconds + 1)
+    assert watch.run_once() == 1
+    send(node, *images[:3])  # the same ones again, in another order
+    clock.advance(node.settings.quiet_seconds + 1)
+    watch.run_once()
+    assert {complete.instance_digest for complete, _ in done.seen} == {
+        done.seen[0][0].instance_digest
+    }
+    send(node, images[3])
+    assert states(node) == ["open"]
+    clock.advance(node.settings.quiet_seconds + 1)
+    assert watch.run_once() == 1
+    assert done.seen[-1][0].instance_digest != done.seen[0][0].instance_digest
+    assert done.seen[-1][0].n_instances == 4
+
+
+def test_other_bytes_under_a_known_uid_are_another_set(
+    node: Any, image: Any, watch_on: Make
+) -> None:
+    watch, done, clock = watch_on(node)
+    one = image()
+    send(node, one)
+    clock.advance(node.settings.quiet_seconds + 1)
+    watch.run_once()
+    one.PixelData = b"\1" * len(one.PixelData)
+    send(node, one)
+    clock.advance(node.settings.quiet_seconds + 1)
+    watch.run_once()
+    first, second = (complete for complete, _ in done.seen)
+    assert first.instance_digest != second.instance_digest
+    assert (first.n_instances, second.n_instances) == (1, 1)
+    assert first.instance_ids != second.instance_ids
+
+
+def test_one_failing_series_stops_no_other_and_is_tried_again(
+    node: Any, image: Any, watch_on: Make
+) -> None:
+    watch, done, clock = watch_on(node)
+    bad, good = image(), image()
+    send(node, bad)
+    send(node, good)
+    done.failing = {bad.SeriesInstanceUID}
+    clock.advance(node.settings.quiet_seconds + 1)
+    assert watch.run_once() == 1
+    assert states(node) == ["complete", "open"]
+    # What the failed one wrote was rolled back with it.
+    positive = node.rows("SELECT n_positive FROM study WHERE n_positive > 1")
+    assert not positive
+    done.failing.clear()
+    assert watch.run_once() == 0  # it waits for its next turn
+    clock.advance(3)
+    assert watch.run_once() == 1
+    assert states(node) == ["complete", "complete"]
+
+
+def test_an_image_between_looking_and_completing(
+    node: Any, image: Any, watch_on: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch, done, clock = watch_on(node)
+    series = generate_uid()
+    send(node, image(series))
+    clock.advance(node.settings.quiet_seconds + 1)
+    decide = watch._decide
+
+    def slowly(instances: Any) -> Decision:
+        if len(instances) == 1:
+            send(node, image(series))
+        return decide(instances)
+
+    monkeypatch.setattr(watch, "_decide", slowly)
+    assert watch.run_once() == 0
+    assert states(node) == ["open"]
+    clock.advance(node.settings.quiet_seconds + 1)
+    assert watch.run_once() == 1
+    assert done.seen[0][0].n_instances == 2
+
+
+def test_frontal_view_beside_a_lateral_one(node: Any, image: Any, watch_on: Make) -> None:
+    watch, done, clock = watch_on(node)
+    series = generate_uid()
+    views = [
+        image(series, Modality="DX", BodyPartExamined="CHEST", ViewPosition=view)
+        for view in ("LL", "PA")
+    ]
+    send(node, *views)
+    clock.advance(node.settings.quiet_seconds + 1)
+    watch.run_once()
+    assert [route.model for route in done.seen[0][1].routes] == ["pneumothorax"]
+
+
+def test_a_missing_file_is_tried_again(node: Any, image: Any, watch_on: Make) -> None:
+    watch, _done, clock = watch_on(node)
+    send(node, image())
+    (row,) = node.rows("SELECT path FROM instance")
+    path = node.files.absolute(row["path"])
+    away = path.rename(path.with_suffix(".away"))
+    clock.advance(node.settings.quiet_seconds + 1)
+    assert watch.run_once() == 0
+    away.rename(path)
+    clock.advance(3)
+    assert watch.run_once() == 1
+
+
+def test_the_thread(start_node: Any, image: Any, watch_on: Make) -> None:
+    node = start_node(quiet_seconds=0.2, poll_seconds=0.05)
+    watch, done, _ = watch_on(node)
+    watch.start()
+    send(node, image())
+    for _ in range(100):
+        if done.seen:
+            break
+        watch._stopping.wait(0.05)
+    watch.stop()
+    assert len(done.seen) == 1
