@@ -102,7 +102,7 @@ objects = ["sr"]
 
 def sample_studies(folder: Path, say: Callable[[str], None]) -> list[SampleStudy]:
     """Make the phantoms and find the real samples that are installed."""
-    from inference.training.phantoms import write_chest, write_head_series
+    from inference.training.phantoms.files import write_chest, write_head_series
 
     studies = [
         SampleStudy(

@@ -1,0 +1,64 @@
+"""Figures and thresholds, against values worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inference.reading import Thresholds
+from inference.training.evaluate import (
+    auc,
+    choose_thresholds,
+    evaluate,
+    sensitivity,
+    specificity,
+)
+
+CASES = st.lists(
+    st.tuples(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.8, 1.0]), st.booleans()),
+    min_size=2,
+    max_size=40,
+)
+
+
+def test_auc_by_hand() -> None:
+    scores = np.array([0.1, 0.4, 0.35, 0.8])
+    assert auc(scores, np.array([False, False, True, True])) == pytest.approx(0.75)
+    assert auc(np.ones(4), np.array([False, True, True, True])) == pytest.approx(0.5)
+    assert auc(scores, np.zeros(4, bool)) is None
+
+
+@given(CASES)
+def test_auc_is_the_share_of_pairs_in_order(cases: list[tuple[float, bool]]) -> None:
+    scores, truth = np.array([c[0] for c in cases]), np.array([c[1] for c in cases])
+    positive, negative = scores[truth][:, None], scores[~truth][None, :]
+    found = auc(scores, truth)
+    if not positive.size or not negative.size:
+        assert found is None
+        return
+    pairs = (positive > negative).mean() + 0.5 * (positive == negative).mean()
+    assert found == pytest.approx(pairs)
+
+
+def test_sensitivity_and_specificity_count_the_threshold_as_present() -> None:
+    scores, truth = np.array([0.2, 0.5, 0.5, 0.9]), np.array([False, False, True, True])
+    assert sensitivity(scores, truth, 0.5) == 1.0
+    assert specificity(scores, truth, 0.5) == 0.5
+    assert sensitivity(scores, np.zeros(4, bool), 0.5) is None
+    found = evaluate(scores, truth, Thresholds(0.3, 0.6))
+    assert (found.positives, found.negatives) == (2, 2)
+    assert (found.sensitivity, found.specificity) == (0.5, 1.0)
+
+
+@given(CASES)
+def test_thresholds_are_valid_and_separate_what_can_be_separated(
+    cases: list[tuple[float, bool]],
+) -> None:
+    scores, truth = np.array([c[0] for c in cases]), np.array([c[1] for c in cases])
+    chosen = choose_thresholds(scores, truth)
+    assert 0 <= chosen.low <= chosen.high <= 1
+    if truth.any() and not truth.all() and scores[truth].min() > scores[~truth].max():
+        assert (scores[truth] >= chosen.high).all()
+        assert (scores[~truth] < chosen.low).all()
