@@ -19,10 +19,12 @@ from db import DatabaseError, create_engine
 from db.migrate import current, head
 from inference import InferenceError
 from inference.catalogue import open_catalogue
-from scp import Peer, rules_in_force
+from scp import Peer
 from scp.errors import ScpError
 from scp.verify import echo
 
+from .errors import SettingsError
+from .node import usable_rules
 from .settings import Settings
 
 _ROOMS = ("db", "scp", "inference", "deploy")
@@ -162,14 +164,12 @@ def _models(settings: Settings) -> Iterator[Check]:
         return
     for bundle in bundles.values():
         yield Check("model", Verdict.GOOD, f"{bundle.name} {bundle.version}")
-    for rule in rules_in_force(settings.rule, builtin=settings.scp.builtin_rules):
-        if rule.model not in bundles:
-            yield Check(
-                "rule",
-                Verdict.BAD,
-                f"rule {rule.name} routes to {rule.model}, which is not installed "
-                f"(there are: {', '.join(bundles) or 'none'})",
-            )
+    try:
+        rules = usable_rules(settings, bundles)
+    except SettingsError as error:
+        yield Check("rules", Verdict.BAD, str(error))
+        return
+    yield Check("rules", Verdict.GOOD, ", ".join(rule.name for rule in rules) or "none")
 
 
 def _decoders() -> Iterator[Check]:

@@ -28,7 +28,9 @@ from inference.requests import request_analysis_of
 from scp import Deliverer, Destination, SeriesWatch, StorageServer, rules_in_force
 from scp.rules import Decision
 from scp.series import CompleteSeries
+from scp.settings import RuleSettings
 
+from .errors import SettingsError
 from .identity import device_identity
 from .settings import Settings
 
@@ -77,6 +79,7 @@ def serve_scp(base: Ground, stop: Event) -> None:
     settings, engine = base.settings, base.engine
     base.files.clear_incoming()
     bundles = open_catalogue(settings.inference, settings.model)
+    rules = usable_rules(settings, bundles)
     queue = JobQueue(engine)
     server = StorageServer(
         settings.scp,
@@ -89,7 +92,7 @@ def serve_scp(base: Ground, stop: Event) -> None:
         engine,
         base.files,
         settings.scp,
-        rules_in_force(settings.rule, builtin=settings.scp.builtin_rules),
+        rules,
         enqueue_analyses(bundles, queue),
     )
     server.start()
@@ -102,6 +105,25 @@ def serve_scp(base: Ground, stop: Event) -> None:
         queue.close()
 
 
+def usable_rules(settings: Settings, bundles: Mapping[str, Bundle]) -> tuple[RuleSettings, ...]:
+    """Return the rules in force whose model is installed.
+
+    Raises
+    ------
+    SettingsError
+        If a rule of the settings names a model that is not installed: its images would wait for
+        nobody. A built-in rule without its model is left out.
+    """
+    for rule in settings.rule:
+        if rule.enabled and rule.model not in bundles:
+            raise SettingsError(
+                f"[[rule]] {rule.name}: model {rule.model} is not installed "
+                f"(there are: {', '.join(bundles) or 'none'})"
+            )
+    in_force = rules_in_force(settings.rule, builtin=settings.scp.builtin_rules)
+    return tuple(rule for rule in in_force if rule.model in bundles)
+
+
 def enqueue_analyses(
     bundles: Mapping[str, Bundle], queue: JobQueue
 ) -> Callable[[sa.Connection, CompleteSeries, Decision], None]:
@@ -112,12 +134,8 @@ def enqueue_analyses(
             log = _log.bind(
                 trace=series.trace_id, series=series.series_instance_uid, model=route.model
             )
-            bundle = bundles.get(route.model)
-            if bundle is None:
-                log.error("route.model_missing", rule=route.rule, installed=sorted(bundles))
-                continue
             request = request_analysis_of(
-                bundle,
+                bundles[route.model],
                 study_instance_uid=series.study_instance_uid,
                 series_instance_uid=series.series_instance_uid,
                 instance_ids=series.instance_ids,

@@ -11,6 +11,7 @@ import typer
 from rich.progress import Progress
 
 from scp import Peer, explain, rules_in_force, send_files
+from scp.errors import ScpError
 
 from .. import settings
 from ..errors import DeployError
@@ -63,9 +64,9 @@ def test(files: Files, config: Config = None) -> None:
     for path in _expand(files):
         try:
             print(explain(path, rules))
-        except (OSError, ValueError) as error:
+        except (OSError, ScpError) as error:
             failed = True
-            print(f"preread: {path}: {error}", file=sys.stderr)
+            print(f"preread: {error}", file=sys.stderr)
     if failed:
         raise typer.Exit(NOT_ALL_SENT_STATUS)
 
