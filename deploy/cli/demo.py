@@ -22,6 +22,7 @@ from .results import print_table
 
 _ANALYSE_SECONDS = 240.0
 _DELIVER_SECONDS = 60.0
+_PICTURE_COLUMNS = 120
 
 
 def add_to(app: typer.Typer) -> None:
@@ -33,15 +34,26 @@ def demo(
     keep: Annotated[
         Path | None, typer.Option(help="Folder to work in and to keep; else a temporary one.")
     ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="SVG file to write: what was shown, as a picture.")
+    ] = None,
 ) -> None:
     """Start a node and a PACS, send sample studies, show what comes out, and stop."""
     folder = (keep or Path(tempfile.mkdtemp(prefix="preread-demo-"))).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        _play(folder, Console(highlight=False))
+        console = Console(highlight=False, record=picture is not None, width=_width(picture))
+        _play(folder, console)
+        if picture is not None:
+            console.save_svg(str(picture), title="make demo")
     finally:
         if keep is None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _width(picture: Path | None) -> int | None:
+    """Return a fixed width for a picture, the terminal's otherwise."""
+    return _PICTURE_COLUMNS if picture is not None else None
 
 
 def _play(folder: Path, console: Console) -> None:
