@@ -76,16 +76,16 @@ def findings(
                 ),
             )
         )
-    query = query.order_by(found.c.finding_id.desc()).limit(limit)
+    query = query.order_by(times.c.requested_at.desc(), found.c.finding_id).limit(limit)
     return _rows(connection, query)
 
 
 def analyses(
     connection: sa.Connection, wanted: Filter, *, limit: int = 1000
 ) -> list[dict[str, Any]]:
-    """Return analyses, the latest first, as dictionaries keyed like ``v_turnaround``."""
+    """Return analyses, the latest first: the columns of ``v_turnaround`` and ``patient_id``."""
     times, studies = view("v_turnaround"), view("v_studies")
-    query = sa.select(times).join(
+    query = sa.select(times, studies.c.patient_id).join(
         studies, studies.c.study_instance_uid == times.c.study_instance_uid
     )
     if wanted.patient is not None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .codes import fault
 from .reading import Code, Label, Thresholds
 
 
@@ -53,6 +54,7 @@ def _output(position: int, raw: Mapping[str, Any]) -> Output:
 
 def _code(raw: Mapping[str, Any]) -> Code:
     code = Code(str(raw["value"]), str(raw["scheme"]), str(raw["meaning"]))
-    if not (code.value and code.scheme and 0 < len(code.meaning) <= 64):
-        raise ValueError(f"code {code} needs value, scheme and a meaning of 1 to 64 characters")
+    wrong = fault(code)
+    if wrong is not None:
+        raise ValueError(wrong)
     return code

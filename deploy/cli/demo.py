@@ -137,8 +137,8 @@ def _show_studies(settings_file: Path, console: Console) -> None:
 def _show_report(pacs: stage.DemoPacs, console: Console) -> None:
     from inference.objects import render
 
-    smallest = min(pacs.received, key=lambda report: len(report.to_json()))
-    console.print(render(smallest), markup=False, soft_wrap=True)
+    chest = next(r for r in pacs.received if str(r.PatientID).startswith("PHANTOM-CHEST"))
+    console.print(render(chest), markup=False, soft_wrap=True)
 
 
 def _show_pacs(pacs: stage.DemoPacs, console: Console) -> None:

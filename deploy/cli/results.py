@@ -26,6 +26,7 @@ from ..errors import DeployError
 from .options import Config
 
 _POLL_SECONDS = 0.5
+_PIPE_COLUMNS = 180
 STILL_IN_PROGRESS_STATUS = 1
 
 
@@ -118,12 +119,12 @@ def print_table(
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("patient", "study", "model", "finding", "result", "probability", "seconds"):
         right = column in ("probability", "seconds")
-        table.add_column(column, justify="right" if right else "left", overflow="fold")
+        table.add_column(column, justify="right" if right else "left", no_wrap=True)
     for row in found:
         table.add_row(
             row["patient_id"] or "",
             _short(row["study_instance_uid"]),
-            f"{row['model_name']} {row['model_version']}",
+            _model(row),
             row["label"],
             row["presence"],
             f"{100 * row['probability']:.1f} %",
@@ -132,15 +133,21 @@ def print_table(
     for row in done:
         if row["state"] != "done":
             table.add_row(
-                "",
+                row["patient_id"] or "",
                 _short(row["study_instance_uid"]),
-                f"{row['model_name']} {row['model_version']}",
-                "",
-                str(row["state"]).replace("_", " "),
+                _model(row),
                 row["reason_code"] or "",
+                str(row["state"]).replace("_", " "),
+                "",
                 _seconds(row["total_seconds"]),
             )
-    (console or Console()).print(table if table.row_count else "no results")
+    # A pipe has no width of its own: nothing is cut there.
+    wide = Console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS, highlight=False)
+    (console or wide).print(table if table.row_count else "no results")
+
+
+def _model(row: Mapping[str, Any]) -> str:
+    return f"{row['model_name']} {row['model_version']}"
 
 
 def _print_json(found: Sequence[Mapping[str, Any]], done: Sequence[Mapping[str, Any]]) -> None:
@@ -170,7 +177,7 @@ def _as_cell(value: object) -> object:
 
 
 def _short(uid: str) -> str:
-    return uid if len(uid) <= 24 else f"...{uid[-20:]}"
+    return uid if len(uid) <= 15 else f"...{uid[-12:]}"
 
 
 def _seconds(value: float | None) -> str:

@@ -18,8 +18,9 @@ from highdicom.sr import (
 )
 from pydicom.dataset import Dataset
 
+from .. import codes
 from ..reading import Code
-from . import codes
+from .concepts import concept
 
 _CONTAINS = RelationshipTypeValues.CONTAINS
 _HAS_ACQ_CONTEXT = RelationshipTypeValues.HAS_ACQ_CONTEXT
@@ -43,14 +44,14 @@ def image_library(images: Sequence[Dataset]) -> ContainerContentItem:
 
 
 def _container(name: Code) -> ContainerContentItem:
-    item = ContainerContentItem(codes.concept(name), relationship_type=_CONTAINS)
+    item = ContainerContentItem(concept(name), relationship_type=_CONTAINS)
     item.ContentSequence = ContentSequence()
     return item
 
 
 def _entry(image: Dataset) -> ImageContentItem:
     item = ImageContentItem(
-        name=codes.concept(codes.SOURCE),
+        name=concept(codes.SOURCE),
         referenced_sop_class_uid=image.SOPClassUID,
         referenced_sop_instance_uid=image.SOPInstanceUID,
         relationship_type=_CONTAINS,
@@ -65,14 +66,10 @@ def _descriptors(image: Dataset) -> Iterator[ContentItem]:
     """TID 1602, and the parts of TID 1603 and 1604 that the image has."""
     modality = codes.MODALITIES.get(str(image.get("Modality") or ""))
     if modality is not None:
-        yield CodeContentItem(
-            codes.concept(codes.MODALITY), codes.concept(modality), _HAS_ACQ_CONTEXT
-        )
+        yield CodeContentItem(concept(codes.MODALITY), concept(modality), _HAS_ACQ_CONTEXT)
     frame = image.get("FrameOfReferenceUID")
     if frame:
-        yield UIDRefContentItem(
-            codes.concept(codes.FRAME_OF_REFERENCE), str(frame), _HAS_ACQ_CONTEXT
-        )
+        yield UIDRefContentItem(concept(codes.FRAME_OF_REFERENCE), str(frame), _HAS_ACQ_CONTEXT)
     yield from _numbers(image, "Rows", (codes.ROWS,), codes.PIXELS)
     yield from _numbers(image, "Columns", (codes.COLUMNS,), codes.PIXELS)
     yield from _patient_orientation(image)
@@ -107,7 +104,7 @@ def _numbers(
     for name, number in zip(names, numbers, strict=True):
         exact = int(number) if unit is codes.PIXELS else number
         yield NumContentItem(
-            codes.concept(name), exact, codes.concept(unit), relationship_type=_HAS_ACQ_CONTEXT
+            concept(name), exact, concept(unit), relationship_type=_HAS_ACQ_CONTEXT
         )
 
 
@@ -119,4 +116,4 @@ def _patient_orientation(image: Dataset) -> Iterator[TextContentItem]:
         (codes.ORIENTATION_ROW, codes.ORIENTATION_COLUMN), directions, strict=True
     ):
         if text:
-            yield TextContentItem(codes.concept(name), str(text), _HAS_ACQ_CONTEXT)
+            yield TextContentItem(concept(name), str(text), _HAS_ACQ_CONTEXT)

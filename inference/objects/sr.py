@@ -14,8 +14,9 @@ from pydicom.dataset import Dataset
 from pydicom.filewriter import dcmwrite
 from pydicom.sr.coding import Code as PydicomCode
 
+from .. import codes
 from ..errors import ObjectError
-from . import codes, sources, uids
+from . import sources, uids
 from .report import ReportClass, ReportContent
 from .tree import content_tree
 from .validate import validate_report

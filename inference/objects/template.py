@@ -12,8 +12,8 @@ from typing import Final
 
 from pydicom.dataset import Dataset
 
+from .. import codes
 from ..reading import Code
-from . import codes
 
 MANY: Final = 10_000
 

@@ -25,9 +25,11 @@ from highdicom.sr import (
 )
 from pydicom.dataset import Dataset
 
+from .. import codes
 from ..errors import ObjectError
 from ..reading import Code, Finding, ModelIdentity, NotAnalysed, Presence, Scope
-from . import codes, uids
+from . import uids
+from .concepts import concept
 from .library import image_library
 from .report import DeviceIdentity, ReportContent, percent
 
@@ -46,9 +48,9 @@ def content_tree(content: ReportContent) -> ContainerContentItem:
     A reading gives one measurement group per reported finding and a sentence for each; images
     that were not analysed give a coded status and reason, and no probability.
     """
-    root = ContainerContentItem(codes.concept(codes.REPORT), template_id="1500")
+    root = ContainerContentItem(concept(codes.REPORT), template_id="1500")
     items = ContentSequence(is_root=False)
-    items.extend(LanguageOfContentItemAndDescendants(codes.concept(codes.ENGLISH)))
+    items.extend(LanguageOfContentItemAndDescendants(concept(codes.ENGLISH)))
     items.extend(_observer(content.device, content.model))
     items.append(_code(codes.PROCEDURE_REPORTED, _procedure(content), _HAS_CONCEPT_MOD))
     items.append(image_library(_key_images(content)))
@@ -63,7 +65,7 @@ def _observer(device: DeviceIdentity, model: ModelIdentity) -> ObservationContex
     """TID 1001, 1002, 1004: the node running this very model is the device that observed."""
     return ObservationContext(
         observer_device_context=ObserverContext(
-            observer_type=codes.concept(codes.DEVICE),
+            observer_type=concept(codes.DEVICE),
             observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
                 uid=uids.device_uid(model),
                 name=device.name,
@@ -108,7 +110,7 @@ def _group(
     Finding (121071) stands in the group only when present: viewers list it as a finding.
     """
     label, presence, model = finding.label, finding.presence, content.model
-    sites = None if label.site is None else [FindingSite(codes.concept(label.site))]
+    sites = None if label.site is None else [FindingSite(concept(label.site))]
     is_one_of_many = finding.scope is Scope.IMAGE and len(content.sources) > 1
     image = finding.sop_instance_uid if is_one_of_many else None
     classes = {str(s.SOPInstanceUID): str(s.SOPClassUID) for s in content.sources}
@@ -117,14 +119,12 @@ def _group(
             uid=uids.tracking_uid(model, inputs, label.name, image or ""),
             identifier=f"{model.name}/{label.name}",
         ),
-        finding_type=codes.concept(label.code) if presence is Presence.PRESENT else None,
+        finding_type=concept(label.code) if presence is Presence.PRESENT else None,
         finding_sites=sites,
         algorithm_id=_algorithm(finding, model),
         measurements=[_probability(finding)],
         qualitative_evaluations=[
-            QualitativeEvaluation(
-                codes.concept(label.code), codes.concept(codes.PRESENCE[presence])
-            )
+            QualitativeEvaluation(concept(label.code), concept(codes.PRESENCE[presence]))
         ],
     )
     for uid in _shown(finding):
@@ -139,7 +139,7 @@ def _algorithm(finding: Finding, model: ModelIdentity) -> AlgorithmIdentificatio
         name=model.name,
         version=model.version,
         manufacturer=model.manufacturer,
-        family=codes.concept(codes.ARTIFICIAL_INTELLIGENCE),
+        family=concept(codes.ARTIFICIAL_INTELLIGENCE),
         parameters=[
             f"present_from={thresholds.high!r}",
             f"absent_below={thresholds.low!r}",
@@ -152,9 +152,9 @@ def _probability(finding: Finding) -> Measurement:
     """TID 300, with the label as its modifier: a viewer shows numbers without their group."""
     label = finding.label
     measurement = Measurement(
-        name=codes.concept(codes.PROBABILITY),
+        name=concept(codes.PROBABILITY),
         value=percent(finding.probability, label.thresholds),
-        unit=codes.concept(codes.PERCENT),
+        unit=concept(codes.PERCENT),
     )
     measurement[0].ContentSequence = ContentSequence(
         [_code(codes.FINDING, label.code, _HAS_CONCEPT_MOD)]
@@ -224,14 +224,14 @@ def ascii_text(text: str) -> str:
 
 
 def _container(name: Code) -> ContainerContentItem:
-    item = ContainerContentItem(codes.concept(name), relationship_type=_CONTAINS)
+    item = ContainerContentItem(concept(name), relationship_type=_CONTAINS)
     item.ContentSequence = ContentSequence()
     return item
 
 
 def _code(name: Code, value: Code, relationship: RelationshipTypeValues) -> ContentItem:
-    return CodeContentItem(codes.concept(name), codes.concept(value), relationship)
+    return CodeContentItem(concept(name), concept(value), relationship)
 
 
 def _text(name: Code, value: str) -> TextContentItem:
-    return TextContentItem(codes.concept(name), ascii_text(value), _CONTAINS)
+    return TextContentItem(concept(name), ascii_text(value), _CONTAINS)

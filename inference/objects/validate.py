@@ -11,9 +11,10 @@ from collections.abc import Collection, Iterator
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
+from .. import codes
 from ..errors import ObjectError
 from ..reading import Code, Presence
-from . import codes, template
+from . import template
 from .report import ReportClass
 from .sources import TYPE_2
 from .template import concept_name, concept_value

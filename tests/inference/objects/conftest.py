@@ -14,7 +14,8 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 
-from inference.objects import DeviceIdentity, ReportContent, codes
+from inference import codes
+from inference.objects import DeviceIdentity, ReportContent
 from inference.reading import (
     Code,
     Finding,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.objects import codes
+from inference import codes
 from inference.reading import Code, NotAnalysed, Presence
 
 SNOMED = sorted(value for scheme, value in codes.TABLE if scheme == "SCT")

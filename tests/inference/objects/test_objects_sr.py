@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
+from inference import codes
 from inference.errors import ObjectError
 from inference.objects import (
     DeviceIdentity,
@@ -24,7 +25,6 @@ from inference.objects import (
     ReportClass,
     ReportContent,
     build_report,
-    codes,
     report_bytes,
     uids,
 )

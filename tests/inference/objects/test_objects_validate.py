@@ -10,8 +10,9 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
+from inference import codes
 from inference.errors import ObjectError
-from inference.objects import build_report, codes, report_bytes, validate_report
+from inference.objects import build_report, report_bytes, validate_report
 from inference.objects.template import concept_name
 from inference.reading import Code
 

@@ -10,9 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from highdicom.sr import CodedConcept
-
-from ..reading import Code, NotAnalysed, Presence
+from .reading import Code, NotAnalysed, Presence
 
 PRIVATE_SCHEME: Final = "99PREREAD"
 
@@ -204,8 +202,3 @@ def fault(code: Code) -> str | None:
     if not 0 < len(code.meaning) <= 64:
         return f"({code.value}, {code.scheme}) needs a meaning of 1 to 64 characters"
     return None
-
-
-def concept(code: Code) -> CodedConcept:
-    """Return a code as highdicom writes it (PS3.3 8.8)."""
-    return CodedConcept(code.value, code.scheme, code.meaning)
