@@ -221,17 +221,34 @@ def start_orthanc(folder: Path, dicom_port: int | None = None) -> Orthanc:
     return made
 
 
-def storescu(port: int, files: Sequence[Path], called: str = "PREREAD", calling: str = "MODALITY"):
-    """Send with DCMTK's storescu, proposing exactly what the files need."""
+# DCMTK's storescu proposes a compressed transfer syntax only when told to.
+_PROPOSE = {
+    "1.2.840.10008.1.2.4.50": ["-xy"],
+    "1.2.840.10008.1.2.4.70": ["-xs"],
+    "1.2.840.10008.1.2.4.90": ["-xv"],
+    "1.2.840.10008.1.2.4.91": ["-xw"],
+}
+
+
+def storescu(
+    port: int, files: Sequence[Path], called: str = "PREREAD", calling: str = "MODALITY"
+) -> None:
+    """Send with DCMTK's storescu as the files are, one association for each transfer syntax."""
     need(STORESCU)
-    # -R proposes the contexts of the files; -xs and the like are then taken from each file.
-    return subprocess.run(
-        [STORESCU, "-R", "-aec", called, "-aet", calling, "127.0.0.1", str(port), *map(str, files)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=PEER_ENVIRONMENT,
-    )
+    groups: dict[str, list[Path]] = {}
+    for path in files:
+        syntax = str(pydicom.dcmread(path, stop_before_pixels=True).file_meta.TransferSyntaxUID)
+        groups.setdefault(syntax, []).append(path)
+    for syntax, group in groups.items():
+        titles = ["-aec", called, "-aet", calling]
+        done = subprocess.run(
+            [STORESCU, "-R", *_PROPOSE.get(syntax, []), *titles, "127.0.0.1", str(port), *group],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env=PEER_ENVIRONMENT,
+        )
+        assert done.returncode == 0, done.stderr
 
 
 def sample(name: str) -> Path:
