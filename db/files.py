@@ -65,6 +65,8 @@ class FileStore:
     def prepare(self) -> None:
         """Make the folders (once, so that storing an image never makes one)."""
         try:
+            # What lies here is patient data: nobody else's, unless an administrator says so.
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             for area in ("images", "results"):
                 for shard in _SHARDS:
                     (self.root / area / shard).mkdir(parents=True, exist_ok=True)

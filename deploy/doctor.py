@@ -86,7 +86,7 @@ def _import_names() -> Iterator[Check]:
 def _data_dir(settings: Settings) -> Iterator[Check]:
     folder = settings.data_dir.absolute()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         seconds = _sync_seconds(folder)
         space = os.statvfs(folder)
     except OSError as error:

@@ -31,7 +31,7 @@ def serial_number(data_dir: Path) -> str:
     path = data_dir / "serial-number"
     try:
         if not path.exists():
-            data_dir.mkdir(parents=True, exist_ok=True)
+            data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             made = path.with_name(f".serial-number-{os.getpid()}-{secrets.token_hex(4)}")
             made.write_text(secrets.token_hex(6).upper() + "\n", encoding="ascii")
             try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -55,6 +56,8 @@ _STATES = {
     "ERROR": JobState.DEAD,
     "MAX_RECOVERY_ATTEMPTS_EXCEEDED": JobState.DEAD,
 }
+
+_ENDED = (JobState.ENDED, JobState.CANCELLED, JobState.DEAD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,17 @@ class JobQueue:
     def cancel(self, analysis_id: str) -> None:
         """Take the analysis out of the queue; one already running is not interrupted."""
         self._client.cancel_workflows([job.id for job in self.live(analysis_id)])
+
+    def forget(self, before: datetime, limit: int = 500) -> int:
+        """Delete jobs that ended before that; the facts about their analyses stay."""
+        ended = self._list(
+            status=[s for s, state in _STATES.items() if state in _ENDED],
+            completed_before=before.isoformat(),
+            limit=limit,
+        )
+        if ended:
+            self._client.delete_workflows([job.id for job in ended])
+        return len(ended)
 
     def requeue_of_executors(self, executors: Sequence[str]) -> int:
         """Put back what silent workers were running; return how many."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -28,6 +28,8 @@ _log = structlog.get_logger()
 
 _BEAT_SECONDS = 5.0
 _SWEEP_SECONDS = 10.0
+# Work is kept for weeks, facts for years.
+_JOBS_KEPT = timedelta(days=28)
 _ATTEMPTS = 3
 _RETRY_SECONDS = 1.0
 # sysexits.h EX_SOFTWARE: the supervisor starts the worker anew.
@@ -193,6 +195,7 @@ class Worker:
         if requeued:
             _log.warning("worker.swept", silent=list(silent), jobs=requeued)
         self._give_up_dead_jobs()
+        self._queue.forget(datetime.now(UTC) - _JOBS_KEPT)
 
     def _give_up_dead_jobs(self) -> None:
         """Give pending analyses whose job the engine has given up their coded failure."""

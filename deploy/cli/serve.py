@@ -16,7 +16,7 @@ from ..supervisor import Part, Supervisor
 from .options import Config
 
 _GRACE_SECONDS = 60.0
-# Receiving ends first: nothing new comes while the rest finishes.
+# The order in which they are started, and told to stop: nothing new comes while the rest ends.
 _ORDER = ("scp", "worker", "deliver")
 
 Port = Annotated[int | None, typer.Option(help="Overrides scp.port.", show_default=False)]

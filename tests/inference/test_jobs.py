@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,15 @@ def test_a_running_job_is_not_taken_by_another_and_concurrency_holds(
         runner.stop(1)
     assert most == 2
     assert sorted(ran) == [f"j{number}" for number in range(6)]
+
+
+def test_ended_jobs_are_forgotten_others_never(jobs_engine: sa.Engine) -> None:
+    queue = JobQueue(jobs_engine)
+    enqueue(jobs_engine, "old", "waits")
+    queue.cancel("old")
+    assert queue.forget(datetime.now(UTC) - timedelta(hours=1)) == 0
+    assert queue.forget(datetime.now(UTC) + timedelta(hours=1)) == 1
+    assert [job.id for job in queue.jobs(["old", "waits"])] == ["waits"]
 
 
 RUNNER = """
