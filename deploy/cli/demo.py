@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 import time
@@ -45,7 +46,7 @@ def demo(
         console = Console(highlight=False, record=picture is not None, width=_width(picture))
         _play(folder, console)
         if picture is not None:
-            console.save_svg(str(picture), title="make demo")
+            picture.write_text(_without_fonts(console.export_svg(title="make demo")))
     finally:
         if keep is None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -54,6 +55,11 @@ def demo(
 def _width(picture: Path | None) -> int | None:
     """Return a fixed width for a picture, the terminal's otherwise."""
     return _PICTURE_COLUMNS if picture is not None else None
+
+
+def _without_fonts(svg: str) -> str:
+    """Leave out rich's fonts: they would be fetched from the Internet."""
+    return re.sub(r"@font-face \{[^}]*\}", "", svg)
 
 
 def _play(folder: Path, console: Console) -> None:
@@ -130,7 +136,7 @@ def _show_studies(settings_file: Path, console: Console) -> None:
     for column in columns:
         table.add_column(column)
     for row in rows:
-        table.add_row(*(str(row[column] or "") for column in columns))
+        table.add_row(*("" if row[column] is None else str(row[column]) for column in columns))
     console.print(table)
 
 

@@ -54,26 +54,29 @@ def sent(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Iterato
     folder = tmp_path_factory.mktemp("real")
     orthanc = start_orthanc(folder / "orthanc")
     node = Node(folder / "node")
-    node.configure(orthanc.as_destination)
-    node.start()
     made = Sent(node, orthanc)
-    _collect(made, folder / "files", shared_data)
+    try:
+        node.configure(orthanc.as_destination)
+        node.start()
+        _collect(made, folder / "files", shared_data)
+        _send_and_wait(made)
+        _fetch_reports(made, folder / "reports")
+        yield made
+        assert node.stop() == 0
+    finally:
+        if node.process is not None:
+            node.kill_everything()
+        orthanc.process.terminate()
+        orthanc.process.wait(30)
+
+
+def _send_and_wait(made: Sent) -> None:
     everything = [path for paths in made.files.values() for path in paths]
     random.Random(7).shuffle(everything)
-    storescu(node.port, everything)
-    node.wait_until_read()
-    wait_for(
-        lambda: (
-            node.query("SELECT COUNT(*) FROM v_deliveries WHERE state <> 'committed'")[0][0] == 0
-        ),
-        60,
-        "the proof of all deliveries",
-    )
-    _fetch_reports(made, folder / "reports")
-    yield made
-    assert node.stop() == 0
-    orthanc.process.terminate()
-    orthanc.process.wait(30)
+    storescu(made.node.port, everything)
+    made.node.wait_until_read()
+    unproved = "SELECT COUNT(*) FROM v_deliveries WHERE state <> 'committed'"
+    wait_for(lambda: made.node.query(unproved)[0][0] == 0, 60, "the proof of all deliveries")
 
 
 def _collect(made: Sent, folder: Path, shared_data: Path) -> None:

@@ -1,0 +1,1 @@
+"""Makes readers: phantoms or labelled files in, a bundle that the node serves out."""

