@@ -36,6 +36,8 @@ class SeriesInstance:
     revision: int
     sha256: str
     path: str
+    study_instance_uid: str
+    patient_id: str | None
 
 
 def due(
@@ -101,6 +103,8 @@ def newest_instances(
             Instance.revision,
             Instance.sha256,
             Instance.path,
+            Instance.study_instance_uid,
+            Instance.patient_id,
         )
         .where(Instance.series_instance_uid == series_instance_uid)
         .order_by(Instance.revision)

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from .errors import DatabaseError
+from .errors import DatabaseSettingsError
 from .write_lock import FairConnection
 
 # Why each one stands here:
@@ -41,13 +41,13 @@ def create_engine(url: str, *, pool_size: int = 5) -> sa.Engine:
 
     Raises
     ------
-    DatabaseError
+    DatabaseSettingsError
         If the URL cannot be read or names another database.
     """
     try:
         parsed = sa.make_url(url)
     except sa.exc.ArgumentError as error:
-        raise DatabaseError(f"db.url cannot be read as a database URL: {error}") from None
+        raise DatabaseSettingsError(f"db.url cannot be read as a database URL: {error}") from None
     if parsed.get_backend_name() == "sqlite":
         return _sqlite(parsed, pool_size)
     if parsed.get_backend_name() == "postgresql":
@@ -59,14 +59,16 @@ def create_engine(url: str, *, pool_size: int = 5) -> sa.Engine:
             pool_timeout=30,
             connect_args={"options": "-c timezone=UTC"},
         )
-    raise DatabaseError(
+    raise DatabaseSettingsError(
         f"db.url names {parsed.get_backend_name()!r}; use sqlite:/// or postgresql+psycopg://"
     )
 
 
 def _sqlite(url: sa.URL, pool_size: int) -> sa.Engine:
     if url.database in (None, "", ":memory:"):
-        raise DatabaseError("db.url must name an SQLite file; processes cannot share a memory one")
+        raise DatabaseSettingsError(
+            "db.url must name an SQLite file; processes cannot share a memory one"
+        )
     Path(url.database or "").absolute().parent.mkdir(parents=True, exist_ok=True)
     engine = sa.create_engine(
         url,

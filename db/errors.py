@@ -5,6 +5,10 @@ class DatabaseError(Exception):
     """The database or the file store cannot do what was asked."""
 
 
+class DatabaseSettingsError(DatabaseError):
+    """``db.url`` cannot be what is meant."""
+
+
 class SchemaVersionError(DatabaseError):
     """The database's schema is not the one that this version of Preread needs."""
 

@@ -27,10 +27,10 @@ ON CONFLICT (study_instance_uid) DO UPDATE SET last_received_at = excluded.last_
 # A series that was complete is open again: images may have come late. Completing it once more with
 # the same set of instances starts no work.
 _SERIES = sa.text("""
-INSERT INTO series (series_instance_uid, study_instance_uid, modality, series_number,
+INSERT INTO series (series_instance_uid, study_instance_uid, patient_id, modality, series_number,
                     series_description, body_part, state, first_received_at, last_received_at,
                     trace_id)
-VALUES (:series_instance_uid, :study_instance_uid, :modality, :series_number,
+VALUES (:series_instance_uid, :study_instance_uid, :patient_id, :modality, :series_number,
         :series_description, :body_part, 'open', :received, :received, :association_id)
 ON CONFLICT (series_instance_uid) DO UPDATE
 SET last_received_at = excluded.last_received_at, state = 'open'
@@ -38,22 +38,44 @@ SET last_received_at = excluded.last_received_at, state = 'open'
 
 # Equal bytes under a known UID change nothing; other bytes become the next revision.
 _INSTANCE = sa.text("""
-INSERT INTO instance (sop_instance_uid, revision, series_instance_uid, sop_class_uid,
-                      transfer_syntax_uid, instance_number, path, size_bytes, sha256, received_at,
-                      association_id)
+INSERT INTO instance (sop_instance_uid, revision, series_instance_uid, study_instance_uid,
+                      patient_id, sop_class_uid, transfer_syntax_uid, instance_number, path,
+                      size_bytes, sha256, received_at, association_id)
 SELECT CAST(:sop_instance_uid AS VARCHAR),
        (SELECT COUNT(*) FROM instance AS known WHERE known.sop_instance_uid = :sop_instance_uid),
-       :series_instance_uid, :sop_class_uid, :transfer_syntax_uid, :instance_number, :path,
+       :series_instance_uid, :study_instance_uid, :patient_id, :sop_class_uid,
+       :transfer_syntax_uid, :instance_number, :path,
        :size_bytes, CAST(:sha256 AS VARCHAR), :received, :association_id
 WHERE NOT EXISTS (SELECT 1 FROM instance AS same
                   WHERE same.sop_instance_uid = :sop_instance_uid AND same.sha256 = :sha256)
 """)
 
-_CONFLICT = sa.text("""
+# Other bytes under a known SOP Instance UID: every study that has some of them is flagged.
+_REVISED = sa.text("""
 UPDATE study SET has_conflict = true
-WHERE study_instance_uid = :study_instance_uid AND NOT has_conflict
+WHERE NOT has_conflict
+  AND study_instance_uid IN (SELECT study_instance_uid FROM instance
+                              WHERE sop_instance_uid = :sop_instance_uid)
   AND EXISTS (SELECT 1 FROM instance AS revised
-              WHERE revised.sop_instance_uid = :sop_instance_uid AND revised.revision > 0)
+               WHERE revised.sop_instance_uid = :sop_instance_uid AND revised.revision > 0)
+""")
+
+# A Series Instance UID that is used in two studies or for two patients, or a study that is.
+_MIXED = sa.text("""
+UPDATE study SET has_conflict = true
+WHERE NOT has_conflict
+  AND study_instance_uid IN (CAST(:study_instance_uid AS VARCHAR),
+                             (SELECT study_instance_uid FROM series
+                               WHERE series_instance_uid = :series_instance_uid))
+  AND (EXISTS (SELECT 1 FROM series
+                WHERE series.series_instance_uid = :series_instance_uid
+                  AND (series.study_instance_uid <> CAST(:study_instance_uid AS VARCHAR)
+                       OR COALESCE(series.patient_id, '') <>
+                          COALESCE(CAST(:patient_id AS VARCHAR), '')))
+       OR EXISTS (SELECT 1 FROM study AS described
+                   WHERE described.study_instance_uid = CAST(:study_instance_uid AS VARCHAR)
+                     AND COALESCE(described.patient_id, '') <>
+                         COALESCE(CAST(:patient_id AS VARCHAR), '')))
 """)
 
 # Each statement with the keys by which rows of a group repeat it: 300 slices name one study.
@@ -61,7 +83,8 @@ _STATEMENTS = (
     (_STUDY, ("study_instance_uid",)),
     (_SERIES, ("series_instance_uid",)),
     (_INSTANCE, ("sop_instance_uid", "sha256")),
-    (_CONFLICT, ("study_instance_uid", "sop_instance_uid")),
+    (_REVISED, ("sop_instance_uid",)),
+    (_MIXED, ("study_instance_uid", "series_instance_uid", "patient_id")),
 )
 _GROUP_LIMIT = 256
 

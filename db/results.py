@@ -32,7 +32,11 @@ from .schema import (
 
 @dataclass(frozen=True, slots=True)
 class AnalysisRequest:
-    """One model on one set of instances. `id` is the digest of everything that identifies it."""
+    """One model on one set of instances.
+
+    `id` is the digest of everything that identifies it; `received_at` is when the last of the
+    instances came.
+    """
 
     id: str
     study_instance_uid: str
@@ -46,6 +50,7 @@ class AnalysisRequest:
     priority: str
     shadow: bool
     trace_id: str
+    received_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +168,7 @@ def request_analysis(connection: sa.Connection, request: AnalysisRequest) -> boo
             shadow=request.shadow,
             state=AnalysisState.PENDING,
             trace_id=request.trace_id,
+            received_at=request.received_at,
             requested_at=datetime.now(UTC),
         )
         .on_conflict_do_nothing(index_elements=["id"])
@@ -364,7 +370,12 @@ def _summarise(connection: sa.Connection, study: str) -> None:
     counted = sa.and_(
         Finding.study_instance_uid == study,
         ~Analysis.shadow,
-        ~sa.exists().where(newer.predecessor_id == Analysis.id, newer.state == "done"),
+        ~sa.exists().where(
+            newer.series_instance_uid == Analysis.series_instance_uid,
+            newer.model_name == Analysis.model_name,
+            newer.version > Analysis.version,
+            newer.state == AnalysisState.DONE,
+        ),
         sa.or_(
             Finding.scope != Scope.IMAGE,
             ~sa.exists().where(

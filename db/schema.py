@@ -207,6 +207,7 @@ class Series(Base):
 
     series_instance_uid: Mapped[str] = mapped_column(String(64), primary_key=True)
     study_instance_uid: Mapped[str] = mapped_column(ForeignKey("study.study_instance_uid"))
+    patient_id: Mapped[str | None] = mapped_column(String(256))
     modality: Mapped[str | None] = mapped_column(String(16))
     series_number: Mapped[int | None] = mapped_column(BigInteger)
     series_description: Mapped[str | None] = mapped_column(Text)
@@ -226,6 +227,7 @@ class Instance(Base):
     __tablename__ = "instance"
     __table_args__ = (
         UniqueConstraint("sop_instance_uid", "revision"),
+        Index("ix_instance_study_instance_uid", "study_instance_uid"),
         Index(
             "ix_instance_series_instance_uid_association_id",
             "series_instance_uid",
@@ -237,6 +239,9 @@ class Instance(Base):
     sop_instance_uid: Mapped[str] = mapped_column(String(64))
     revision: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     series_instance_uid: Mapped[str] = mapped_column(ForeignKey("series.series_instance_uid"))
+    # As received: they may contradict what the series, or the study, was first said to be.
+    study_instance_uid: Mapped[str] = mapped_column(ForeignKey("study.study_instance_uid"))
+    patient_id: Mapped[str | None] = mapped_column(String(256))
     sop_class_uid: Mapped[str] = mapped_column(String(64))
     transfer_syntax_uid: Mapped[str] = mapped_column(String(64))
     instance_number: Mapped[int | None] = mapped_column(BigInteger)
@@ -285,6 +290,7 @@ class Analysis(Base):
     trace_id: Mapped[str] = mapped_column(String(32))
     worker: Mapped[str | None] = mapped_column(String(128))
     device: Mapped[str | None] = mapped_column(String(64))
+    received_at: Mapped[datetime]
     requested_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]

@@ -25,8 +25,10 @@ from .errors import DeployError
 from .settings import LogSettings
 
 _OURS = (DatabaseError, InferenceError, ScpError, DeployError)
-# What these say of normal traffic costs more than receiving it, and may quote names.
-_QUIET = ("pynetdicom", "pydicom", "dbos", "alembic", "highdicom", "urllib3")
+# What these say of normal traffic costs more than receiving it.
+_QUIET = ("pynetdicom", "dbos", "alembic", "urllib3")
+# These quote values of the images that they complain of.
+_SILENT = ("pydicom", "highdicom", "py.warnings")
 
 
 def configure(settings: LogSettings, part: str) -> None:
@@ -61,6 +63,9 @@ def configure(settings: LogSettings, part: str) -> None:
     logging.basicConfig(handlers=[handler], level=settings.level.upper(), force=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
+    for name in _SILENT:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    logging.captureWarnings(True)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(

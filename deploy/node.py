@@ -18,7 +18,7 @@ import structlog
 
 from db import FileStore, create_engine
 from db.ingest import Ingest
-from db.migrate import check, upgrade
+from db.migrate import check, current, head, upgrade
 from db.results import request_analysis
 from db.workers import WorkerIdentity
 from inference.bundle import Bundle
@@ -59,19 +59,19 @@ def ground(settings: Settings, *, pool_size: int | None = None) -> Iterator[Grou
     files.prepare()
     engine = create_engine(settings.db_url, pool_size=pool_size or settings.db.pool_size)
     try:
-        if settings.db.auto_upgrade:
+        # Writing is for upgrades only: a part that comes back must not wait for a busy database.
+        if settings.db.auto_upgrade and current(engine) != head():
             upgrade_all(engine)
-        else:
-            check(engine)
+        check(engine)
         yield Ground(settings, engine, files)
     finally:
         engine.dispose()
 
 
 def upgrade_all(engine: sa.Engine) -> None:
-    """Bring our tables and those of the job engine up to date."""
-    upgrade(engine)
+    """Bring the tables of the job engine and ours up to date; ours last, because they say so."""
     prepare(engine)
+    upgrade(engine)
 
 
 def serve_scp(base: Ground, stop: Event) -> None:
@@ -143,6 +143,7 @@ def enqueue_analyses(
                 priority=route.priority,
                 shadow=route.shadow,
                 trace_id=series.trace_id,
+                received_at=series.last_received_at,
             )
             if request_analysis(connection, request):
                 queue.enqueue(connection, request.id, Priority(route.priority))

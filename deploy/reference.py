@@ -84,7 +84,8 @@ def _commands() -> Iterator[str]:
     yield from (
         "",
         "Exit status: 0 done; 1 done in part (a file not stored, work still in progress, a check "
-        "that is bad); 2 refused, with one line that names the file, tag or setting.",
+        "that is bad); 2 refused, with one line that names the file, tag or setting; 75 the "
+        "database or the disk is away for now, try again later.",
         "",
     )
 

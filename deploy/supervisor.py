@@ -16,7 +16,8 @@ from .errors import NodeError
 
 _log = structlog.get_logger()
 
-# A part that ends with this status has settings that cannot work: starting it again is no use.
+# A part that ends so at its first start has settings that cannot work, and so has the node. Once
+# it has run, whatever it ends with is tried again: settings may be in the middle of an edit.
 BAD_SETTINGS_STATUS = 2
 _POLL_SECONDS = 0.2
 _FIRST_WAIT_SECONDS = 0.5
@@ -40,6 +41,7 @@ class _Child:
     started: float
     wait: float = _FIRST_WAIT_SECONDS
     start_at: float | None = None
+    is_first: bool = True
 
 
 class Supervisor:
@@ -68,7 +70,7 @@ class Supervisor:
         Raises
         ------
         NodeError
-            If a part ends because of its settings.
+            If a part ends because of its settings when it is first started.
         """
         try:
             for part in self._parts:
@@ -91,7 +93,7 @@ class Supervisor:
             return
         now = time.monotonic()
         if child.start_at is None:
-            if status == BAD_SETTINGS_STATUS:
+            if status == BAD_SETTINGS_STATUS and child.is_first:
                 raise NodeError(f"{child.part.name} cannot start; its message stands above")
             steady = now - child.started > _STEADY_SECONDS
             child.wait = (
@@ -103,7 +105,7 @@ class Supervisor:
             )
         elif now >= child.start_at:
             child.process = self._start(child.part)
-            child.started, child.start_at = now, None
+            child.started, child.start_at, child.is_first = now, None, False
 
     def _end(self) -> None:
         """End the parts in the order given: receiving first, so that nothing new comes."""

@@ -98,7 +98,9 @@ class JobQueue:
         self, connection: sa.Connection, analysis_id: str, priority: Priority
     ) -> None:
         """Enqueue an analysis whose earlier jobs have all ended."""
-        number = len(self.jobs([analysis_id]))
+        # Earlier jobs may have been forgotten: count on from the highest number, not from how many.
+        numbers = [int(job.id.partition(".")[2] or 0) for job in self.jobs([analysis_id])]
+        number = max(numbers, default=0) + 1
         self._enqueue(connection, f"{analysis_id}.{number}", analysis_id, priority)
 
     def jobs(self, analysis_ids: Sequence[str]) -> list[Job]:
@@ -206,12 +208,14 @@ class JobRunner:
             "enable_otlp": False,
         }
         DBOS(config=config)
+        _quiet()
         DBOS.workflow(name=_WORKFLOW, max_recovery_attempts=_MAX_ATTEMPTS)(_named(run))
         self._concurrency = concurrency
 
     def start(self) -> None:
         """Take up unfinished jobs of this worker, then take jobs from the queue."""
         DBOS.launch()
+        _quiet()
         DBOS.register_queue(
             _QUEUE,
             worker_concurrency=self._concurrency,
@@ -242,5 +246,8 @@ def _client(engine: sa.Engine) -> DBOSClient:
 
 
 def _quiet() -> None:
-    """Keep the greetings out of the log; warnings still come through."""
-    logging.getLogger("dbos").setLevel(logging.WARNING)
+    """Keep the greetings out of the log; warnings go the way of every other line."""
+    logger = logging.getLogger("dbos")
+    logger.setLevel(logging.WARNING)
+    logger.handlers.clear()
+    logger.propagate = True

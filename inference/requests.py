@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import datetime
 
 from db.results import AnalysisRequest
 
@@ -33,6 +34,7 @@ def request_analysis_of(
     priority: str,
     shadow: bool,
     trace_id: str,
+    received_at: datetime,
 ) -> AnalysisRequest:
     """Return the request for `bundle` to read these instances."""
     identity = bundle.identity
@@ -49,4 +51,5 @@ def request_analysis_of(
         priority=priority,
         shadow=shadow,
         trace_id=trace_id,
+        received_at=received_at,
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence as DicomSequence
 
@@ -16,9 +18,26 @@ from .errors import Part10Error
 from .rules import decide, keywords_needed
 from .settings import RuleSettings
 
+# What pydicom 3 lets out for bytes that contradict themselves; there is no common base.
+_DAMAGE = (
+    AttributeError,  # an attribute asked of a value that decoded to another type
+    BytesLengthException,  # a binary number of the wrong length
+    EOFError,  # an element of undefined length without an end
+    LookupError,  # a character set that names no codec of text
+    NotImplementedError,  # a VR that is none
+    OverflowError,  # an integer string like 1e999
+    RecursionError,  # sequences nested beyond reason
+    struct.error,  # the header of an element, cut short
+    TypeError,  # items where a string was expected, and the other way round
+    ValueError,  # text that is no number, date or code; NUL in a character set
+    zlib.error,  # a deflated data set that does not inflate
+)
+
 
 def read_facts(path: Path, keywords: Iterable[str]) -> Facts:
     """Read what the rules ask for from a DICOM file, without its pixels.
+
+    An attribute whose own bytes are damaged counts as absent; it does not hide the others.
 
     Raises
     ------
@@ -27,19 +46,7 @@ def read_facts(path: Path, keywords: Iterable[str]) -> Facts:
     OSError
         If it cannot be read at all.
     """
-    wanted = sorted(keywords)
-    try:
-        header = dcmread(
-            path,
-            stop_before_pixels=True,
-            specific_tags=sorted({keyword.partition(".")[0] for keyword in wanted}),
-        )
-        return {keyword: _values(header, keyword.split(".")) for keyword in wanted}
-    except InvalidDicomError as error:
-        raise Part10Error(f"{path}: not a DICOM file") from error
-    except (ValueError, TypeError, AttributeError, EOFError) as error:
-        # pydicom raises these for values that contradict their VR.
-        raise Part10Error(f"{path}: the header is damaged ({type(error).__name__})") from error
+    return _read(path, keywords)[0]
 
 
 def explain(path: Path, rules: Sequence[RuleSettings]) -> str:
@@ -47,21 +54,71 @@ def explain(path: Path, rules: Sequence[RuleSettings]) -> str:
 
     Raises what `read_facts` raises.
     """
-    decision = decide(read_facts(path, keywords_needed(rules)), rules)
+    facts, damaged = _read(path, keywords_needed(rules))
+    decision = decide(facts, rules)
     lines = [
         f"  -> {route.model} ({route.priority}{', shadow' if route.shadow else ''}),"
         f" rule {route.rule}"
         for route in decision.routes
     ]
     lines = lines or ["  -> parked: kept, read by no model"]
-    return "\n".join([str(path), *lines, *(f"     {reason}" for reason in decision.reasons)])
+    reasons = [*decision.reasons, *(f"{one}: damaged, taken as absent" for one in damaged)]
+    return "\n".join([str(path), *lines, *(f"     {reason}" for reason in reasons)])
 
 
-def _values(data_set: Dataset, path: Sequence[str]) -> tuple[str, ...]:
-    value = data_set.get(path[0])
-    if isinstance(value, DicomSequence):
-        return tuple(text for item in value for text in _values(item, path[1:])) if path[1:] else ()
-    if value is None or len(path) > 1:
+def _read(path: Path, keywords: Iterable[str]) -> tuple[Facts, list[str]]:
+    """Return the facts, and the keywords of those that are damaged."""
+    wanted = sorted(keywords)
+    header = _header(path, sorted({keyword.partition(".")[0] for keyword in wanted}))
+    damaged: list[str] = []
+    facts = {}
+    for keyword in wanted:
+        values, whole = _values(header, keyword.split("."))
+        facts[keyword] = values
+        if not whole:
+            damaged.append(keyword)
+    return facts, damaged
+
+
+def _header(path: Path, attributes: Sequence[str]) -> Dataset:
+    with path.open("rb") as file:
+        try:
+            return dcmread(file, stop_before_pixels=True, specific_tags=list(attributes))
+        except InvalidDicomError as error:
+            raise Part10Error(f"{path}: not a DICOM file") from error
+        except _DAMAGE as error:
+            raise Part10Error(f"{path}: the header is damaged ({type(error).__name__})") from error
+        except OSError as error:
+            if not _says_pydicom(error):
+                raise
+            raise Part10Error(f"{path}: the header is damaged") from error
+
+
+def _values(data_set: Dataset, path: Sequence[str]) -> tuple[tuple[str, ...], bool]:
+    """Return the values, and whether all of them could be read."""
+    try:
+        value = data_set.get(path[0])
+        if not isinstance(value, DicomSequence):
+            return (() if len(path) > 1 else _texts(value)), True
+    except _DAMAGE:
+        return (), False
+    except OSError as error:
+        if not _says_pydicom(error):
+            raise
+        return (), False
+    if len(path) == 1:
+        return (), True
+    found = [_values(item, path[1:]) for item in value]
+    return tuple(text for texts, _ in found for text in texts), all(whole for _, whole in found)
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if value is None:
         return ()
     several = value if isinstance(value, MultiValue | list | tuple) else (value,)
     return tuple(str(one).strip() for one in several)
+
+
+def _says_pydicom(error: OSError) -> bool:
+    """Tell pydicom's own OSError, for a sequence without an item, from the file system's."""
+    return error.errno is None and not isinstance(error.__context__, OSError)

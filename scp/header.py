@@ -8,12 +8,13 @@ sense become None. Only the UIDs decide whether an instance is kept.
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from pydicom.charset import convert_encodings, decode_bytes
+from pydicom.charset import convert_encodings, decode_bytes, python_encoding
 
 from .errors import IdentityError
 from .structure import tag_text, walk
@@ -69,6 +70,9 @@ _UID_NAMES = {
 # Bytes at which a switched character set falls back to the first one (PS3.5 6.1.2.5.3).
 _TEXT_RESETS = frozenset(b"\r\n\t\f")
 _NAME_RESETS = frozenset(b"^=")
+# The codecs of the defined terms (PS3.3 C.12.1.1.2). pydicom takes any other codec of Python's too,
+# also ones that are no character sets, like punycode, whose time grows with the square of the text.
+_CODECS = frozenset(codecs.lookup(name).name for name in python_encoding.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +150,7 @@ class _Text:
             return None
         try:
             decoded = decode_bytes(raw, self._encodings, set(resets))
-        except (UnicodeError, LookupError):
+        except (ValueError, LookupError):
             decoded = raw.decode("latin-1")
         # PostgreSQL refuses NUL inside text, and senders pad with it.
         decoded = decoded.replace("\0", " ").strip()
@@ -161,9 +165,10 @@ def _encodings(specific_character_set: bytes) -> tuple[str, ...]:
         term.strip(" \0") for term in specific_character_set.decode("ascii", "replace").split("\\")
     ]
     try:
-        return tuple(convert_encodings(terms))
-    except LookupError:
+        names = convert_encodings(terms)
+    except (LookupError, ValueError):  # ValueError: NUL inside a term
         return ("latin_1",)
+    return tuple(name if codecs.lookup(name).name in _CODECS else "latin_1" for name in names)
 
 
 def _plain(values: Mapping[int, bytes], tag: int) -> str:

@@ -33,6 +33,7 @@ _LOG = structlog.get_logger()
 _MAX_HEADERS = 16
 _RETRY_FIRST_SECONDS = 2.0
 _RETRY_MAX_SECONDS = 300.0
+_MIXED = "images of several studies or patients bear this Series Instance UID: read by no model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class CompleteSeries:
     instance_digest: str
     instance_ids: tuple[int, ...]
     n_instances: int
+    last_received_at: datetime
 
 
 OnComplete: TypeAlias = Callable[[sa.Connection, CompleteSeries, Decision], None]
@@ -159,11 +161,12 @@ class SeriesWatch:
         decision = self._decide(instances)
         complete = CompleteSeries(
             seen.series_instance_uid,
-            seen.study_instance_uid,
+            instances[0].study_instance_uid if instances else seen.study_instance_uid,
             seen.trace_id,
             completeness.digest(instances),
             tuple(one.id for one in instances),
             len(instances),
+            seen.last_received_at,
         )
         try:
             with self._engine.begin() as connection:
@@ -195,6 +198,9 @@ class SeriesWatch:
         self._on_complete(connection, complete, decision)
 
     def _decide(self, instances: Sequence[SeriesInstance]) -> Decision:
+        if len({(one.study_instance_uid, one.patient_id) for one in instances}) > 1:
+            # Read as one series, the images of one patient would speak for another.
+            return Decision((), (_MIXED,))
         step = max(1, -(-len(instances) // _MAX_HEADERS))
         return merge(self._decide_one(one) for one in instances[::step])
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+import sys
 import threading
 import time
 import uuid
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from io import BytesIO
 from socketserver import BaseServer
@@ -17,6 +19,7 @@ import sqlalchemy as sa
 import structlog
 from pydicom.dataset import Dataset
 from pynetdicom import evt
+from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu_primitives import A_ASSOCIATE, A_P_ABORT
 from pynetdicom.transport import ThreadedAssociationServer
@@ -26,7 +29,7 @@ from db.ingest import Ingest
 from db.schema import AssociationEnd
 
 from .ae import acceptor, supported_contexts
-from .deadline import deadline
+from .deadline import deadline, start_timer
 from .errors import ServerError
 from .ledger import Ledger
 from .receive import DiskWatermark, Receiver, StoreRequest
@@ -37,31 +40,61 @@ _LOG = structlog.get_logger()
 # A-ASSOCIATE-RJ as result, source, reason (PS3.8 Section 9.3.4).
 _CALLING_AE_UNKNOWN = (1, 1, 3)
 _TEMPORARY_CONGESTION = (2, 3, 1)
+_LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
+# pynetdicom waits with select(), which knows 1024 file descriptors: those who connect and say
+# nothing must not use them up.
+_MAX_SILENT = 256
 _SWEEP_SECONDS = 1.0
 _ABORT_SECONDS = 2.0
 
 
 class _Server(ThreadedAssociationServer):
-    """pynetdicom's server with a longer queue of connections and without Nagle's algorithm."""
+    """pynetdicom's server with a longer queue of connections and without Nagle's algorithm.
+
+    A connection becomes an association when its first byte arrives. Port scanners, load balancers
+    and health checks connect and say nothing; pynetdicom would spend two threads and an association
+    on each until `acse_timeout`.
+    """
 
     request_queue_size = 128
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Connections that have said nothing yet, oldest first; single operations on it are atomic.
+        self._silent: dict[socket.socket, None] = {}
+        super().__init__(*args, **kwargs)
 
     def get_request(self) -> tuple[socket.socket, Any]:
         connection, address = super().get_request()
         # Responses are small: with Nagle's algorithm each would wait for the peer's delayed ACK.
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # pynetdicom reads a PDU to its end without any time-out: a peer that is switched off in the
-        # middle of one would hold its association for ever. The kernel keeps this time; with
-        # Python's, each of the many small reads would be two system calls.
-        seconds = float(self.ae.network_timeout or 0)
-        interval = struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
-        for direction in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            connection.setsockopt(socket.SOL_SOCKET, direction, interval)
+        # middle of one would hold its association for ever.
+        _set_timeout(connection, socket.SO_SNDTIMEO, self.ae.network_timeout)
+        _set_timeout(connection, socket.SO_RCVTIMEO, self.ae.acse_timeout)
         return connection, address
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._silent[request] = None
+        if len(self._silent) > _MAX_SILENT:
+            _hang_up(next(iter(list(self._silent))))
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            speaks = bool(request.recv(1, socket.MSG_PEEK))
+        except OSError:  # nothing within acse_timeout, or reset
+            speaks = False
+        self._silent.pop(request, None)
+        if speaks:
+            super().process_request_thread(request, client_address)
+        else:
+            self.shutdown_request(request)
 
     def shutdown(self) -> None:
         # pynetdicom's also removes the server from a list that start_server fills.
         BaseServer.shutdown(self)
+        for connection in list(self._silent):
+            _hang_up(connection)
         self.server_close()
 
 
@@ -92,6 +125,8 @@ class StorageServer:
         self._server: _Server | None = None
         self._threads: tuple[threading.Thread, ...] = ()
         self._stopping = threading.Event()
+        self._admitting = threading.Lock()
+        self._admitted: set[Association] = set()
 
     @property
     def port(self) -> int:
@@ -102,7 +137,7 @@ class StorageServer:
     @property
     def n_open(self) -> int:
         """Associations that are open now."""
-        return len(self._server.active_associations) if self._server else 0
+        return sum(association.is_alive() for association in list(self._admitted))
 
     def start(self) -> None:
         """Listen and return.
@@ -113,6 +148,8 @@ class StorageServer:
             If the port cannot be had; names the setting.
         """
         entity = acceptor(self._settings)
+        # pynetdicom's own limit counts connections that have not requested an association.
+        entity.maximum_associations = sys.maxsize
         try:
             server = entity.make_server(
                 (self._settings.host, self._settings.port),
@@ -144,6 +181,9 @@ class StorageServer:
         while self.n_open and time.monotonic() < patience:
             time.sleep(0.02)
         for association in self._server.active_associations:
+            if association not in self._admitted:  # nothing to abort yet
+                start_timer(association, 0)
+                continue
             with deadline(association, _ABORT_SECONDS):
                 association.abort()
         for thread in self._threads:
@@ -155,6 +195,7 @@ class StorageServer:
     def _handlers(self) -> list[Any]:
         return [
             (evt.EVT_REQUESTED, self._requested),
+            (evt.EVT_CONN_CLOSE, self._closed),
             (evt.EVT_ESTABLISHED, self._established),
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_ACSE_RECV, self._acse_received),
@@ -172,7 +213,12 @@ class StorageServer:
             reason, rejection = "shutting down", _TEMPORARY_CONGESTION
         elif not self._disk.has_room():
             reason, rejection = "less than min_free_disk_mb free", _TEMPORARY_CONGESTION
+        elif not self._admit(event.assoc):
+            reason, rejection = "max_associations are open", _LOCAL_LIMIT_EXCEEDED
         else:
+            connection = cast(Any, event.assoc.dul.socket).socket
+            with suppress(OSError, AttributeError):  # closed meanwhile
+                _set_timeout(connection, socket.SO_RCVTIMEO, self._settings.network_timeout)
             return
         _LOG.warning(
             "association.rejected",
@@ -186,6 +232,21 @@ class StorageServer:
     def _allows(self, calling_ae: str) -> bool:
         allowed = self._settings.calling_ae_allow
         return not allowed or any(fnmatchcase(calling_ae, pattern) for pattern in allowed)
+
+    def _admit(self, association: Association) -> bool:
+        with self._admitting:
+            self._admitted = {one for one in self._admitted if one.is_alive()}
+            # A peer may ask again before the thread of the association it has closed is through.
+            n_open = sum(not (one.is_released or one.is_aborted) for one in self._admitted)
+            if n_open >= self._settings.max_associations:
+                return False
+            self._admitted.add(association)
+            return True
+
+    def _closed(self, event: evt.Event) -> None:
+        # pynetdicom would go on waiting for the request until acse_timeout; None ends the wait.
+        if event.assoc.requestor.primitive is None and event.assoc.dul.to_user_queue.empty():
+            event.assoc.dul.to_user_queue.put(None)
 
     def _established(self, event: evt.Event) -> None:
         request = cast(A_ASSOCIATE, event.assoc.requestor.primitive)
@@ -233,6 +294,18 @@ class StorageServer:
     def _sweep(self) -> None:
         while not self._stopping.wait(_SWEEP_SECONDS):
             self._ledger.sweep()
+
+
+def _set_timeout(connection: socket.socket, option: int, seconds: float | None) -> None:
+    # The kernel keeps this time; with Python's, each of the many small reads would be two system
+    # calls.
+    interval = struct.pack("@ll", int(seconds or 0), int((seconds or 0) % 1 * 1e6))
+    connection.setsockopt(socket.SOL_SOCKET, option, interval)
+
+
+def _hang_up(connection: socket.socket) -> None:
+    with suppress(OSError):  # it is already down
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _why_not(settings: ScpSettings, error: Exception) -> str:

@@ -16,7 +16,7 @@ from db import create_engine, deliveries
 from db.migrate import check
 from db.query import Filter, analyses, rows_of
 from db.results import Outcome, record_outcome, reopen
-from db.schema import AnalysisState
+from db.schema import AnalysisState, DeliveryState
 from inference.jobs import Job, JobQueue, Priority
 
 from .. import settings
@@ -120,12 +120,12 @@ def _find(connection: sa.Connection, prefix: str) -> dict[str, str]:
 def list_deliveries(
     config: Config = None,
     state: Annotated[
-        str | None, typer.Option(help="pending, sent, committed or dead; without one all.")
+        DeliveryState | None, typer.Option(help="State of the delivery; without one all.")
     ] = None,
 ) -> None:
     """Print deliveries, the latest first."""
     with _opened(config) as engine, engine.connect() as connection:
-        equals = {} if state is None else {"state": state}
+        equals = {} if state is None else {"state": state.value}
         rows = rows_of(connection, "v_deliveries", order_by="delivery_id", equals=equals)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("delivery", "destination", "kind", "state", "attempts", "status", "why"):
@@ -145,7 +145,8 @@ def list_deliveries(
 
 @_deliveries.command("retry")
 def retry_delivery(
-    delivery: Annotated[int, typer.Argument(help="Number of the delivery.")], config: Config = None
+    delivery: Annotated[int, typer.Argument(min=1, max=2**31 - 1, help="Number of the delivery.")],
+    config: Config = None,
 ) -> None:
     """Try a dead letter again, with all its attempts."""
     with _opened(config) as engine, engine.begin() as connection:

@@ -19,6 +19,7 @@ from rich.table import Table
 from db import create_engine
 from db.migrate import check
 from db.query import Filter, analyses, findings, in_progress, is_known
+from db.schema import AnalysisState
 from db.views import VIEWS
 
 from .. import settings
@@ -56,10 +57,7 @@ def results(
     min_probability: Annotated[
         float | None, typer.Option(min=0, max=1, help="Lowest probability, 0 to 1.")
     ] = None,
-    state: Annotated[
-        str | None,
-        typer.Option(help="State of the analysis: pending, done, not_analysed, failed, cancelled."),
-    ] = None,
+    state: Annotated[AnalysisState | None, typer.Option(help="State of the analysis.")] = None,
     wait: Annotated[
         float | None, typer.Option(min=0, help="Wait up to so many seconds for work to end.")
     ] = None,
@@ -69,6 +67,8 @@ def results(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Most rows to print.")] = 1000,
 ) -> None:
     """Print findings, and analyses without any; exit status 1 if work goes on after --wait."""
+    for text in (study, patient, model, finding):
+        _require_unicode(text)
     wanted = Filter(study, patient, model, finding, _time(since), min_probability, state)
     engine = create_engine(settings.load(config).db_url)
     check(engine)
@@ -82,14 +82,20 @@ def results(
         raise typer.Exit(STILL_IN_PROGRESS_STATUS)
 
 
+def _require_unicode(text: str | None) -> None:
+    """Refuse bytes of the command line that are no text; no database takes them."""
+    if text is not None and not text.isprintable():
+        raise DeployError(f"{text!a} is no text")
+
+
 def _time(text: str | None) -> datetime | None:
     if text is None:
         return None
     try:
-        time_ = datetime.fromisoformat(text)
-    except ValueError:
+        given = datetime.fromisoformat(text)
+        return (given if given.tzinfo else given.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
         raise DeployError(f"--since {text!r} is neither YYYY-MM-DD nor an ISO time") from None
-    return time_ if time_.tzinfo else time_.replace(tzinfo=UTC)
 
 
 def _wait(engine: sa.Engine, wanted: Filter, seconds: float | None) -> bool:

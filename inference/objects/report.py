@@ -161,6 +161,9 @@ def _require_sources(sources: tuple[Dataset, ...]) -> None:
         missing = [keyword for keyword in _REQUIRED if not source.get(keyword)]
         if missing:
             raise ObjectError(f"source {number} lacks {', '.join(missing)}")
+    whose = {(str(s.StudyInstanceUID), str(s.get("PatientID") or "")) for s in sources}
+    if len(whose) > 1:
+        raise ObjectError(f"the sources belong to {len(whose)} studies or patients, not to one")
     counts = Counter(str(source.SOPInstanceUID) for source in sources)
     twice = [uid for uid, count in counts.items() if count > 1]
     if twice:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -144,4 +145,47 @@ def test_the_whole_node_is_killed_with_work_queued(
     node.start()
     assert_kept(node, stored)
     assert_everything_done_once(node, orthanc, len(chest_files))
+    assert node.stop() == 0
+
+
+def test_a_part_that_dies_while_the_database_is_busy_comes_back(node: Node) -> None:
+    node.configure()
+    node.start()
+    wait_for(lambda: len(node.part_pids()) == 3, 30, "three parts")
+    worker = node.part_pids()["worker"]
+    holder = sqlite3.connect(node.data / "preread.sqlite", isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    os.kill(worker, signal.SIGKILL)
+    time.sleep(45)  # longer than any part waits for the lock
+    assert node.listens()
+    holder.execute("ROLLBACK")
+    holder.close()
+
+    wait_for(
+        lambda: any(event["event"] == "worker.started" for event in reversed(node.events()[-20:])),
+        90,
+        "a worker",
+    )
+    assert acknowledged(node, [sample("CT_small.dcm")])
+    assert node.stop() == 0
+
+
+def test_images_of_two_patients_under_one_series_are_kept_and_not_read(
+    node: Node, chest_files: list[Path], tmp_path: Path
+) -> None:
+    first = pydicom.dcmread(chest_files[0])
+    other = pydicom.dcmread(chest_files[1])
+    other.SeriesInstanceUID = first.SeriesInstanceUID
+    other.PatientID = "ANOTHER"
+    other.save_as(tmp_path / "other.dcm")
+    node.configure()
+    node.start()
+    files = [chest_files[0], tmp_path / "other.dcm"]
+    assert acknowledged(node, files) == files
+    node.wait_until_read()
+
+    assert_kept(node, files)
+    assert node.query("SELECT COUNT(*) FROM analysis") == [(0,)]
+    assert node.query("SELECT DISTINCT has_conflict, n_instances FROM v_studies") == [(1, 1)]
+    assert "several studies or patients" in node.query("SELECT routing FROM series")[0][0]
     assert node.stop() == 0

@@ -25,6 +25,7 @@ def outbox(engine: sa.Engine) -> sa.Engine:
         "id": "a", "study_instance_uid": "1", "series_instance_uid": "1.2", "model_name": "m",
         "model_version": "1", "weights_sha256": "0", "configuration_digest": "0",
         "instance_digest": "0", "version": 1, "priority": "routine", "trace_id": "t",
+        "received_at": NOW,
         "requested_at": NOW,
     }  # fmt: skip
     received = {"received_at": NOW, "last_received_at": NOW}

@@ -151,3 +151,39 @@ def test_many_threads_share_commits(engine: sa.Engine) -> None:
 
     assert count(engine, "instance") == 200
     assert commits <= 120
+
+
+@pytest.mark.parametrize(
+    ("changes", "flagged"),
+    [
+        ({"study_instance_uid": "9.9"}, {"1.2.3", "9.9"}),
+        ({"patient_id": "P-2"}, {"1.2.3"}),
+        ({"patient_id": "P-2", "series_instance_uid": "1.2.3.2"}, {"1.2.3"}),
+        ({"series_instance_uid": "1.2.3.2"}, set()),
+        ({}, set()),
+    ],
+)
+def test_several_studies_or_patients_under_one_uid_are_flagged(
+    engine: sa.Engine, changes: dict[str, str], flagged: set[str]
+) -> None:
+    ingest = Ingest(engine)
+    ingest.add(RECORD)
+    ingest.add(replace(RECORD, sop_instance_uid="1.2.3.1.2", **changes))
+
+    with engine.connect() as connection:
+        rows = connection.execute(
+            sa.text("SELECT study_instance_uid, n_instances, has_conflict FROM v_studies")
+        ).all()
+    assert {row.study_instance_uid for row in rows if row.has_conflict} == flagged
+    assert sum(row.n_instances for row in rows) == 2
+
+
+def test_other_bytes_in_another_study_flag_both(engine: sa.Engine) -> None:
+    ingest = Ingest(engine)
+    ingest.add(RECORD)
+    elsewhere = {"study_instance_uid": "9.9", "series_instance_uid": "9.9.1", "sha256": "b" * 64}
+    ingest.add(replace(RECORD, **elsewhere))
+
+    with engine.connect() as connection:
+        flags = connection.execute(sa.text("SELECT has_conflict FROM study")).scalars().all()
+    assert [bool(flag) for flag in flags] == [True, True]

@@ -62,6 +62,7 @@ REQUEST = AnalysisRequest(
     priority="routine",
     shadow=False,
     trace_id="t" * 32,
+    received_at=datetime(2026, 1, 1, 12, tzinfo=UTC),
 )
 SERIES = FindingRecord(
     label="any",
@@ -139,6 +140,30 @@ def test_other_images_make_the_next_version(received: sa.Engine) -> None:
     with received.connect() as connection:
         current = {row["version"]: row["is_current"] for row in findings(connection, Filter())}
     assert current == {1: False, 2: True}
+
+
+def test_a_newer_result_replaces_all_earlier_ones(received: sa.Engine) -> None:
+    for number, state_ in enumerate((AnalysisState.DONE, AnalysisState.NOT_ANALYSED, "done")):
+        asked = replace(REQUEST, id=f"{number}" * 64, instance_digest=f"{number}" * 64)
+        request(received, asked)
+        found = (SERIES,) if state_ == "done" else ()
+        record(received, asked.id, Outcome(AnalysisState(state_), found))
+    with received.connect() as connection:
+        current = {row["version"]: row["is_current"] for row in findings(connection, Filter())}
+    assert current == {1: False, 3: True}
+
+
+def test_times_are_those_of_the_images_that_were_read(received: sa.Engine) -> None:
+    request(received)
+    record(received, REQUEST.id, DONE)
+    with received.connect() as connection:
+        before = analyses(connection, Filter())[0]
+    Ingest(received).add(replace(IMAGE, received_at=datetime.now(UTC)))
+    with received.connect() as connection:
+        after = analyses(connection, Filter())[0]
+    assert after == before
+    assert after["received_at"] == REQUEST.received_at
+    assert after["total_seconds"] > 0
 
 
 def test_an_outcome_is_recorded_once(received: sa.Engine) -> None:
@@ -222,7 +247,7 @@ def test_questions(received: sa.Engine) -> None:
             Filter(patient="Q"),
             Filter(model="x"),
             Filter(finding="x"),
-            Filter(since=datetime(2026, 1, 2, tzinfo=UTC)),
+            Filter(since=datetime(2026, 1, 3, tzinfo=UTC)),
             Filter(min_probability=0.71),
             Filter(state="failed"),
         ):

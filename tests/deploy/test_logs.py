@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 
 import pytest
 import structlog
@@ -17,6 +18,7 @@ from deploy.settings import LogSettings
 def _restore() -> None:
     yield
     structlog.reset_defaults()
+    logging.captureWarnings(False)
     logging.basicConfig(handlers=[logging.NullHandler()], force=True)
 
 
@@ -51,3 +53,12 @@ def test_the_message_of_our_own_error_is_kept(capsys: pytest.CaptureFixture[str]
     except DatabaseError:
         structlog.get_logger().exception("node.failed")
     assert last(capsys)["error"] == "data_dir /x cannot be prepared"
+
+
+def test_what_libraries_quote_of_images_stays_out(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(LogSettings(format="json"), "scp")
+    logging.getLogger("pydicom").warning("Invalid value for VR IS: 'SECRETNAME'")
+    warnings.warn("Invalid value for VR IS: 'SECRETNAME'", UserWarning, stacklevel=1)
+    logging.getLogger("dbos").warning("a job waits")
+    lines = capsys.readouterr().err.splitlines()
+    assert [json.loads(line)["event"] for line in lines] == ["a job waits"]

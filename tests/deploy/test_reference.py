@@ -41,7 +41,7 @@ def test_commands_of_the_readme_exist() -> None:
     for used in re.findall(r"^(?:\$ )?preread (\w+)", README, re.MULTILINE):
         assert used in known
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    for used in re.findall(r"make (\w+)", README):
+    for used in re.findall(r"(?:^|`)make (\w+)", README, re.MULTILINE):
         assert used in targets
 
 

@@ -57,6 +57,23 @@ def test_a_part_with_wrong_settings_ends_the_node() -> None:
         supervisor.run(threading.Event())
 
 
+def test_wrong_settings_after_a_good_start_do_not_end_the_node(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    # The first life ends by itself, the second finds the settings in the middle of an edit.
+    program = (
+        f"p = {str(notes)!r}\n"
+        "import os; lives = len(open(p).readlines()) if os.path.exists(p) else 0\n"
+        "open(p, 'a').write('life\\n')\n"
+        "raise SystemExit({0: 1, 1: 2}.get(lives, 1))"
+    )
+    stop = threading.Event()
+    thread = run(Supervisor([part("edited", program)], os.environ, 5), stop)
+    wait_for_lines(notes, 3)
+    assert thread.is_alive()
+    stop.set()
+    thread.join(10)
+
+
 def test_parts_end_in_good_order(tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     program = (

@@ -124,6 +124,7 @@ def ask(
         priority="routine",
         shadow=shadow,
         trace_id="t" * 32,
+        received_at=datetime.now(UTC),
     )
     with engine.begin() as connection:
         request_analysis(connection, request)

@@ -118,6 +118,19 @@ def test_ended_jobs_are_forgotten_others_never(jobs_engine: sa.Engine) -> None:
     assert [job.id for job in queue.jobs(["old", "waits"])] == ["waits"]
 
 
+def test_a_retry_after_earlier_jobs_were_forgotten_is_queued(jobs_engine: sa.Engine) -> None:
+    queue = JobQueue(jobs_engine)
+    enqueue(jobs_engine, "x")
+    queue.cancel("x")
+    with jobs_engine.begin() as connection:
+        queue.enqueue_again(connection, "x", Priority.ROUTINE)
+    assert queue.forget(datetime.now(UTC) + timedelta(hours=1)) == 1
+    queue.cancel("x")
+    with jobs_engine.begin() as connection:
+        queue.enqueue_again(connection, "x", Priority.ROUTINE)
+    assert [job.id for job in queue.live("x")] == ["x.2"]
+
+
 RUNNER = """
 import sys, time
 from db import create_engine

@@ -109,6 +109,7 @@ def insert_result(
                     id="a", study_instance_uid="1.2", series_instance_uid="1.2.3", model_name="m",
                     model_version="1", weights_sha256="0", configuration_digest="0",
                     instance_digest="0", version=1, priority="routine", trace_id="t",
+                    received_at=NOW,
                     requested_at=NOW,
                 )
             )  # fmt: skip

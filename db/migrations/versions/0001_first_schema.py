@@ -81,6 +81,7 @@ def upgrade() -> None:
         "series",
         sa.Column("series_instance_uid", sa.String(length=64), nullable=False),
         sa.Column("study_instance_uid", sa.String(length=64), nullable=False),
+        sa.Column("patient_id", sa.String(length=256), nullable=True),
         sa.Column("modality", sa.String(length=16), nullable=True),
         sa.Column("series_number", sa.BigInteger(), nullable=True),
         sa.Column("series_description", sa.Text(), nullable=True),
@@ -131,6 +132,7 @@ def upgrade() -> None:
         sa.Column("trace_id", sa.String(length=32), nullable=False),
         sa.Column("worker", sa.String(length=128), nullable=True),
         sa.Column("device", sa.String(length=64), nullable=True),
+        sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("requested_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
@@ -182,6 +184,8 @@ def upgrade() -> None:
         sa.Column("sop_instance_uid", sa.String(length=64), nullable=False),
         sa.Column("revision", sa.Integer(), server_default="0", nullable=False),
         sa.Column("series_instance_uid", sa.String(length=64), nullable=False),
+        sa.Column("study_instance_uid", sa.String(length=64), nullable=False),
+        sa.Column("patient_id", sa.String(length=256), nullable=True),
         sa.Column("sop_class_uid", sa.String(length=64), nullable=False),
         sa.Column("transfer_syntax_uid", sa.String(length=64), nullable=False),
         sa.Column("instance_number", sa.BigInteger(), nullable=True),
@@ -195,6 +199,11 @@ def upgrade() -> None:
             ["series.series_instance_uid"],
             name=op.f("fk_instance_series_instance_uid_series"),
         ),
+        sa.ForeignKeyConstraint(
+            ["study_instance_uid"],
+            ["study.study_instance_uid"],
+            name=op.f("fk_instance_study_instance_uid_study"),
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_instance")),
         sa.UniqueConstraint(
             "sop_instance_uid", "revision", name=op.f("uq_instance_sop_instance_uid_revision")
@@ -205,6 +214,9 @@ def upgrade() -> None:
             "ix_instance_series_instance_uid_association_id",
             ["series_instance_uid", "association_id"],
             unique=False,
+        )
+        batch_op.create_index(
+            "ix_instance_study_instance_uid", ["study_instance_uid"], unique=False
         )
 
     op.create_table(

@@ -16,8 +16,7 @@ SELECT study.study_instance_uid, study.patient_id, study.patient_name, study.pat
        (SELECT COUNT(*) FROM series
          WHERE series.study_instance_uid = study.study_instance_uid) AS n_series,
        (SELECT COUNT(*) FROM instance
-          JOIN series ON series.series_instance_uid = instance.series_instance_uid
-         WHERE series.study_instance_uid = study.study_instance_uid) AS n_instances,
+         WHERE instance.study_instance_uid = study.study_instance_uid) AS n_instances,
        study.received_at, study.last_received_at, study.has_conflict,
        (SELECT COUNT(*) FROM analysis
          WHERE analysis.study_instance_uid = study.study_instance_uid) AS n_analyses,
@@ -48,18 +47,19 @@ SELECT finding.id AS finding_id, finding.analysis_id, finding.study_instance_uid
        finding.threshold_low, finding.threshold_high, finding.key_sop_instance_uid,
        analysis.model_name, analysis.model_version, analysis.weights_sha256, analysis.version,
        NOT EXISTS (SELECT 1 FROM analysis AS newer
-                    WHERE newer.predecessor_id = analysis.id
+                    WHERE newer.series_instance_uid = analysis.series_instance_uid
+                      AND newer.model_name = analysis.model_name
+                      AND newer.version > analysis.version
                       AND newer.state = 'done') AS is_current,
        analysis.shadow,
        (SELECT result_object.sop_instance_uid FROM result_object
          WHERE result_object.analysis_id = analysis.id
            AND result_object.kind = 'sr') AS sr_sop_instance_uid,
-       series.last_received_at AS received_at, analysis.finished_at,
+       analysis.received_at, analysis.finished_at,
        {received_to_finished} AS turnaround_seconds,
        analysis.trace_id
 FROM finding
 JOIN analysis ON analysis.id = finding.analysis_id
-JOIN series ON series.series_instance_uid = analysis.series_instance_uid
 JOIN study ON study.study_instance_uid = finding.study_instance_uid
 """
 
@@ -89,13 +89,12 @@ FROM (
   SELECT analysis.id AS analysis_id, analysis.study_instance_uid, analysis.series_instance_uid,
          analysis.model_name, analysis.model_version, analysis.priority, analysis.state,
          analysis.reason_code, analysis.reason, analysis.worker, analysis.device,
-         series.last_received_at AS received_at, analysis.requested_at, analysis.started_at,
+         analysis.received_at, analysis.requested_at, analysis.started_at,
          analysis.finished_at,
          (SELECT MIN(delivery.sent_at) FROM delivery
             JOIN result_object ON result_object.id = delivery.result_object_id
            WHERE result_object.analysis_id = analysis.id) AS delivered_at
   FROM analysis
-  JOIN series ON series.series_instance_uid = analysis.series_instance_uid
 ) AS times
 """
 
@@ -116,9 +115,7 @@ def upgrade() -> None:
     op.execute(STUDIES.format(modalities=modalities))
     op.execute(
         FINDINGS.format(
-            received_to_finished=_seconds(
-                dialect, "series.last_received_at", "analysis.finished_at"
-            )
+            received_to_finished=_seconds(dialect, "analysis.received_at", "analysis.finished_at")
         )
     )
     op.execute(DELIVERIES)
