@@ -21,6 +21,8 @@ from inference import InferenceError
 from inference.catalogue import open_catalogue
 from scp import Peer
 from scp.errors import ScpError
+from scp.find import holds_instance
+from scp.settings import DestinationSettings
 from scp.verify import echo
 
 from .errors import SettingsError
@@ -31,6 +33,8 @@ _ROOMS = ("db", "scp", "inference", "deploy")
 _SLOW_SYNC_SECONDS = 0.005
 # SQLite's release notes: the race between a WAL reset and a checkpoint was mended in 3.51.3.
 _SQLITE_MENDED = (3, 51, 3)
+# Nobody's: the example UID root of PS3.5 Annex C. A PACS that answers says that it has none.
+_NO_INSTANCE = "1.2.3.4.5.6.7.8.9"
 _DECODERS = {
     "imagecodecs": "JPEG lossless",
     "jpeg_ls": "JPEG-LS",
@@ -216,10 +220,21 @@ def _destinations(settings: Settings) -> Iterator[Check]:
             place.calling_ae or settings.scp.ae_title,
             min(place.timeout, 10.0),
         )
-        if _succeeds(lambda peer=peer: echo(peer)):  # type: ignore[misc]
-            yield Check("destination", Verdict.GOOD, f"{place.name} answers C-ECHO")
-        else:
-            yield Check("destination", Verdict.BAD, f"{place.name} ({peer}) does not answer C-ECHO")
+        yield _destination(place, peer)
+
+
+def _destination(place: DestinationSettings, peer: Peer) -> Check:
+    if not _succeeds(lambda: echo(peer)):
+        return Check("destination", Verdict.BAD, f"{place.name} ({peer}) does not answer C-ECHO")
+    nobody = (_NO_INSTANCE,) * 3
+    if place.proof == "find" and not _succeeds(lambda: holds_instance(peer, *nobody)):
+        return Check(
+            "destination",
+            Verdict.BAD,
+            f"{place.name} ({peer}) answers C-ECHO but no C-FIND: let it know the AE title "
+            f'{peer.calling_ae} and allow it queries, or set proof = "none"',
+        )
+    return Check("destination", Verdict.GOOD, f"{place.name} answers")
 
 
 def _succeeds(action: Callable[[], object]) -> bool:

@@ -7,9 +7,9 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -30,6 +30,9 @@ CONFIG_VARIABLE = "PREREAD_CONFIG"
 DEFAULT_FILE = Path("preread.toml")
 # Set by the node for its parts, and by the tests; no settings.
 _OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "PREREAD_PARENT", "PREREAD_SHARED_DATA"})
+
+
+_N = TypeVar("_N", DestinationSettings, RuleSettings, ModelSettings)
 
 
 class LogSettings(BaseModel):
@@ -72,6 +75,15 @@ class Settings(BaseSettings):
     model: tuple[ModelSettings, ...] = Field(
         default=(), description="Models beside the ones that ship, one [[model]] each."
     )
+
+    @field_validator("destination", "rule", "model")
+    @classmethod
+    def _names_once(cls, entries: tuple[_N, ...]) -> tuple[_N, ...]:
+        names = [entry.name for entry in entries]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} is named twice; every name stands once")
+        return entries
 
     @property
     def db_url(self) -> str:

@@ -75,6 +75,7 @@ def _play(folder: Path, console: Console) -> None:
         step(f"PACS {stage.PACS_AE_TITLE} listens on 127.0.0.1:{pacs.port}")
         with stage.demo_node(settings_file, port):
             step(f"node {stage.NODE_AE_TITLE} listens on 127.0.0.1:{port}, SQLite in {folder}")
+            step("drawing phantoms ...")
             studies = stage.sample_studies(folder / "samples", step)
             for study in studies:
                 stage.send(study, port)

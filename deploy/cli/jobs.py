@@ -9,7 +9,6 @@ from typing import Annotated
 
 import sqlalchemy as sa
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from db import create_engine, deliveries
@@ -22,6 +21,7 @@ from inference.jobs import Job, JobQueue, Priority
 from .. import settings
 from ..errors import DeployError
 from .options import Config
+from .results import short_uid, wide_console
 
 _jobs = typer.Typer(help="Analyses that wait, run or failed.", no_args_is_help=True)
 _deliveries = typer.Typer(help="Results on their way to the destinations.", no_args_is_help=True)
@@ -71,7 +71,7 @@ def list_jobs(
             f"{row['requested_at']:%Y-%m-%d %H:%M:%S}",
             row["reason"] or "",
         )
-    Console().print(table if rows else "no jobs")
+    wide_console().print(table if rows else "no jobs")
 
 
 @_jobs.command("retry")
@@ -128,19 +128,20 @@ def list_deliveries(
         equals = {} if state is None else {"state": state.value}
         rows = rows_of(connection, "v_deliveries", order_by="delivery_id", equals=equals)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("delivery", "destination", "kind", "state", "attempts", "status", "why"):
+    for column in ("delivery", "destination", "study", "kind", "state", "attempts", "asked", "why"):
         table.add_column(column)
     for row in rows:
         table.add_row(
             str(row["delivery_id"]),
             row["destination"],
+            short_uid(row["study_instance_uid"]),
             row["kind"],
             row["state"],
             str(row["n_attempts"]),
-            row["last_status"] or "",
+            f"{row['created_at']:%Y-%m-%d %H:%M:%S}",
             row["last_error"] or "",
         )
-    Console().print(table if rows else "no deliveries")
+    wide_console().print(table if rows else "no deliveries")
 
 
 @_deliveries.command("retry")
@@ -151,5 +152,5 @@ def retry_delivery(
     """Try a dead letter again, with all its attempts."""
     with _opened(config) as engine, engine.begin() as connection:
         if not deliveries.retry(connection, delivery, datetime.now(UTC)):
-            raise DeployError(f"delivery {delivery} is no dead letter")
+            raise DeployError(f"there is no dead letter {delivery}; see preread deliveries list")
     print(f"delivery {delivery} is pending again")

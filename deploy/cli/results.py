@@ -125,11 +125,15 @@ def print_table(
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("patient", "study", "model", "finding", "result", "probability", "seconds"):
         right = column in ("probability", "seconds")
-        table.add_column(column, justify="right" if right else "left", no_wrap=True)
+        # Numbers and words that decide are never cut; in a narrow terminal the rest wraps.
+        keep = column in ("result", "probability", "finding")
+        table.add_column(
+            column, justify="right" if right else "left", no_wrap=keep, overflow="fold"
+        )
     for row in found:
         table.add_row(
             row["patient_id"] or "",
-            _short(row["study_instance_uid"]),
+            short_uid(row["study_instance_uid"]),
             _model(row),
             row["label"],
             row["presence"],
@@ -140,16 +144,19 @@ def print_table(
         if row["state"] != "done":
             table.add_row(
                 row["patient_id"] or "",
-                _short(row["study_instance_uid"]),
+                short_uid(row["study_instance_uid"]),
                 _model(row),
                 row["reason_code"] or "",
                 str(row["state"]).replace("_", " "),
                 "",
                 _seconds(row["total_seconds"]),
             )
-    # A pipe has no width of its own: nothing is cut there.
-    wide = Console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS, highlight=False)
-    (console or wide).print(table if table.row_count else "no results")
+    (console or wide_console()).print(table if table.row_count else "no results")
+
+
+def wide_console() -> Console:
+    """Return a console for tables; a pipe has no width of its own, so nothing is cut there."""
+    return Console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS, highlight=False)
 
 
 def _model(row: Mapping[str, Any]) -> str:
@@ -162,11 +169,14 @@ def _print_json(found: Sequence[Mapping[str, Any]], done: Sequence[Mapping[str, 
     print()
 
 
-def _print_csv(found: Sequence[Mapping[str, Any]], _done: Sequence[Mapping[str, Any]]) -> None:
-    writer = csv.DictWriter(sys.stdout, fieldnames=list(VIEWS["v_findings"]))
+def _print_csv(found: Sequence[Mapping[str, Any]], done: Sequence[Mapping[str, Any]]) -> None:
+    """Print one row for each finding, and one for each analysis that has none."""
+    columns = [*VIEWS["v_findings"], "state", "reason_code", "reason"]
+    writer = csv.DictWriter(sys.stdout, fieldnames=columns, extrasaction="ignore")
     writer.writeheader()
-    for row in found:
-        writer.writerow({name: _as_cell(value) for name, value in row.items()})
+    for row in (*({**one, "state": "done"} for one in found), *done):
+        if "finding_id" in row or row["state"] != "done":
+            writer.writerow({name: _as_cell(value) for name, value in row.items()})
 
 
 def _as_json(value: object) -> object:
@@ -182,7 +192,8 @@ def _as_cell(value: object) -> object:
     return value.isoformat() if isinstance(value, datetime) else value
 
 
-def _short(uid: str) -> str:
+def short_uid(uid: str) -> str:
+    """Return the end of a UID, which tells studies apart."""
     return uid if len(uid) <= 15 else f"...{uid[-12:]}"
 
 

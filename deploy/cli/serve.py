@@ -91,9 +91,12 @@ def _serve(part: str, config: Path | None, flags: dict[str, Any]) -> None:
 
 
 def _prepare(loaded: settings.Settings) -> None:
-    """Fail before anything is started if the ground does not hold, and only once."""
-    from ..node import ground
+    """Fail before anything is started if a part could not start, and only once."""
+    from inference.catalogue import open_catalogue
 
+    from ..node import ground, usable_rules
+
+    usable_rules(loaded, open_catalogue(loaded.inference, loaded.model))
     with ground(loaded, pool_size=1):
         pass
 

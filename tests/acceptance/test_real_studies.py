@@ -197,13 +197,14 @@ def test_what_no_model_reads_is_parked_and_says_why(sent: Sent) -> None:
     state = sent.node.query(
         "SELECT state FROM v_studies WHERE study_instance_uid = ?", sent.study("ultrasound")
     )
-    routing = sent.node.query("SELECT routing FROM series WHERE modality = 'US'")
+    routing = sent.node.query("SELECT routing FROM v_series WHERE state = 'parked'")
+    assert len(routing) == 1
     assert state == [("parked",)]
     assert "chest-frontal" in routing[0][0]
 
 
 def test_the_views_answer_plain_sql(sent: Sent) -> None:
-    for view in ("v_studies", "v_findings", "v_deliveries", "v_turnaround"):
+    for view in ("v_studies", "v_series", "v_findings", "v_deliveries", "v_turnaround"):
         assert sent.node.query(f"SELECT COUNT(*) FROM {view}")[0][0] > 0, view
     slowest = sent.node.query("SELECT MAX(total_seconds), MIN(total_seconds) FROM v_turnaround")
     assert 0 < slowest[0][1] <= slowest[0][0] < 300

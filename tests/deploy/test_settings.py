@@ -86,6 +86,11 @@ def test_the_example_of_the_design() -> None:
         ("[scp]\nport = 99999\n", "scp.port", "65535"),
         ('[scp]\nae_title = "FAR TOO LONG A TITLE"\n', "scp.ae_title", "16"),
         ("[[destination]]\n", "destination.0.ae_title", "missing"),
+        (
+            '[[model]]\nname = "m"\npath = "/a"\n[[model]]\nname = "m"\npath = "/b"\n',
+            "model",
+            "m is named twice",
+        ),
         ("[scp\n", "not valid TOML", "preread.toml"),
         (
             '[[rule]]\nname = "r"\nmodel = "m"\nwhen = { Modallity = "CT" }\n',

@@ -38,6 +38,23 @@ SELECT study.study_instance_uid, study.patient_id, study.patient_name, study.pat
 FROM study
 """
 
+SERIES = """
+CREATE VIEW v_series AS
+SELECT series.series_instance_uid, series.study_instance_uid, series.patient_id, series.modality,
+       series.series_number, series.series_description, series.body_part,
+       (SELECT COUNT(*) FROM instance
+         WHERE instance.series_instance_uid = series.series_instance_uid) AS n_instances,
+       CASE
+         WHEN series.state = 'open' THEN 'receiving'
+         WHEN EXISTS (SELECT 1 FROM analysis
+                       WHERE analysis.series_instance_uid = series.series_instance_uid) THEN 'read'
+         ELSE 'parked'
+       END AS state,
+       series.routing, series.first_received_at AS received_at, series.last_received_at,
+       series.completed_at, series.trace_id
+FROM series
+"""
+
 FINDINGS = """
 CREATE VIEW v_findings AS
 SELECT finding.id AS finding_id, finding.analysis_id, finding.study_instance_uid,
@@ -78,8 +95,8 @@ JOIN analysis ON analysis.id = result_object.analysis_id
 TURNAROUND = """
 CREATE VIEW v_turnaround AS
 SELECT analysis_id, study_instance_uid, series_instance_uid, model_name, model_version, priority,
-       state, reason_code, reason, worker, device, received_at, requested_at, started_at,
-       finished_at, delivered_at,
+       version, is_current, state, reason_code, reason, worker, device, received_at, requested_at,
+       started_at, finished_at, delivered_at,
        {received_to_requested} AS wait_seconds,
        {requested_to_started} AS queue_seconds,
        {started_to_finished} AS analyse_seconds,
@@ -87,7 +104,13 @@ SELECT analysis_id, study_instance_uid, series_instance_uid, model_name, model_v
        {received_to_end} AS total_seconds
 FROM (
   SELECT analysis.id AS analysis_id, analysis.study_instance_uid, analysis.series_instance_uid,
-         analysis.model_name, analysis.model_version, analysis.priority, analysis.state,
+         analysis.model_name, analysis.model_version, analysis.priority, analysis.version,
+         NOT EXISTS (SELECT 1 FROM analysis AS newer
+                      WHERE newer.series_instance_uid = analysis.series_instance_uid
+                        AND newer.model_name = analysis.model_name
+                        AND newer.version > analysis.version
+                        AND newer.state = 'done') AS is_current,
+         analysis.state,
          analysis.reason_code, analysis.reason, analysis.worker, analysis.device,
          analysis.received_at, analysis.requested_at, analysis.started_at,
          analysis.finished_at,
@@ -113,6 +136,7 @@ def upgrade() -> None:
         modalities = "group_concat(DISTINCT modality)"
     end = "COALESCE(delivered_at, finished_at)"
     op.execute(STUDIES.format(modalities=modalities))
+    op.execute(SERIES)
     op.execute(
         FINDINGS.format(
             received_to_finished=_seconds(dialect, "analysis.received_at", "analysis.finished_at")
@@ -131,5 +155,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for view in ("v_turnaround", "v_deliveries", "v_findings", "v_studies"):
+    for view in ("v_turnaround", "v_deliveries", "v_findings", "v_series", "v_studies"):
         op.execute(f"DROP VIEW {view}")
