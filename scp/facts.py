@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
@@ -32,6 +36,8 @@ _DAMAGE = (
     ValueError,  # text that is no number, date or code; NUL in a character set
     zlib.error,  # a deflated data set that does not inflate
 )
+# Specific Character Set (0008,0005), little or big endian.
+_CHARACTER_SET = re.compile(rb"\x08\x00\x05\x00|\x00\x08\x00\x05(?=[A-Z]{2})")
 
 
 def read_facts(path: Path, keywords: Iterable[str]) -> Facts:
@@ -83,28 +89,40 @@ def _read(path: Path, keywords: Iterable[str]) -> tuple[Facts, list[str]]:
 def _header(path: Path, attributes: Sequence[str]) -> Dataset:
     with path.open("rb") as file:
         try:
-            return dcmread(file, stop_before_pixels=True, specific_tags=list(attributes))
+            try:
+                return _parse(file, attributes)
+            except Part10Error:
+                # pydicom needs the character set at once: damaged, it would hide all others.
+                file.seek(0)
+                return _parse(BytesIO(_without_character_set(file.read())), attributes)
         except InvalidDicomError as error:
             raise Part10Error(f"{path}: not a DICOM file") from error
-        except _DAMAGE as error:
-            raise Part10Error(f"{path}: the header is damaged ({type(error).__name__})") from error
-        except OSError as error:
-            if not _says_pydicom(error):
-                raise
-            raise Part10Error(f"{path}: the header is damaged") from error
+        except Part10Error as error:
+            raise Part10Error(f"{path}: {error}") from error
+
+
+def _parse(file: BinaryIO, attributes: Sequence[str]) -> Dataset:
+    with _damage_is_ours():
+        return dcmread(file, stop_before_pixels=True, specific_tags=list(attributes))
+
+
+def _without_character_set(content: bytes) -> bytes:
+    """Make the first Specific Character Set (0008,0005) a (0008,0004), which nobody asks for."""
+    found = _CHARACTER_SET.search(content, 132)
+    if found is None:
+        return content
+    renamed = found[0].replace(b"\5", b"\4")
+    return content[: found.start()] + renamed + content[found.end() :]
 
 
 def _values(data_set: Dataset, path: Sequence[str]) -> tuple[tuple[str, ...], bool]:
     """Return the values, and whether all of them could be read."""
     try:
-        value = data_set.get(path[0])
-        if not isinstance(value, DicomSequence):
-            return (() if len(path) > 1 else _texts(value)), True
-    except _DAMAGE:
-        return (), False
-    except OSError as error:
-        if not _says_pydicom(error):
-            raise
+        with _damage_is_ours():
+            value = data_set.get(path[0])
+            if not isinstance(value, DicomSequence):
+                return (() if len(path) > 1 else _texts(value)), True
+    except Part10Error:
         return (), False
     if len(path) == 1:
         return (), True
@@ -119,6 +137,14 @@ def _texts(value: object) -> tuple[str, ...]:
     return tuple(str(one).strip() for one in several)
 
 
-def _says_pydicom(error: OSError) -> bool:
-    """Tell pydicom's own OSError, for a sequence without an item, from the file system's."""
-    return error.errno is None and not isinstance(error.__context__, OSError)
+@contextmanager
+def _damage_is_ours() -> Iterator[None]:
+    try:
+        yield
+    except _DAMAGE as error:
+        raise Part10Error(f"the header is damaged ({type(error).__name__})") from error
+    except OSError as error:
+        # pydicom's own, for a sequence without an item, has no number; the file system's has.
+        if error.errno is not None or isinstance(error.__context__, OSError):
+            raise
+        raise Part10Error("the header is damaged (no item in a sequence)") from error

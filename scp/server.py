@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import uuid
+from collections import OrderedDict
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from io import BytesIO
@@ -41,8 +42,7 @@ _LOG = structlog.get_logger()
 _CALLING_AE_UNKNOWN = (1, 1, 3)
 _TEMPORARY_CONGESTION = (2, 3, 1)
 _LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
-# pynetdicom waits with select(), which knows 1024 file descriptors: those who connect and say
-# nothing must not use them up.
+# Of the 1024 descriptors that pynetdicom's select() knows, silent peers may have so many.
 _MAX_SILENT = 256
 _SWEEP_SECONDS = 1.0
 _ABORT_SECONDS = 2.0
@@ -51,39 +51,42 @@ _ABORT_SECONDS = 2.0
 class _Server(ThreadedAssociationServer):
     """pynetdicom's server with a longer queue of connections and without Nagle's algorithm.
 
-    A connection becomes an association when its first byte arrives. Port scanners, load balancers
-    and health checks connect and say nothing; pynetdicom would spend two threads and an association
-    on each until `acse_timeout`.
+    A connection becomes an association when its first byte arrives: on those that stay silent, of
+    port scanners and health checks, pynetdicom would spend an association until `acse_timeout`.
     """
 
     request_queue_size = 128
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # Connections that have said nothing yet, oldest first; single operations on it are atomic.
-        self._silent: dict[socket.socket, None] = {}
+        # Connections that have said nothing yet, oldest first; its operations are atomic.
+        self._silent: OrderedDict[socket.socket, None] = OrderedDict()
         super().__init__(*args, **kwargs)
 
     def get_request(self) -> tuple[socket.socket, Any]:
         connection, address = super().get_request()
         # Responses are small: with Nagle's algorithm each would wait for the peer's delayed ACK.
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # pynetdicom reads a PDU to its end without any time-out: a peer that is switched off in the
-        # middle of one would hold its association for ever.
-        _set_timeout(connection, socket.SO_SNDTIMEO, self.ae.network_timeout)
-        _set_timeout(connection, socket.SO_RCVTIMEO, self.ae.acse_timeout)
+        # pynetdicom reads a PDU to its end without a time-out: a peer gone inside one would hold
+        # its thread for ever. The kernel keeps this one; Python's would double the system calls.
+        seconds = float(self.ae.network_timeout or 0)
+        interval = struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
+        for direction in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            connection.setsockopt(socket.SOL_SOCKET, direction, interval)
         return connection, address
 
     def process_request(self, request: Any, client_address: Any) -> None:
         self._silent[request] = None
         if len(self._silent) > _MAX_SILENT:
-            _hang_up(next(iter(list(self._silent))))
+            with suppress(OSError):  # it is already down
+                self._silent.popitem(last=False)[0].shutdown(socket.SHUT_RDWR)
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
+        speaks = False
+        with suppress(OSError):  # nothing within acse_timeout, or reset
+            request.settimeout(self.ae.acse_timeout)
             speaks = bool(request.recv(1, socket.MSG_PEEK))
-        except OSError:  # nothing within acse_timeout, or reset
-            speaks = False
+            request.settimeout(None)
         self._silent.pop(request, None)
         if speaks:
             super().process_request_thread(request, client_address)
@@ -94,7 +97,8 @@ class _Server(ThreadedAssociationServer):
         # pynetdicom's also removes the server from a list that start_server fills.
         BaseServer.shutdown(self)
         for connection in list(self._silent):
-            _hang_up(connection)
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
         self.server_close()
 
 
@@ -148,8 +152,7 @@ class StorageServer:
             If the port cannot be had; names the setting.
         """
         entity = acceptor(self._settings)
-        # pynetdicom's own limit counts connections that have not requested an association.
-        entity.maximum_associations = sys.maxsize
+        entity.maximum_associations = sys.maxsize  # it counts those not yet requested: see _admit
         try:
             server = entity.make_server(
                 (self._settings.host, self._settings.port),
@@ -181,7 +184,7 @@ class StorageServer:
         while self.n_open and time.monotonic() < patience:
             time.sleep(0.02)
         for association in self._server.active_associations:
-            if association not in self._admitted:  # nothing to abort yet
+            if association not in self._admitted:  # not requested yet: there is nothing to abort
                 start_timer(association, 0)
                 continue
             with deadline(association, _ABORT_SECONDS):
@@ -195,7 +198,6 @@ class StorageServer:
     def _handlers(self) -> list[Any]:
         return [
             (evt.EVT_REQUESTED, self._requested),
-            (evt.EVT_CONN_CLOSE, self._closed),
             (evt.EVT_ESTABLISHED, self._established),
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_ACSE_RECV, self._acse_received),
@@ -216,9 +218,6 @@ class StorageServer:
         elif not self._admit(event.assoc):
             reason, rejection = "max_associations are open", _LOCAL_LIMIT_EXCEEDED
         else:
-            connection = cast(Any, event.assoc.dul.socket).socket
-            with suppress(OSError, AttributeError):  # closed meanwhile
-                _set_timeout(connection, socket.SO_RCVTIMEO, self._settings.network_timeout)
             return
         _LOG.warning(
             "association.rejected",
@@ -236,17 +235,11 @@ class StorageServer:
     def _admit(self, association: Association) -> bool:
         with self._admitting:
             self._admitted = {one for one in self._admitted if one.is_alive()}
-            # A peer may ask again before the thread of the association it has closed is through.
+            # A peer may ask again before the thread of the association that it ended is through.
             n_open = sum(not (one.is_released or one.is_aborted) for one in self._admitted)
-            if n_open >= self._settings.max_associations:
-                return False
-            self._admitted.add(association)
-            return True
-
-    def _closed(self, event: evt.Event) -> None:
-        # pynetdicom would go on waiting for the request until acse_timeout; None ends the wait.
-        if event.assoc.requestor.primitive is None and event.assoc.dul.to_user_queue.empty():
-            event.assoc.dul.to_user_queue.put(None)
+            if n_open < self._settings.max_associations:
+                self._admitted.add(association)
+            return association in self._admitted
 
     def _established(self, event: evt.Event) -> None:
         request = cast(A_ASSOCIATE, event.assoc.requestor.primitive)
@@ -294,18 +287,6 @@ class StorageServer:
     def _sweep(self) -> None:
         while not self._stopping.wait(_SWEEP_SECONDS):
             self._ledger.sweep()
-
-
-def _set_timeout(connection: socket.socket, option: int, seconds: float | None) -> None:
-    # The kernel keeps this time; with Python's, each of the many small reads would be two system
-    # calls.
-    interval = struct.pack("@ll", int(seconds or 0), int((seconds or 0) % 1 * 1e6))
-    connection.setsockopt(socket.SOL_SOCKET, option, interval)
-
-
-def _hang_up(connection: socket.socket) -> None:
-    with suppress(OSError):  # it is already down
-        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _why_not(settings: ScpSettings, error: Exception) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from io import BytesIO
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.data import get_charset_files
 from pydicom.dataset import Dataset
@@ -49,6 +52,41 @@ def test_unknown_character_set_and_undecodable_bytes_are_no_reason_to_refuse(ima
     found = read_header(data.replace(b"PHANTOM^HEAD", b"PHANTOM^\xff\xfe\xfd\xfc"), EXPLICIT)
     assert found.patient_name is not None
     assert found.patient_name.startswith("PHANTOM^")
+
+
+def element(tag: int, vr: bytes, value: bytes) -> bytes:
+    return struct.pack("<HH2sH", tag >> 16, tag & 0xFFFF, vr, len(value)) + value
+
+
+UIDS = b"".join(
+    element(tag, b"UI", b"1.2.3\0") for tag in (0x00080016, 0x00080018, 0x0020000D, 0x0020000E)
+)
+TERMS = [b"", b"ISO 2022 IR 87", b"ISO_IR 192", b"GB18030", b"utf-8", b"hex", b"zlib", b"idna",
+         b"punycode", b"undefined", b"unicode_escape", b"rot13", b"\0"]  # fmt: skip
+NAMED = st.lists(st.sampled_from(TERMS), max_size=4).map(b"\\".join)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@given(st.one_of(st.binary(max_size=64), NAMED), st.binary(max_size=64))
+@example(b"ISO_IR\x00100", b"PHANTOM^HEAD")
+def test_no_character_set_is_a_reason_to_refuse(character_set: bytes, name: bytes) -> None:
+    data = element(0x00080005, b"CS", character_set) + element(0x00100010, b"PN", name) + UIDS
+    found = read_header(data, EXPLICIT)
+    assert found.sop_instance_uid == "1.2.3"
+    assert found.patient_name is None or "\0" not in found.patient_name
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(
+    ("term", "expected"),
+    [
+        (b"ISO_IR\x00100", "PHANTOM^\xc4"), (b"punycode", "PHANTOM^\xc4"), (b"hex", "PHANTOM^\xc4"),
+        (b"latin1", "PHANTOM^\xc4"), (b"ISO-IR 101", "PHANTOM^\xc4"), (b"cp037", "PHANTOM^\xc4"),
+    ],
+)  # fmt: skip
+def test_the_fallback_is_latin_1(term: bytes, expected: str) -> None:
+    data = element(0x00080005, b"CS", term) + element(0x00100010, b"PN", b"PHANTOM^\xc4") + UIDS
+    assert read_header(data, EXPLICIT).patient_name == expected
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value")

@@ -287,25 +287,6 @@ def test_the_ledger_may_be_away(node: Any, image: Any, monkeypatch: pytest.Monke
     assert (row["ended_by"], row["n_received"]) == ("released", 1)
 
 
-def test_bare_connections_and_garbage_leave_nothing(start_node: Any) -> None:
-    node = start_node(acse_timeout=0.5)
-    for payload in (b"", b"GET / HTTP/1.0\r\n\r\n", b"\1\0\0\0\0\x10short"):
-        with socket.create_connection(("127.0.0.1", node.server.port)) as connection:
-            connection.sendall(payload)
-    wait_for(lambda: node.server.n_open == 0, 10)
-    opened = associate(node)
-    assert opened.is_established
-    opened.release()
-
-
-def test_a_peer_that_stops_inside_a_pdu_is_let_go(start_node: Any) -> None:
-    node = start_node(network_timeout=0.5, acse_timeout=0.5)
-    with socket.create_connection(("127.0.0.1", node.server.port)) as connection:
-        connection.sendall(b"\1\0\0\0\x10\0only the beginning")
-        wait_for(lambda: node.server.n_open == 1)
-        wait_for(lambda: node.server.n_open == 0, 10)
-
-
 def test_more_associations_than_allowed(start_node: Any) -> None:
     node = start_node(max_associations=1)
     first = associate(node)

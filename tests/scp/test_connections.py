@@ -1,0 +1,129 @@
+"""Connections that are no association: they take no places, and hold nothing up."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from pynetdicom import AE
+from pynetdicom.association import Association
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def associate(node: Any) -> Association:
+    client = AE(ae_title="SENDER")
+    client.add_requested_context("1.2.840.10008.1.1")
+    return client.associate("127.0.0.1", node.server.port)
+
+
+def connect(node: Any) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", node.server.port))
+
+
+def test_bare_connections_and_garbage_leave_nothing(start_node: Any) -> None:
+    node = start_node(acse_timeout=0.5)
+    for payload in (b"", b"GET / HTTP/1.0\r\n\r\n", b"\1\0\0\0\0\x10short"):
+        with socket.create_connection(("127.0.0.1", node.server.port)) as connection:
+            connection.sendall(payload)
+    wait_for(lambda: node.server.n_open == 0, 10)
+    opened = associate(node)
+    assert opened.is_established
+    opened.release()
+
+
+def test_a_peer_that_stops_inside_a_pdu_is_let_go(start_node: Any) -> None:
+    node = start_node(network_timeout=0.5, acse_timeout=0.5)
+    with socket.create_connection(("127.0.0.1", node.server.port)) as connection:
+        connection.settimeout(10)
+        connection.sendall(b"\1\0\0\0\x10\0only the beginning")
+        assert connection.recv(1) == b""
+        assert node.server.n_open == 0
+
+
+def test_bare_connections_use_up_no_association(start_node: Any) -> None:
+    node = start_node(max_associations=2)
+    with ExitStack() as silent:
+        for number in range(300):
+            connection = connect(node)
+            if number % 5:
+                connection.close()
+            else:
+                silent.enter_context(connection)
+        started = time.monotonic()
+        first, second = associate(node), associate(node)
+        assert first.send_c_echo().Status == second.send_c_echo().Status == 0
+        assert time.monotonic() - started < 3
+        assert node.server.n_open == 2
+        answer = associate(node).acceptor.primitive
+        assert (answer.result, answer.result_source, answer.diagnostic) == (2, 3, 2)
+        first.release()
+        third = associate(node)
+        assert third.is_established
+        third.release()
+        second.release()
+
+
+def test_silent_connections_are_dropped_in_time(start_node: Any) -> None:
+    node = start_node(acse_timeout=0.5)
+    with connect(node) as connection:
+        connection.settimeout(5)
+        started = time.monotonic()
+        assert connection.recv(1) == b""
+        assert 0.4 < time.monotonic() - started < 3
+
+
+def test_the_oldest_silent_connections_make_room(
+    start_node: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scp.server._MAX_SILENT", 3)
+    node = start_node()
+    with ExitStack() as silent:
+        connections = [silent.enter_context(connect(node)) for _ in range(5)]
+        for connection in connections[:2]:
+            connection.settimeout(5)
+            assert connection.recv(1) == b""
+        for connection in connections[2:]:
+            connection.settimeout(0.1)
+            with pytest.raises(TimeoutError):
+                connection.recv(1)
+        opened = associate(node)
+        assert opened.is_established
+        opened.release()
+
+
+def test_simultaneous_requests_get_exactly_the_places_there_are(start_node: Any) -> None:
+    node = start_node(max_associations=5)
+    with ThreadPoolExecutor(12) as pool:
+        asked = list(pool.map(lambda _: associate(node), range(12)))
+    assert sum(one.is_established for one in asked) == 5
+    assert sum(one.is_rejected for one in asked) == 7
+    for one in asked:
+        if one.is_established:
+            one.release()
+
+
+@pytest.mark.parametrize(
+    "payload", [b"", b"\1\0\0\0\x10\0only the beginning", b"GET / HTTP/1.0\r\n"]
+)
+def test_stop_does_not_wait_for_those_who_have_requested_nothing(
+    start_node: Any, payload: bytes
+) -> None:
+    node = start_node(shutdown_seconds=20)
+    with ExitStack() as idle:
+        for _ in range(20):
+            idle.enter_context(connect(node)).sendall(payload)
+        time.sleep(0.3)
+        started = time.monotonic()
+        node.server.stop()
+        assert time.monotonic() - started < 3
