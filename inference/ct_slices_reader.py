@@ -8,13 +8,25 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from pydicom import Dataset
 
+from .errors import NotAnalysableError
+from .functional_groups import damaged
 from .pixels import ModalityImage, hounsfield_values, open_image
 from .postprocess import Probabilities, series_findings
 from .preprocess import prepare_ct
 from .reader import Batch, Decoded, Reader, admitted
-from .reading import Reading, SourceImage
+from .reading import NotAnalysed, Reading, SourceImage
 from .suitability import check_stack
 from .volume import Stack, arrange, slices_of
+
+# What is used if it is there: the functional group that may hold it, and how many values it has.
+_OPTIONAL = {
+    "InstanceNumber": ("", 1),
+    "ImagePositionPatient": ("PlanePositionSequence", 3),
+    "ImageOrientationPatient": ("PlaneOrientationSequence", 6),
+    "SliceLocation": ("", 1),
+    "SliceThickness": ("PixelMeasuresSequence", 1),
+    "GantryDetectorTilt": ("CTGeometrySequence", 1),
+}
 
 
 class CtSlicesReader(Reader):
@@ -28,6 +40,8 @@ class CtSlicesReader(Reader):
         set_aside = {**refused, **stack.set_aside}
         facts = {**stack.facts, **({"set_aside": set_aside} if set_aside else {})}
         datasets = {uid: header for uid, (_, header) in headers.items()}
+        if found := damaged(list(datasets.values()), _OPTIONAL):
+            facts["damaged_attributes"] = found
         return Decoded(
             uids=tuple(one.image.sop_instance_uid for one in stack.slices),
             batches=self._batches(stack, datasets),
@@ -52,10 +66,18 @@ class CtSlicesReader(Reader):
 
     def _batches(self, stack: Stack, datasets: dict[str, Dataset]) -> Iterator[Batch]:
         slices = _hounsfield_slices(stack, datasets)
+        contrast = False
         while batch := list(itertools.islice(slices, self._batch_size)):
             hu = np.stack([image.values for image in batch])
+            contrast = contrast or any(bool(np.ptp(image)) for image in hu)
             tensor = prepare_ct(hu, self.bundle.spec, self._device)
             yield Batch(tensor, tuple(image.notes for image in batch))
+        # One slice may be nothing but air; a series may not.
+        if not contrast:
+            raise NotAnalysableError(
+                NotAnalysed.UNSUPPORTED_PIXELS,
+                "no slice has contrast: all pixels of each have one value",
+            )
 
 
 def _hounsfield_slices(stack: Stack, datasets: dict[str, Dataset]) -> Iterator[ModalityImage]:

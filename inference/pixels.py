@@ -6,7 +6,6 @@ is named in the notes of the result, so that it can be stored beside the finding
 
 from __future__ import annotations
 
-import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
+from pydicom.pixels.common import PhotometricInterpretation
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from .decoders import DecodingError, decode_frame
+from .decoders import DecodingError, decode_frame, held_frames
 from .errors import NotAnalysableError
-from .functional_groups import element, frame_element
+from .functional_groups import DAMAGE, element, holds, items, rescale, transfer_syntax, whole_number
 from .reading import NotAnalysed
 
 # Elements larger than this stay in the file until they are asked for: pixels, overlays, icons.
@@ -69,28 +69,45 @@ def open_image(path: Path) -> Dataset:
     """
     try:
         dataset = dcmread(path, defer_size=_DEFER_BYTES)
-        if _syntax(dataset) == DeflatedExplicitVRLittleEndian:
+        if transfer_syntax(dataset) == DeflatedExplicitVRLittleEndian:
             # What was deferred cannot be found again in a deflated file.
             dataset = dcmread(path)
     except InvalidDicomError as error:
-        raise NotAnalysableError(
-            NotAnalysed.UNDECODABLE, "the stored file is no DICOM file (PS3.10)"
-        ) from error
-    except (EOFError, OSError, ValueError, struct.error, zlib.error) as error:
+        raise _undecodable("the stored file is no DICOM file (PS3.10)") from error
+    except (*DAMAGE, zlib.error) as error:
         # The message may quote the header; only the kind of error is said.
-        raise NotAnalysableError(
-            NotAnalysed.UNDECODABLE, f"the stored file cannot be read ({type(error).__name__})"
-        ) from error
-    if not _syntax(dataset):
-        raise NotAnalysableError(
-            NotAnalysed.UNDECODABLE, "the stored file has no Transfer Syntax UID (0002,0010)"
-        )
+        raise _undecodable(f"the stored file cannot be read ({type(error).__name__})") from error
+    if not transfer_syntax(dataset):
+        raise _undecodable("the stored file has no Transfer Syntax UID (0002,0010)")
     return dataset
 
 
 def frame_count(dataset: Dataset) -> int:
-    """Return the number of frames; 1 where Number of Frames (0028,0008) is absent or empty."""
-    return max(1, int(element(dataset, "NumberOfFrames") or 1))
+    """Return the number of frames; 1 where Number of Frames (0028,0008) is absent or empty.
+
+    The number is compared with the pixel data and the functional groups before anyone counts on
+    it: it costs nothing to write a million.
+
+    Raises
+    ------
+    NotAnalysableError
+        UNDECODABLE if the number is damaged or the pixel data hold fewer frames.
+    """
+    count = whole_number(dataset, "NumberOfFrames")
+    if (count or 0) < 0 or (count is None and holds(dataset, "NumberOfFrames")):
+        raise _undecodable("Number of Frames (0028,0008) is damaged")
+    count = max(1, count or 1)
+    says = f"Number of Frames (0028,0008) says {count}"
+    try:
+        # One frame is checked when it is decoded.
+        if count > 1 and (held := held_frames(dataset, count)) < count:
+            raise _undecodable(f"{says}, the pixel data hold {held}")
+    except DecodingError as error:
+        raise _undecodable(str(error)) from error
+    described = len(items(dataset, "PerFrameFunctionalGroupsSequence"))
+    if described and described != count:
+        raise _undecodable(f"{says}, the functional groups (5200,9230) are of {described}")
+    return count
 
 
 def radiograph_values(dataset: Dataset, index: int = 0) -> ModalityImage:
@@ -107,7 +124,8 @@ def radiograph_values(dataset: Dataset, index: int = 0) -> ModalityImage:
     """
     stored, photometric = _decoded(dataset, index)
     if stored.ndim == 3 or photometric == "PALETTE COLOR":
-        return ModalityImage(_luminance(stored, photometric, dataset), (_note(photometric),))
+        luminance = _finite(_luminance(stored, photometric, dataset))
+        return ModalityImage(luminance, (_note(photometric),))
     padding = _padding(dataset, stored)
     values, notes = _modality_values(dataset, stored, index)
     if photometric == "MONOCHROME1":
@@ -129,13 +147,12 @@ def hounsfield_values(dataset: Dataset, index: int = 0) -> ModalityImage:
     """
     stored, photometric = _decoded(dataset, index)
     if not photometric.startswith("MONOCHROME") or stored.ndim != 2:
-        raise NotAnalysableError(
-            NotAnalysed.UNSUPPORTED_PIXELS,
-            f"a CT slice with Photometric Interpretation {photometric} holds no Hounsfield units",
+        raise _unsupported(
+            f"a CT slice with {_named(photometric)} holds no Hounsfield units",
         )
     padding = _padding(dataset, stored)
-    slope, intercept, notes = _rescale(dataset, index)
-    if _has_wrapped_offset(dataset, slope, intercept):
+    slope, intercept, notes = rescale(dataset, index)
+    if stored.dtype.kind in "iu" and _has_wrapped_offset(dataset, slope, intercept):
         values, notes = unwrap_12_bit(stored), (*notes, "unsigned_12_bit_repaired")
     else:
         values, notes = _modality_values(dataset, stored, index)
@@ -183,16 +200,17 @@ def _decoded(dataset: Dataset, index: int) -> tuple[NDArray[Any], str]:
     try:
         stored, photometric = decode_frame(dataset, index)
     except DecodingError as error:
-        raise NotAnalysableError(NotAnalysed.UNDECODABLE, str(error)) from error
-    if stored.ndim not in (2, 3) or (stored.ndim == 3 and photometric != "RGB"):
-        raise NotAnalysableError(
-            NotAnalysed.UNSUPPORTED_PIXELS,
-            f"Photometric Interpretation {photometric} with values of shape {stored.shape}",
+        raise _undecodable(str(error)) from error
+    coloured = stored.ndim == 3 and photometric == "RGB" and stored.shape[-1] in (3, 4)
+    if stored.ndim != 2 and not coloured:
+        raise _unsupported(
+            f"{_named(photometric)} with values of shape {stored.shape}",
         )
-    if stored.dtype.kind in "iu" and not _syntax(dataset).is_encapsulated:
-        bits = int(dataset.BitsStored)
-        signed = int(element(dataset, "PixelRepresentation") or 0) == 1
-        stored = used_bits(stored, bits, int(dataset.get("HighBit", bits - 1)), signed)
+    if stored.dtype.kind in "iu" and not transfer_syntax(dataset).is_encapsulated:
+        bits = whole_number(dataset, "BitsStored") or stored.dtype.itemsize * 8
+        high = whole_number(dataset, "HighBit")
+        signed = whole_number(dataset, "PixelRepresentation") == 1
+        stored = used_bits(stored, bits, bits - 1 if high is None else high, signed)
     return stored, photometric
 
 
@@ -200,45 +218,37 @@ def _modality_values(
     dataset: Dataset, stored: NDArray[Any], index: int
 ) -> tuple[NDArray[np.float32], tuple[str, ...]]:
     """Apply the Modality LUT or the rescale (PS3.3 C.11.1); without either the values stand."""
-    if dataset.get("ModalityLUTSequence"):
+    if items(dataset, "ModalityLUTSequence"):
         try:
             looked_up = apply_modality_lut(stored, dataset)
-        except (AttributeError, LookupError, NotImplementedError, ValueError) as error:
-            raise NotAnalysableError(
-                NotAnalysed.UNSUPPORTED_PIXELS, f"Modality LUT Sequence (0028,3000): {error}"
+        except DAMAGE as error:
+            raise _unsupported(
+                f"the Modality LUT Sequence (0028,3000) is damaged ({type(error).__name__})",
             ) from error
-        return np.asarray(looked_up, dtype=np.float32), ("modality_lut",)
-    slope, intercept, notes = _rescale(dataset, index)
-    values = stored.astype(np.float32)
-    if stored.dtype.kind == "f" and not np.isfinite(values).all():
-        values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-        notes = (*notes, "non_finite_replaced")
-    if slope != 1.0:
-        values *= np.float32(slope)
-    if intercept != 0.0:
-        values += np.float32(intercept)
-    return values, notes
+        return _finite(np.asarray(looked_up, dtype=np.float32)), ("modality_lut",)
+    slope, intercept, notes = rescale(dataset, index)
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = stored.astype(np.float32)
+        if slope != 1.0:
+            values *= np.float32(slope)
+        if intercept != 0.0:
+            values += np.float32(intercept)
+    return _finite(values), notes
 
 
-def _rescale(dataset: Dataset, index: int) -> tuple[float, float, tuple[str, ...]]:
-    group = "PixelValueTransformationSequence"
-    slope = frame_element(dataset, index, group, "RescaleSlope")
-    intercept = frame_element(dataset, index, group, "RescaleIntercept")
-    notes: tuple[str, ...] = ()
-    if slope is None or float(slope) == 0.0:
-        slope, notes = 1.0, ("rescale_slope_defaulted",)
-    if intercept is None:
-        intercept, notes = 0.0, (*notes, "rescale_intercept_defaulted")
-    return float(slope), float(intercept), notes
+def _finite(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    if not np.isfinite(values).all():
+        raise _unsupported("some pixels have a value that is no finite number")
+    return values
 
 
 def _has_wrapped_offset(dataset: Dataset, slope: float, intercept: float) -> bool:
     return (
-        int(dataset.BitsStored) == 12
-        and int(element(dataset, "PixelRepresentation") or 0) == 0
+        whole_number(dataset, "BitsStored") == 12
+        and not whole_number(dataset, "PixelRepresentation")
         and slope == 1.0
         and intercept > -100.0
-        and not dataset.get("ModalityLUTSequence")
+        and not items(dataset, "ModalityLUTSequence")
     )
 
 
@@ -257,9 +267,9 @@ def _luminance(stored: NDArray[Any], photometric: str, dataset: Dataset) -> NDAr
     if photometric == "PALETTE COLOR":
         try:
             stored = apply_color_lut(stored, dataset)
-        except (AttributeError, LookupError, ValueError) as error:
-            raise NotAnalysableError(
-                NotAnalysed.UNSUPPORTED_PIXELS, f"palette colour lookup table: {error}"
+        except DAMAGE as error:
+            raise _unsupported(
+                f"the palette colour lookup table is damaged ({type(error).__name__})",
             ) from error
     luminance: NDArray[np.float32] = stored[..., :3].astype(np.float32) @ _LUMINANCE
     return luminance
@@ -269,9 +279,18 @@ def _note(photometric: str) -> str:
     return "palette_to_luminance" if photometric == "PALETTE COLOR" else "colour_to_luminance"
 
 
-def _syntax(dataset: Dataset) -> UID:
-    meta = getattr(dataset, "file_meta", Dataset())
-    return UID(str(meta.get("TransferSyntaxUID", "")))
+def _undecodable(reason: str) -> NotAnalysableError:
+    return NotAnalysableError(NotAnalysed.UNDECODABLE, reason)
+
+
+def _unsupported(reason: str) -> NotAnalysableError:
+    return NotAnalysableError(NotAnalysed.UNSUPPORTED_PIXELS, reason)
+
+
+def _named(photometric: str) -> str:
+    """Name a defined term; anything else may be anything, and is not repeated."""
+    known = photometric in list(PhotometricInterpretation)
+    return f"Photometric Interpretation {photometric if known else 'of no defined term'}"
 
 
 def common_notes(notes: Sequence[tuple[str, ...]]) -> dict[str, int]:

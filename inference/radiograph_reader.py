@@ -7,13 +7,17 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from pydicom import Dataset
 
-from .functional_groups import element
+from .errors import NotAnalysableError
+from .functional_groups import damaged, whole_number
 from .pixels import frame_count, radiograph_values
 from .polarity import looks_negative
 from .postprocess import Probabilities, image_findings
 from .preprocess import prepare_radiograph
 from .reader import Batch, Decoded, Reader, admitted
-from .reading import Reading, SourceImage
+from .reading import NotAnalysed, Reading, SourceImage
+
+# What is used if it is there: no functional group holds it, and it has one value.
+_OPTIONAL = {"InstanceNumber": ("", 1)}
 
 
 class RadiographReader(Reader):
@@ -23,12 +27,18 @@ class RadiographReader(Reader):
         """Prepare the images that pass the gate, in the order of their number; see `Reader`."""
         headers, set_aside = admitted(images, self.bundle)
         order = sorted(headers, key=lambda uid: (_instance_number(headers[uid][1]), uid))
-        rows = tuple(uid for uid in order for _ in range(frame_count(headers[uid][1])))
+        datasets = [headers[uid][1] for uid in order]
+        counts = [frame_count(dataset) for dataset in datasets]
+        rows = tuple(uid for uid, count in zip(order, counts, strict=True) for _ in range(count))
+        facts: dict[str, object] = {"set_aside": set_aside} if set_aside else {}
+        if found := damaged(datasets, _OPTIONAL):
+            facts["damaged_attributes"] = found
+        headers.clear()
         return Decoded(
             uids=rows,
-            batches=self._batches([headers.pop(uid)[1] for uid in order]),
+            batches=self._batches(datasets, counts),
             positions_mm=np.zeros(len(rows)),
-            facts={"set_aside": set_aside} if set_aside else {},
+            facts=facts,
         )
 
     def encode(
@@ -44,17 +54,24 @@ class RadiographReader(Reader):
             facts=self._facts(decoded, notes),
         )
 
-    def _batches(self, datasets: list[Dataset]) -> Iterator[Batch]:
+    def _batches(self, datasets: list[Dataset], counts: list[int]) -> Iterator[Batch]:
+        """Decode image by image; the pixels of one leave memory before the next is read."""
         spec = self.bundle.spec
-        while datasets:
+        for count in counts:
             dataset = datasets.pop(0)
-            for frame in range(frame_count(dataset)):
+            for frame in range(count):
                 image = radiograph_values(dataset, frame)
                 notes = image.notes
                 if spec.polarity == "chest" and looks_negative(image.values):
                     notes = (*notes, "polarity_corrected")
-                yield Batch(prepare_radiograph(image.values, spec, self._device), (notes,))
+                tensor = prepare_radiograph(image.values, spec, self._device)
+                if not bool(tensor.any()):
+                    raise NotAnalysableError(
+                        NotAnalysed.UNSUPPORTED_PIXELS,
+                        "an image has no contrast: nearly all of its pixels have one value",
+                    )
+                yield Batch(tensor, (notes,))
 
 
 def _instance_number(header: Dataset) -> int:
-    return int(element(header, "InstanceNumber") or 0)
+    return whole_number(header, "InstanceNumber") or 0

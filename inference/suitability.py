@@ -9,11 +9,13 @@ from pydicom import Dataset
 
 from .criteria import Criteria
 from .errors import NotAnalysableError
-from .functional_groups import element
+from .functional_groups import element, items, whole_number
 from .reading import NotAnalysed
 from .volume import Stack
 
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+# A radiograph has 40 million pixels at most. A few bytes of a compressed file can hold more.
+_MOST_PIXELS = 2**27
 # Axial means nearer to axial than to anything else; a gantry tilts by up to 30 degrees.
 _AXIAL = float(np.cos(np.radians(45.0)))
 
@@ -21,13 +23,17 @@ _AXIAL = float(np.cos(np.radians(45.0)))
 def check_image(dataset: Dataset, criteria: Criteria) -> None:
     """Refuse an image by its header.
 
+    The reason names attributes and what the model reads, never a value of the header, which may
+    hold anything.
+
     Raises
     ------
     NotAnalysableError
-        NOT_AN_IMAGE, UNDECODABLE, WRONG_MODALITY, WRONG_BODY_PART or WRONG_VIEW.
+        NOT_AN_IMAGE, UNDECODABLE, UNSUPPORTED_PIXELS, WRONG_MODALITY, WRONG_BODY_PART or
+        WRONG_VIEW.
     """
-    rows, columns = int(element(dataset, "Rows") or 0), int(element(dataset, "Columns") or 0)
-    if not (rows and columns):
+    rows, columns = whole_number(dataset, "Rows") or 0, whole_number(dataset, "Columns") or 0
+    if min(rows, columns) < 1:
         _refuse(NotAnalysed.NOT_AN_IMAGE, "the instance holds no pixels")
     if not any(keyword in dataset for keyword in _PIXELS):
         _refuse(NotAnalysed.UNDECODABLE, "the file ends before its Pixel Data (7FE0,0010)")
@@ -36,17 +42,22 @@ def check_image(dataset: Dataset, criteria: Criteria) -> None:
             NotAnalysed.NOT_AN_IMAGE,
             f"{columns} x {rows} pixels is less than the {criteria.min_rows} that a reading needs",
         )
+    if rows * columns > _MOST_PIXELS:
+        _refuse(
+            NotAnalysed.UNSUPPORTED_PIXELS,
+            f"{columns} x {rows} pixels is more than the {_MOST_PIXELS} that are read",
+        )
     modality = str(element(dataset, "Modality") or "")
     if criteria.modalities and modality and modality not in criteria.modalities:
         _refuse(
             NotAnalysed.WRONG_MODALITY,
-            f"Modality (0008,0060) is {modality}, the model reads {_listed(criteria.modalities)}",
+            f"Modality (0008,0060) is none that the model reads: {_listed(criteria.modalities)}",
         )
     part = str(element(dataset, "BodyPartExamined") or "").upper()
     if criteria.body_parts and part and not _words(part) & set(criteria.body_parts):
         _refuse(
             NotAnalysed.WRONG_BODY_PART,
-            f"Body Part Examined (0018,0015) is {part}, the model reads "
+            "Body Part Examined (0018,0015) is none that the model reads: "
             f"{_listed(criteria.body_parts)}",
         )
     _check_view(dataset, criteria)
@@ -87,12 +98,12 @@ def _check_view(dataset: Dataset, criteria: Criteria) -> None:
     view = str(element(dataset, "ViewPosition") or "").upper()
     if view and view in criteria.refused_views:
         _refuse(NotAnalysed.WRONG_VIEW, f"View Position (0018,5101) is {view}")
-    for code in element(dataset, "ViewCodeSequence") or ():
+    for code in items(dataset, "ViewCodeSequence"):
         words = _words(str(element(code, "CodeMeaning") or "").upper())
-        if words & set(criteria.refused_views):
+        if refused := words & set(criteria.refused_views):
             _refuse(
                 NotAnalysed.WRONG_VIEW,
-                f"View Code Sequence (0054,0220) says {' '.join(sorted(words)).lower()}",
+                f"View Code Sequence (0054,0220) says {' '.join(sorted(refused)).lower()}",
             )
 
 

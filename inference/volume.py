@@ -6,7 +6,7 @@ recorded; whether it is acceptable is for the model's criteria to say.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from .functional_groups import element, frame_element
+from .functional_groups import element, frame_element, number, numbers, whole_number
 from .pixels import frame_count
 from .reading import SourceImage
 
@@ -64,7 +64,7 @@ class Slice:
         row, column = np.array(self.orientation[:3]), np.array(self.orientation[3:])
         normal = np.cross(row, column)
         length = float(np.linalg.norm(normal))
-        if length < 0.5:  # the row and column directions are not two directions
+        if not length >= 0.5:  # the row and column directions are not two directions
             return None
         normal = normal / length
         sign = 1.0 if normal[np.argmax(np.abs(normal))] > 0 else -1.0
@@ -121,7 +121,13 @@ class Stack:
 
 
 def slices_of(image: SourceImage, dataset: Dataset) -> list[Slice]:
-    """Return the frames of an instance as slices; enhanced images are expanded."""
+    """Return the frames of an instance as slices; enhanced images are expanded.
+
+    Raises
+    ------
+    NotAnalysableError
+        UNDECODABLE if the pixel data hold fewer frames than the header says.
+    """
     return [_slice(image, dataset, frame) for frame in range(frame_count(dataset))]
 
 
@@ -169,22 +175,27 @@ def _slice(image: SourceImage, dataset: Dataset, frame: int) -> Slice:
     def of_frame(group: str, keyword: str) -> Any:
         return frame_element(dataset, frame, group, keyword)
 
-    position = _numbers(of_frame("PlanePositionSequence", "ImagePositionPatient"), 3)
-    orientation = _numbers(of_frame("PlaneOrientationSequence", "ImageOrientationPatient"), 6)
+    position = numbers(of_frame("PlanePositionSequence", "ImagePositionPatient"), 3)
+    orientation = numbers(of_frame("PlaneOrientationSequence", "ImageOrientationPatient"), 6)
     kind = of_frame("CTImageFrameTypeSequence", "FrameType") or element(dataset, "ImageType") or ()
     return Slice(
         image=image,
         frame=frame,
-        rows=int(element(dataset, "Rows") or 0),
-        columns=int(element(dataset, "Columns") or 0),
-        instance_number=int(_number(element(dataset, "InstanceNumber")) or 0),
+        rows=whole_number(dataset, "Rows") or 0,
+        columns=whole_number(dataset, "Columns") or 0,
+        instance_number=whole_number(dataset, "InstanceNumber") or 0,
         position=position,
         orientation=orientation,
-        location=_number(element(dataset, "SliceLocation")),
-        thickness=_number(of_frame("PixelMeasuresSequence", "SliceThickness")),
-        gantry_tilt=_number(of_frame("CTGeometrySequence", "GantryDetectorTilt")),
-        localizer="LOCALIZER" in ([kind] if isinstance(kind, str) else list(kind)),
+        location=number(element(dataset, "SliceLocation")),
+        thickness=number(of_frame("PixelMeasuresSequence", "SliceThickness")),
+        gantry_tilt=number(of_frame("CTGeometrySequence", "GantryDetectorTilt")),
+        localizer=_is_localizer(kind),
     )
+
+
+def _is_localizer(kind: Any) -> bool:
+    values = kind if isinstance(kind, Iterable) and not isinstance(kind, (str, bytes)) else [kind]
+    return "LOCALIZER" in values
 
 
 def _identity(one: Slice) -> tuple[int, str, int]:
@@ -276,19 +287,3 @@ def _unique(positions_mm: NDArray[np.float64]) -> NDArray[np.float64]:
 def _only(values: Sequence[float | None]) -> float | None:
     known = {value for value in values if value is not None}
     return known.pop() if len(known) == 1 else None
-
-
-def _numbers(value: Any, count: int) -> Vector | None:
-    try:
-        numbers = tuple(float(number) for number in value)
-    except (TypeError, ValueError):
-        return None
-    return numbers if len(numbers) == count and np.isfinite(numbers).all() else None
-
-
-def _number(value: Any) -> float | None:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if np.isfinite(number) else None

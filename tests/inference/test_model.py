@@ -175,6 +175,116 @@ def test_an_enhanced_ct_is_read_frame_by_frame(
     assert len(reading.used_sop_instance_uids) == 1
 
 
+@pytest.mark.parametrize("pixels", [np.zeros((256, 256)), np.full((256, 256), 1234)])
+def test_a_radiograph_without_contrast_is_refused(
+    chest_bundle: Bundle, write_image: Write, sources: Sources, pixels: np.ndarray
+) -> None:
+    path = write_image(pixels.astype(np.uint16), Modality="DX")
+    assert refused(chest_bundle, sources([path])).code == NotAnalysed.UNSUPPORTED_PIXELS
+    pixels[:2, :2] = 4000  # a letter that was burned in shows no chest
+    path = write_image(pixels.astype(np.uint16), Modality="DX")
+    assert refused(chest_bundle, sources([path])).code == NotAnalysed.UNSUPPORTED_PIXELS
+
+
+def test_a_series_is_judged_by_all_its_slices(
+    ct_bundle: Bundle, write_image: Write, sources: Sources
+) -> None:
+    def series(contrast: int) -> list[SourceImage]:
+        paths = []
+        for number in range(10):
+            pixels = np.full((64, 64), number, dtype=np.int16)
+            pixels[0, 0] += contrast if number == 9 else 0
+            position = [0, 0, 5.0 * number]
+            paths.append(
+                write_image(
+                    pixels,
+                    ImagePositionPatient=position,
+                    ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
+                )
+            )
+        return sources(paths)
+
+    assert refused(ct_bundle, series(0)).code == NotAnalysed.UNSUPPORTED_PIXELS
+    assert len(load_reader(ct_bundle, "cpu").read(series(1)).used_sop_instance_uids) == 10
+
+
+def test_a_damaged_optional_attribute_is_absent_and_recorded_without_its_value(
+    chest_bundle: Bundle, ct_bundle: Bundle, write_image: Write, sources: Sources, head: Any
+) -> None:
+    pixels = np.random.default_rng(2).integers(0, 4096, (100, 90)).astype(np.uint16)
+    film = write_image(pixels, Modality="DX", BitsStored=12, InstanceNumber="12345678")
+    plain = load_reader(chest_bundle, "cpu").read(sources([film]))
+    film.write_bytes(film.read_bytes().replace(b"12345678", b"SECRETNA"))
+    reading = load_reader(chest_bundle, "cpu").read(sources([film]))
+    assert reading.findings == plain.findings
+    assert reading.facts["damaged_attributes"] == {"InstanceNumber": 1}
+    damaged = head[3].path
+    content = damaged.read_bytes()
+    place = content.index(b"\x18\x00\x50\x00DS") + 8
+    damaged.write_bytes(content[:place] + b"x" + content[place + 1 :])
+    reading = load_reader(ct_bundle, "cpu").read(head)
+    assert reading.facts["damaged_attributes"] == {"SliceThickness": 1}
+
+
+@pytest.fixture(scope="module")
+def small_film(tmp_path_factory: pytest.TempPathFactory, sample: Sample) -> Path:
+    """Return a real radiograph's header around few pixels."""
+    dataset = dcmread(sample("RG1_UNCR.dcm"))
+    pixels = np.add.outer(np.arange(72), np.arange(80)).astype(np.uint16)
+    dataset.Rows, dataset.Columns = pixels.shape
+    dataset.BitsAllocated, dataset.PixelData = 16, pixels.tobytes()
+    path = tmp_path_factory.mktemp("films") / "film.dcm"
+    dataset.save_as(path)
+    return path
+
+
+_ODD = (b"SQ", b"UN", b"OB", b"AT", b"US", b"IS", b"DS", b"FD", b"UV", b"PN", b"ZZ", b"CS")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["ct", "film"])
+def test_a_damaged_header_gives_a_reading_or_a_coded_reason(
+    kind: str,
+    ct_bundle: Bundle,
+    chest_bundle: Bundle,
+    sample: Sample,
+    small_film: Path,
+    tmp_path: Path,
+) -> None:
+    """Some thousand headers with a few bytes changed, or the VR of an element."""
+    original = sample("CT_small.dcm") if kind == "ct" else small_film
+    bundle = _lenient(ct_bundle if kind == "ct" else chest_bundle, tmp_path)
+    reader = load_reader(bundle, "cpu")
+    content = original.read_bytes()
+    header = content.index(b"\xe0\x7f\x10\x00") + 12
+    places = [i for i in range(132, header) if content[i : i + 2] in (*_ODD, b"LO")]
+    path, chance = tmp_path / "damaged.dcm", random.Random(3)
+    outcomes = {"read": 0, "refused": 0}
+    for _ in range(700):
+        damaged = bytearray(content)
+        for _ in range(chance.randint(1, 4)):
+            if chance.random() < 0.3:
+                place = chance.choice(places)
+                damaged[place : place + 2] = chance.choice(_ODD)
+            else:
+                damaged[chance.randrange(132, header)] = chance.choice(
+                    (0, 1, 4, 0x41, 0x5C, 0xFE, 0xFF, chance.randrange(256))
+                )
+        path.write_bytes(damaged)
+        try:
+            reader.read([SourceImage(1, "1.2.3", "1.2", "1.2", path)])
+            outcomes["read"] += 1
+        except InferenceError:
+            outcomes["refused"] += 1
+    assert min(outcomes.values()) > 20, outcomes
+
+
+def _lenient(bundle: Bundle, folder: Path) -> Bundle:
+    path = Path(shutil.copytree(bundle.path, folder / "lenient"))
+    _edit(path / "configs" / "preread.json", lambda preread: preread.pop("suitability"))
+    return open_bundle(path)
+
+
 def test_labels_that_the_network_does_not_have_are_an_error(
     ct_bundle: Bundle, head: list[SourceImage], tmp_path: Path
 ) -> None:

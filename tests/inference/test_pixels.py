@@ -8,11 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pydicom import Dataset, dcmread
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.tag import Tag
+from pydicom.uid import JPEG2000Lossless, RLELossless
 
 from inference.errors import NotAnalysableError
 from inference.input_spec import InputSpec
@@ -288,6 +293,132 @@ def test_frames_of_an_enhanced_image_have_their_own_rescale(sample: Sample) -> N
         assert image.values.shape == (512, 512)
         assert image.values.min() == -1024
         assert "rescale_intercept_defaulted" not in image.notes
+
+
+def with_raw(path: Path, keyword: str, value: str) -> Path:
+    """Write the bytes of `value` as they are: pydicom would refuse or correct them."""
+    dataset = dcmread(path)
+    tag = Tag(keyword)
+    raw = value.encode() + b" " * (len(value) % 2)
+    dataset[tag] = RawDataElement(tag, dictionary_VR(tag), len(raw), raw, 0, False, True)
+    dataset.save_as(path)
+    return path
+
+
+def refused(path: Path, read: Callable[[Dataset], object]) -> NotAnalysableError:
+    with pytest.raises(NotAnalysableError) as refusal:
+        read(open_image(path))
+    return refusal.value
+
+
+@pytest.mark.parametrize("pixels", [np.ones((64, 64), np.int16), np.ones((300, 300), np.int16)])
+@pytest.mark.parametrize("says", [2, 1_000_000])
+def test_more_frames_than_the_pixel_data_hold_are_refused(
+    write_image: Write, pixels: np.ndarray, says: int
+) -> None:
+    refusal = refused(write_image(pixels, NumberOfFrames=says), frame_count)
+    assert refusal.code == NotAnalysed.UNDECODABLE
+    assert refusal.reason.endswith(f"says {says}, the pixel data hold 1")
+
+
+def test_a_length_that_the_file_does_not_have_holds_no_frames(
+    write_image: Write, tmp_path: Path
+) -> None:
+    content = write_image(np.ones((300, 300), np.int16), NumberOfFrames=1000).read_bytes()
+    length = (180_000).to_bytes(4, "little")
+    assert content.count(length) == 1
+    forged = tmp_path / "forged.dcm"
+    forged.write_bytes(content.replace(length, (0xFFFFFFFE).to_bytes(4, "little")))
+    assert refused(forged, frame_count).reason.endswith("hold 1")
+
+
+@given(frames=st.integers(1, 6), table=st.booleans(), pieces=st.integers(1, 3))
+@settings(deadline=None, max_examples=30)
+def test_fragments_bound_the_frames(frames: int, table: bool, pieces: int) -> None:
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = JPEG2000Lossless
+    dataset.PixelData = encapsulate(
+        [bytes(400)] * frames, fragments_per_frame=pieces, has_bot=table
+    )
+    held = frames if table else frames * pieces
+    for says in range(1, held + 1):
+        dataset.NumberOfFrames = says
+        assert frame_count(dataset) == says
+    for says in (held + 1, 2**31 - 1):
+        dataset.NumberOfFrames = says
+        with pytest.raises(NotAnalysableError, match=f"the pixel data hold {held}$"):
+            frame_count(dataset)
+
+
+def test_empty_fragments_hold_no_frames() -> None:
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = RLELossless
+    dataset.PixelData = (b"\xfe\xff\x00\xe0" + bytes(4)) * 101
+    dataset.NumberOfFrames = 100
+    with pytest.raises(NotAnalysableError, match="hold 0"):
+        frame_count(dataset)
+
+
+def test_every_frame_needs_its_functional_groups(sample: Sample) -> None:
+    dataset = open_image(sample("eCT_Supplemental.dcm"))
+    del dataset.PerFrameFunctionalGroupsSequence[1]
+    with pytest.raises(NotAnalysableError, match=r"says 2, the functional groups .* are of 1"):
+        frame_count(dataset)
+
+
+@pytest.mark.parametrize("says", ["abc", "1.5", "-3", "9" * 5000])
+def test_a_damaged_number_of_frames_is_refused_without_its_value(
+    write_image: Write, says: str
+) -> None:
+    path = with_raw(write_image(np.ones((64, 64), np.int16)), "NumberOfFrames", says)
+    refusal = refused(path, frame_count)
+    assert refusal.code == NotAnalysed.UNDECODABLE
+    assert refusal.reason == "Number of Frames (0028,0008) is damaged"
+
+
+@pytest.mark.parametrize("read", [hounsfield_values, radiograph_values])
+@pytest.mark.parametrize("keyword", ["RescaleSlope", "RescaleIntercept"])
+@pytest.mark.parametrize("value", ["NaN", "1e400", "-inf", "1e38", "SECRET", "1\\2"])
+def test_a_rescale_that_is_no_number_is_refused(
+    write_image: Write, read: Callable[[Dataset], object], keyword: str, value: str
+) -> None:
+    path = with_raw(write_image(np.ones((64, 64), np.int16)), keyword, value)
+    refusal = refused(path, read)
+    assert refusal.code == NotAnalysed.UNSUPPORTED_PIXELS
+    assert refusal.reason == f"{keyword} is no finite number"
+
+
+def test_a_slope_of_zero_is_refused(write_image: Write) -> None:
+    path = write_image(np.ones((64, 64), np.int16), RescaleSlope=0)
+    for read in (hounsfield_values, radiograph_values):
+        assert refused(path, read).code == NotAnalysed.UNSUPPORTED_PIXELS
+
+
+def test_float_pixels_that_are_no_numbers_are_refused(write_image: Write, tmp_path: Path) -> None:
+    dataset = dcmread(write_image(np.ones((64, 64), np.int16)))
+    pixels = np.ones((64, 64), np.float32)
+    pixels[3, 4] = np.nan
+    del dataset.PixelData, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation
+    dataset.BitsAllocated, dataset.FloatPixelData = 32, pixels.tobytes()
+    path = tmp_path / "float.dcm"
+    dataset.save_as(path)
+    assert "no finite number" in refused(path, radiograph_values).reason
+
+
+def test_an_unknown_photometric_interpretation_is_not_repeated(write_image: Write) -> None:
+    path = write_image(np.ones((64, 64), np.int16), PhotometricInterpretation="SECRETNAME")
+    for read in (hounsfield_values, radiograph_values):
+        assert "SECRETNAME" not in refused(path, read).reason
+
+
+def test_a_codestream_of_another_size_ends_no_process(sample: Sample, tmp_path: Path) -> None:
+    """GDCM ends the process here, which is why it is not asked."""
+    dataset = dcmread(sample("MR_small_jpeg_ls_lossless.dcm"))
+    dataset.Rows, dataset.Columns = 4000, 2000
+    dataset.save_as(tmp_path / "other.dcm")
+    assert refused(tmp_path / "other.dcm", radiograph_values).code == NotAnalysed.UNDECODABLE
 
 
 def test_colour_is_no_ct(sample: Sample) -> None:

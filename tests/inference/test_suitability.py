@@ -69,6 +69,27 @@ def test_a_suitable_image_or_one_that_says_nothing_passes(elements: dict[str, An
     check_image(header(**elements), CHEST)
 
 
+@pytest.mark.parametrize(
+    "elements",
+    [
+        {"Modality": "SECRETNAME"},
+        {"BodyPartExamined": "SECRETNAME"},
+        {"ViewPosition": "LL", "ViewCodeSequence": [code_of("SECRETNAME lateral")]},
+        {"ViewCodeSequence": [code_of("SECRETNAME lateral")]},
+    ],
+)
+def test_no_value_of_the_header_is_in_the_reason(elements: dict[str, Any]) -> None:
+    with pytest.raises(NotAnalysableError) as refusal:
+        check_image(header(**elements), CHEST)
+    assert "secretname" not in str(refusal.value).lower()
+
+
+def test_an_image_of_too_many_pixels_is_refused_by_its_header() -> None:
+    with pytest.raises(NotAnalysableError) as refusal:
+        check_image(header(Rows=65535, Columns=65535), CHEST)
+    assert refusal.value.code == NotAnalysed.UNSUPPORTED_PIXELS
+
+
 def test_an_image_that_lost_its_pixels_is_undecodable() -> None:
     cut = header()
     del cut.PixelData

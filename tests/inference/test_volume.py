@@ -164,6 +164,15 @@ def test_a_header_full_of_nonsense_is_still_a_slice(write_image: Callable[..., P
     assert (one.instance_number, one.thickness, one.location) == (0, None, 12.0)
 
 
+@given(value=st.sampled_from([7, 1.5, [2.0, 3.0], None]))
+def test_a_type_of_any_kind_is_no_localizer(value: Any) -> None:
+    dataset = Dataset()
+    dataset.Rows = dataset.Columns = 4
+    dataset.add_new("ImageType", "FD", value)
+    (one,) = slices_of(image(1), dataset)
+    assert not one.localizer
+
+
 def test_frames_of_an_enhanced_image_become_slices(
     sample: Callable[[str], Path], sources: Sources
 ) -> None:
