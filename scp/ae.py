@@ -5,6 +5,7 @@ pynetdicom keeps some of its settings in a module; they are set here and nowhere
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from pydicom.uid import AllTransferSyntaxes
@@ -47,7 +48,8 @@ def acceptor(settings: ScpSettings) -> AE:
     _config.UNRESTRICTED_STORAGE_SERVICE = True
     _configure()
     entity = _entity(settings.ae_title)
-    entity.maximum_associations = settings.max_associations
+    # pynetdicom counts connections that have requested nothing yet; the server counts better.
+    entity.maximum_associations = sys.maxsize
     entity.maximum_pdu_size = settings.max_pdu
     entity.require_called_aet = settings.require_called_ae
     entity.acse_timeout = settings.acse_timeout

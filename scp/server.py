@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-import sys
 import threading
 import time
 import uuid
@@ -152,7 +151,6 @@ class StorageServer:
             If the port cannot be had; names the setting.
         """
         entity = acceptor(self._settings)
-        entity.maximum_associations = sys.maxsize  # it counts those not yet requested: see _admit
         try:
             server = entity.make_server(
                 (self._settings.host, self._settings.port),
