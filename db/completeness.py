@@ -103,7 +103,8 @@ def newest_instances(
             Instance.revision,
             Instance.sha256,
             Instance.path,
-            Instance.study_instance_uid,
+            # Never NULL here: an instance has a study if it has a series.
+            sa.type_coerce(Instance.study_instance_uid, sa.String),
             Instance.patient_id,
         )
         .where(Instance.series_instance_uid == series_instance_uid)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,12 @@ from .write_lock import FairConnection
 # Why each one stands here:
 # - synchronous FULL: in WAL mode NORMAL loses the last commits on power loss, and a C-STORE was
 #   answered on the strength of that commit.
-# - busy_timeout: the fair lock orders our writers; this one covers checkpoints and foreign tools.
+# - busy_timeout (below): the fair lock orders our writers; this one covers checkpoints and foreign
+#   tools.
 # - wal_autocheckpoint, journal_size_limit: a bounded WAL without a separate checkpointer.
 _PRAGMAS = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
-    "PRAGMA busy_timeout=30000",
     "PRAGMA foreign_keys=ON",
     "PRAGMA wal_autocheckpoint=1000",
     "PRAGMA journal_size_limit=67108864",
@@ -28,7 +28,13 @@ _PRAGMAS = (
 )
 
 
-def create_engine(url: str, *, pool_size: int = 5) -> sa.Engine:
+def create_engine(
+    url: str,
+    *,
+    pool_size: int = 5,
+    wait_seconds: float = 30.0,
+    statement_seconds: float | None = None,
+) -> sa.Engine:
     """Return an engine with the settings that durability and fairness need.
 
     Parameters
@@ -38,6 +44,10 @@ def create_engine(url: str, *, pool_size: int = 5) -> sa.Engine:
         ``postgresql+psycopg://...``.
     pool_size : int, default 5
         Connections that may be open at once.
+    wait_seconds : float, default 30
+        How long to wait for a connection, for a lock, or for a network that is silent.
+    statement_seconds : float or None
+        How long one statement may take on PostgreSQL; None for no limit.
 
     Raises
     ------
@@ -49,22 +59,42 @@ def create_engine(url: str, *, pool_size: int = 5) -> sa.Engine:
     except sa.exc.ArgumentError as error:
         raise DatabaseSettingsError(f"db.url cannot be read as a database URL: {error}") from None
     if parsed.get_backend_name() == "sqlite":
-        return _sqlite(parsed, pool_size)
+        return _sqlite(parsed, pool_size, wait_seconds)
     if parsed.get_backend_name() == "postgresql":
         return sa.create_engine(
             parsed.set(drivername="postgresql+psycopg"),
             pool_size=pool_size,
             max_overflow=0,
             pool_pre_ping=True,
-            pool_timeout=30,
-            connect_args={"options": "-c timezone=UTC"},
+            pool_timeout=wait_seconds,
+            connect_args=_postgresql_arguments(parsed, wait_seconds, statement_seconds),
         )
     raise DatabaseSettingsError(
         f"db.url names {parsed.get_backend_name()!r}; use sqlite:/// or postgresql+psycopg://"
     )
 
 
-def _sqlite(url: sa.URL, pool_size: int) -> sa.Engine:
+def _postgresql_arguments(
+    url: sa.URL, wait_seconds: float, statement_seconds: float | None
+) -> dict[str, object]:
+    """Return what libpq is told; what the URL says itself stands."""
+    whole = math.ceil(wait_seconds)
+    options = f"-c timezone=UTC -c lock_timeout={round(wait_seconds * 1000)}"
+    if statement_seconds is not None:
+        options += f" -c statement_timeout={round(statement_seconds * 1000)}"
+    arguments: dict[str, object] = {
+        "connect_timeout": max(2, whole),  # libpq takes no less
+        "keepalives_idle": max(1, whole // 2),
+        "keepalives_interval": max(1, whole // 6),
+        "keepalives_count": 3,
+        # A server or network that is gone without a word is noticed by what is not acknowledged.
+        "tcp_user_timeout": whole * 1000,
+    }
+    own = {key: value for key, value in arguments.items() if key not in url.query}
+    return {**own, "options": f"{url.query.get('options', '')} {options}".strip()}
+
+
+def _sqlite(url: sa.URL, pool_size: int, wait_seconds: float) -> sa.Engine:
     if url.database in (None, "", ":memory:"):
         raise DatabaseSettingsError(
             "db.url must name an SQLite file; processes cannot share a memory one"
@@ -74,16 +104,21 @@ def _sqlite(url: sa.URL, pool_size: int) -> sa.Engine:
         url,
         pool_size=pool_size,
         max_overflow=0,
-        pool_timeout=30,
-        connect_args={"factory": FairConnection, "timeout": 30, "check_same_thread": False},
+        pool_timeout=wait_seconds,
+        connect_args={
+            "factory": FairConnection,
+            "timeout": wait_seconds,
+            "check_same_thread": False,
+        },
     )
-    event.listen(engine, "connect", _configure_sqlite)
+
+    def configure(connection: FairConnection, _record: Any) -> None:
+        # IMMEDIATE: a deferred transaction that reads and then writes fails under load, at once
+        # and whatever the busy timeout.
+        connection.isolation_level = "IMMEDIATE"
+        connection.wait_seconds = wait_seconds
+        for pragma in (f"PRAGMA busy_timeout={round(wait_seconds * 1000)}", *_PRAGMAS):
+            connection.execute(pragma)
+
+    event.listen(engine, "connect", configure)
     return engine
-
-
-def _configure_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
-    # IMMEDIATE: a deferred transaction that reads and then writes fails under load, at once and
-    # whatever the busy timeout.
-    connection.isolation_level = "IMMEDIATE"
-    for pragma in _PRAGMAS:
-        connection.execute(pragma)

@@ -17,5 +17,9 @@ class StorageFullError(DatabaseError):
     """No space is left for the file; nothing was kept and nothing may be acknowledged."""
 
 
-class WriteLockTimeoutError(DatabaseError):
-    """The SQLite write lock was not free within the time allowed."""
+class DatabaseAwayError(DatabaseError):
+    """The database did not take what it was given, for no fault of what was given."""
+
+
+class BacklogFullError(StorageFullError):
+    """As many instances wait for their rows as may; nothing may be acknowledged."""

@@ -5,46 +5,50 @@ Layout under the data directory::
     images/<2 hex>/<SOP Instance UID>.dcm      one file per stored instance (PS3.10)
     results/<2 hex>/<SOP Instance UID>.dcm     result objects, re-sent as they are
     quarantine/<name>.bin                      data sets that could not be understood
-    incoming/                                  files not yet under their final name
+    unindexed/                                 records whose rows could not be committed yet
+    incoming/                                  files not yet under their final name, where the
+                                               file system knows no files without a name
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import itertools
 import os
 import re
 import secrets
-import shutil
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from .errors import DatabaseError, StorageFullError
+from .durable import NewFile, knows_unnamed_files, sync_existing, sync_folder
+from .errors import DatabaseError
+from .incoming import IncomingImage, StoredFile
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*\Z")
 _SHARDS = tuple(f"{number:02x}" for number in range(256))
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class FreeSpace(NamedTuple):
+    """Bytes and files that a file system still takes from this user."""
+
+    n_bytes: int
+    n_files: int
 
 
 @dataclass(frozen=True, slots=True)
-class StoredFile:
-    """A durable file.
+class Place:
+    """Where the files of one instance lie: a folder in the data directory, and how they begin."""
 
-    Attributes
-    ----------
-    path : str
-        Relative to the data directory.
-    size_bytes : int
-        Size of the whole file.
-    sha256 : str
-        Hex digest of the data set as received, without the file meta information.
-    """
+    folder: str
+    stem: str
 
-    path: str
-    size_bytes: int
-    sha256: str
+    def names(self, content: str) -> Iterator[str]:
+        """Yield the path for a file, then the one if other content has that."""
+        yield f"{self.folder}/{self.stem}.dcm"
+        yield f"{self.folder}/{self.stem}.{_digest(content)[:16]}.dcm"
 
 
 class FileStore:
@@ -58,9 +62,12 @@ class FileStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
+        # Text, for the way of every image: taking paths apart would cost as much as writing it.
+        self.base = str(self.root)
         self._serial = itertools.count()
         # In a container the process id after a restart is the one from before.
         self._token = secrets.token_hex(4)
+        self._unnamed = False
 
     def prepare(self) -> None:
         """Make the folders (once, so that storing an image never makes one)."""
@@ -70,54 +77,83 @@ class FileStore:
             for area in ("images", "results"):
                 for shard in _SHARDS:
                     (self.root / area / shard).mkdir(parents=True, exist_ok=True)
-                _sync_folder(self.root / area)
-            for area in ("incoming", "quarantine"):
+                sync_folder(self.root / area)
+            for area in ("incoming", "quarantine", "unindexed"):
                 (self.root / area).mkdir(exist_ok=True)
-            _sync_folder(self.root)
+            sync_folder(self.root)
         except OSError as error:
             raise DatabaseError(
                 f"data_dir {self.root} cannot be prepared: {error.strerror}"
             ) from error
+        self._unnamed = knows_unnamed_files(self.root / "incoming")
 
-    def write_image(
-        self, sop_instance_uid: str, head: bytes, data_set: bytes | memoryview
-    ) -> StoredFile:
-        """Keep one instance as received; on return file and directory entry are on disk.
+    def incoming(self, sop_instance_uid: str, head: bytes) -> IncomingImage:
+        """Return an image that is about to be received.
 
         Parameters
         ----------
         sop_instance_uid : str
             From the network: one that is no UID (PS3.5 Section 9.1) never becomes a file name.
         head : bytes
-            Preamble, prefix and file meta information (PS3.10 Section 7.1).
-        data_set : bytes
-            The data set exactly as received.
-
-        Returns
-        -------
-        StoredFile
-            The file that already held these bytes, if there was one. Other bytes under the same
-            UID get a name of their own.
-
-        Raises
-        ------
-        StorageFullError
-            If the disk is full; nothing is left behind.
+            Preamble, prefix and file meta information (PS3.10 Section 7.1), with the group length
+            and the Transfer Syntax UID (0002,0010).
         """
-        digest = hashlib.sha256(data_set).hexdigest()
-        return self._keep("images", sop_instance_uid, (head, data_set), digest, len(head))
+        return IncomingImage(self, sop_instance_uid, head)
+
+    def write_image(
+        self, sop_instance_uid: str, head: bytes, data_set: bytes | memoryview
+    ) -> StoredFile:
+        """Keep an image that is there as a whole; see `incoming` and `IncomingImage.keep`."""
+        image = self.incoming(sop_instance_uid, head)
+        try:
+            image.write(memoryview(data_set))
+            return image.keep()
+        finally:
+            image.discard()
 
     def write_result(self, sop_instance_uid: str, content: bytes) -> StoredFile:
         """Keep the bytes of a result object; `sha256` is the digest of the whole file."""
         digest = hashlib.sha256(content).hexdigest()
-        return self._keep("results", sop_instance_uid, (content,), digest, 0)
+        place = self.place_of("results", sop_instance_uid)
+        file = self.new_file(place.folder)
+        try:
+            file.write([content])
+            for path in place.names(digest):
+                final = self.root / path
+                if file.publish(str(final)) or _same_file(final, digest):
+                    return StoredFile(path, len(content), digest)
+        finally:
+            file.close()
+        raise DatabaseError(f"{final} exists with other bytes")
 
     def quarantine(self, name: str, parts: Iterable[bytes | memoryview]) -> str:
         """Keep bytes that could not be understood; return the path relative to the root."""
-        safe = re.sub(r"[^0-9A-Za-z._-]", "_", name)[:160]
-        final = self.root / "quarantine" / f"{safe}.bin"
-        self._write(self._incoming(), tuple(parts), final)
+        final = self.quarantine_path(name)
+        file = self.new_file("quarantine")
+        try:
+            file.write(tuple(parts))
+            file.publish(str(final))
+        finally:
+            file.close()
         return str(final.relative_to(self.root))
+
+    def quarantine_path(self, name: str) -> Path:
+        """Return where quarantined bytes of that name lie."""
+        safe = re.sub(r"[^0-9A-Za-z._-]", "_", name)[:160]
+        return self.root / "quarantine" / f"{safe}.bin"
+
+    def new_file(self, folder: str) -> NewFile:
+        """Open a new file that will lie in `folder`, relative to the data directory."""
+        if self._unnamed:
+            return NewFile(f"{self.base}/{folder}", None)
+        name = f"{os.getpid()}-{self._token}-{next(self._serial)}"
+        return NewFile(f"{self.base}/{folder}", f"{self.base}/incoming/{name}")
+
+    def place_of(self, area: str, uid: str) -> Place:
+        """Return where the files of an instance lie: spread evenly over 256 folders."""
+        digest = _digest(uid)
+        is_name = len(uid) <= 64 and _UID.match(uid) is not None
+        return Place(f"{area}/{digest[:2]}", uid if is_name else f"x-{digest}")
 
     def absolute(self, path: str) -> Path:
         """Return where a stored path lies; refuse one that leaves the data directory."""
@@ -126,9 +162,12 @@ class FileStore:
             raise DatabaseError(f"stored path {path!r} leaves the data directory")
         return absolute
 
-    def free_bytes(self) -> int:
+    def free_space(self) -> FreeSpace:
         """Return what is left on the data directory's file system."""
-        return shutil.disk_usage(self.root).free
+        found = os.statvfs(self.base)
+        # Some file systems make inodes as they need them, and say 0 of 0.
+        n_files = found.f_favail if found.f_files else sys.maxsize
+        return FreeSpace(found.f_bavail * found.f_frsize, n_files)
 
     def images(self) -> Iterator[Path]:
         """Yield every image file."""
@@ -149,78 +188,18 @@ class FileStore:
                 removed += 1
         return removed
 
-    def _keep(
-        self,
-        area: str,
-        uid: str,
-        parts: tuple[bytes | memoryview, ...],
-        digest: str,
-        head_bytes: int,
-    ) -> StoredFile:
-        name = uid if len(uid) <= 64 and _UID.match(uid) else f"x-{_digest(uid)}"
-        folder = self.root / area / _digest(uid)[:2]
-        for final in (folder / f"{name}.dcm", folder / f"{name}.{digest[:16]}.dcm"):
-            if not final.exists() and self._write(self._incoming(), parts, final):
-                break
-            if _holds(final, head_bytes, digest):
-                _sync_folder(folder)  # whoever wrote it may not have got so far yet
-                break
-        else:
-            raise DatabaseError(f"{final} exists with other bytes")
-        return StoredFile(str(final.relative_to(self.root)), final.stat().st_size, digest)
-
-    def _incoming(self) -> Path:
-        return self.root / "incoming" / f"{os.getpid()}-{self._token}-{next(self._serial)}"
-
-    def _write(self, temporary: Path, parts: tuple[bytes | memoryview, ...], final: Path) -> bool:
-        """Write, sync, name and sync the folder; False if `final` came to exist meanwhile."""
-        try:
-            with temporary.open("xb", buffering=0) as file:
-                for part in parts:
-                    _write_all(file.fileno(), part)
-                os.fsync(file.fileno())
-            # A hard link, not a rename: a rename would silently replace a file of that name.
-            os.link(temporary, final)
-        except FileExistsError:
-            return False
-        except OSError as error:
-            if error.errno in _FULL:
-                raise StorageFullError(f"no space left in {self.root}") from error
-            raise DatabaseError(f"{final} cannot be written: {error.strerror}") from error
-        finally:
-            temporary.unlink(missing_ok=True)
-        _sync_folder(final.parent)
-        return True
-
-
-def _write_all(descriptor: int, part: bytes | memoryview) -> None:
-    rest = memoryview(part)
-    while len(rest):
-        rest = rest[os.write(descriptor, rest) :]
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
 
 def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
-def _holds(path: Path, head_bytes: int, digest: str) -> bool:
-    """Tell whether the file's data set has that digest; the head is skipped, not compared."""
+def _same_file(path: Path, digest: str) -> bool:
+    """Tell whether a file is the one meant, and see to it that it is on disk."""
     with path.open("rb") as file:
-        file.seek(_head_length(file.read(144)) if head_bytes else 0)
-        return hashlib.file_digest(file, "sha256").hexdigest() == digest
-
-
-def _head_length(start: bytes) -> int:
-    """Length of preamble and file meta information, from its group length (PS3.10 7.1)."""
-    return 144 + int.from_bytes(start[140:144], "little")
+        if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+            return False
+    sync_existing(path)
+    return True
 
 
 def _alive(pid: str) -> bool:

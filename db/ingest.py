@@ -1,133 +1,54 @@
-"""Rows for stored instances, committed in groups.
+"""Rows for stored instances and for the association ledger, committed in groups.
 
 Many associations wait for their row at once; one commit costs an fsync whatever it holds. The
-first to come commits for all that wait (leader and followers). A group that fails is tried again
-row by row, so that each waiter hears of its own row only.
+first to come commits for all that wait (leader and followers), then hands over to the first of
+those that came since. Rows of the ledger ride along: nobody waits for them, and they cost no commit
+of their own while images come.
+
+A database that is away does not stop the receiving of images: with a backlog their records are kept
+there, durable, and get their rows when the database is back.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 import sqlalchemy as sa
 
-from .errors import DatabaseError
+from .associations import AssociationClosing, AssociationRecord, LostAcceptor, entry_of
+from .backlog import Backlog
+from .errors import DatabaseAwayError, DatabaseError
+from .group import GroupWriter, Outcome
+from .hang import watch
+from .indexer import Indexer
+from .instances import Added, InstanceRecord
+from .ledger_queue import LedgerQueue
 
-_STUDY = sa.text("""
-INSERT INTO study (study_instance_uid, patient_id, patient_name, patient_birth_date, patient_sex,
-                   accession_number, study_date, study_description, received_at, last_received_at)
-VALUES (:study_instance_uid, :patient_id, :patient_name, :patient_birth_date, :patient_sex,
-        :accession_number, :study_date, :study_description, :received, :received)
-ON CONFLICT (study_instance_uid) DO UPDATE SET last_received_at = excluded.last_received_at
-""")
+__all__ = ["Added", "Ingest", "InstanceRecord"]
 
-# A series that was complete is open again: images may have come late. Completing it once more with
-# the same set of instances starts no work.
-_SERIES = sa.text("""
-INSERT INTO series (series_instance_uid, study_instance_uid, patient_id, modality, series_number,
-                    series_description, body_part, state, first_received_at, last_received_at,
-                    trace_id)
-VALUES (:series_instance_uid, :study_instance_uid, :patient_id, :modality, :series_number,
-        :series_description, :body_part, 'open', :received, :received, :association_id)
-ON CONFLICT (series_instance_uid) DO UPDATE
-SET last_received_at = excluded.last_received_at, state = 'open'
-""")
-
-# Equal bytes under a known UID change nothing; other bytes become the next revision.
-_INSTANCE = sa.text("""
-INSERT INTO instance (sop_instance_uid, revision, series_instance_uid, study_instance_uid,
-                      patient_id, sop_class_uid, transfer_syntax_uid, instance_number, path,
-                      size_bytes, sha256, received_at, association_id)
-SELECT CAST(:sop_instance_uid AS VARCHAR),
-       (SELECT COUNT(*) FROM instance AS known WHERE known.sop_instance_uid = :sop_instance_uid),
-       :series_instance_uid, :study_instance_uid, :patient_id, :sop_class_uid,
-       :transfer_syntax_uid, :instance_number, :path,
-       :size_bytes, CAST(:sha256 AS VARCHAR), :received, :association_id
-WHERE NOT EXISTS (SELECT 1 FROM instance AS same
-                  WHERE same.sop_instance_uid = :sop_instance_uid AND same.sha256 = :sha256)
-""")
-
-# Other bytes under a known SOP Instance UID: every study that has some of them is flagged.
-_REVISED = sa.text("""
-UPDATE study SET has_conflict = true
-WHERE NOT has_conflict
-  AND study_instance_uid IN (SELECT study_instance_uid FROM instance
-                              WHERE sop_instance_uid = :sop_instance_uid)
-  AND EXISTS (SELECT 1 FROM instance AS revised
-               WHERE revised.sop_instance_uid = :sop_instance_uid AND revised.revision > 0)
-""")
-
-# A Series Instance UID that is used in two studies or for two patients, or a study that is.
-_MIXED = sa.text("""
-UPDATE study SET has_conflict = true
-WHERE NOT has_conflict
-  AND study_instance_uid IN (CAST(:study_instance_uid AS VARCHAR),
-                             (SELECT study_instance_uid FROM series
-                               WHERE series_instance_uid = :series_instance_uid))
-  AND (EXISTS (SELECT 1 FROM series
-                WHERE series.series_instance_uid = :series_instance_uid
-                  AND (series.study_instance_uid <> CAST(:study_instance_uid AS VARCHAR)
-                       OR COALESCE(series.patient_id, '') <>
-                          COALESCE(CAST(:patient_id AS VARCHAR), '')))
-       OR EXISTS (SELECT 1 FROM study AS described
-                   WHERE described.study_instance_uid = CAST(:study_instance_uid AS VARCHAR)
-                     AND COALESCE(described.patient_id, '') <>
-                         COALESCE(CAST(:patient_id AS VARCHAR), '')))
-""")
-
-# Each statement with the keys by which rows of a group repeat it: 300 slices name one study.
-_STATEMENTS = (
-    (_STUDY, ("study_instance_uid",)),
-    (_SERIES, ("series_instance_uid",)),
-    (_INSTANCE, ("sop_instance_uid", "sha256")),
-    (_REVISED, ("sop_instance_uid",)),
-    (_MIXED, ("study_instance_uid", "series_instance_uid", "patient_id")),
-)
 _GROUP_LIMIT = 256
-
-
-@dataclass(frozen=True, slots=True)
-class InstanceRecord:
-    """What is indexed of one stored instance; text is decoded, absent attributes are None."""
-
-    study_instance_uid: str
-    patient_id: str | None
-    patient_name: str | None
-    patient_birth_date: str | None
-    patient_sex: str | None
-    accession_number: str | None
-    study_date: str | None
-    study_description: str | None
-    series_instance_uid: str
-    modality: str | None
-    series_number: int | None
-    series_description: str | None
-    body_part: str | None
-    sop_instance_uid: str
-    sop_class_uid: str
-    transfer_syntax_uid: str
-    instance_number: int | None
-    path: str
-    size_bytes: int
-    sha256: str
-    received_at: datetime
-    association_id: str
+# Rows of the ledger wait so long for a group of images to take them along.
+_FLUSH_SECONDS = 0.1
+_RETRY_SECONDS = 1.0
+_CLOSE_SECONDS = 5.0
 
 
 class _Waiter:
     """A caller whose row is not durable yet; woken when it is, or to lead the next group."""
 
-    __slots__ = ("done", "error", "record", "woken")
+    __slots__ = ("done", "outcome", "record", "woken")
 
-    def __init__(self, record: InstanceRecord) -> None:
-        self.record = record
+    def __init__(self, record: InstanceRecord | None) -> None:
+        self.record = record  # None: only rows of the ledger
         self.done = False
         # Until the commit says otherwise: nothing may be acknowledged on a way not foreseen.
-        self.error: DatabaseError | None = DatabaseError("instance row not committed")
-        self.woken = threading.Event()
+        self.outcome: Outcome = DatabaseError("instance row not committed")
+        # Held until the caller is woken; a tenth of the cost of an event.
+        self.woken = threading.Lock()
+        self.woken.acquire()
 
 
 class Ingest:
@@ -136,81 +57,197 @@ class Ingest:
     Parameters
     ----------
     engine : sqlalchemy.Engine
-        From `db.create_engine`.
+        From `db.create_engine`; up to two of its connections are kept. How long its time-outs are,
+        a caller may have to wait when the database goes away.
+    backlog : Backlog or None
+        Where records go while the database is away; without one they are refused then.
+    hang_seconds : float, default 5
+        A transaction on PostgreSQL that takes longer is broken off: the server hangs.
+
+    Attributes
+    ----------
+    n_groups, n_rows : int
+        Transactions with rows of instances, and these rows, since the start.
+    seconds : float
+        Time that these transactions took in all.
     """
 
-    def __init__(self, engine: sa.Engine) -> None:
-        self._engine = engine
+    def __init__(
+        self, engine: sa.Engine, backlog: Backlog | None = None, *, hang_seconds: float = 5.0
+    ) -> None:
+        self._writer = GroupWriter(engine)
+        self._backlog = backlog
+        self._ledger = LedgerQueue()
+        self._indexer: Indexer | None = None
+        if backlog is not None:
+            self._indexer = Indexer(engine, backlog, self._ledger, hang_seconds=hang_seconds)
         self._guard = threading.Lock()
         self._has_leader = False
         self._waiting: list[_Waiter] = []
+        self._flusher: threading.Thread | None = None
+        self._ledger_waits = threading.Event()
+        self._stopping = threading.Event()
+        watch(self._writer, hang_seconds, self._stopping)
+        self.n_groups = 0
+        self.n_rows = 0
+        self.seconds = 0.0
+        if backlog is not None and self._indexer is not None and backlog.adopt():
+            self._indexer.wake()
 
-    def add(self, record: InstanceRecord) -> None:
-        """Return when the row is durable.
+    @property
+    def n_unindexed(self) -> int:
+        """Records that wait in the backlog of this process."""
+        return self._backlog.n_unindexed if self._backlog is not None else 0
+
+    @property
+    def is_database_away(self) -> bool:
+        """True from a group that failed until everything that waited since has its row."""
+        return self._indexer is not None and self._indexer.is_database_away
+
+    def add(self, record: InstanceRecord) -> Added:
+        """Return when the row is durable, or while the database is away the record.
 
         Raises
         ------
         DatabaseError
             If this row could not be committed; rows of other callers are not affected.
+        BacklogFullError
+            If the database is away and no more records may wait for it.
         """
+        waiter = self._submit(record)
+        if isinstance(waiter.outcome, DatabaseError):
+            raise waiter.outcome
+        return waiter.outcome
+
+    def enter(self, opening: AssociationRecord) -> None:
+        """Enter an association that was accepted; written with or before its first instance."""
+        self._ledger.put(entry_of(opening))
+        self._want_flush()
+
+    def leave(self, closing: AssociationClosing) -> None:
+        """Enter how an association ended, or that it was rejected; the first end counts."""
+        self._ledger.put(entry_of(closing))
+        self._want_flush()
+
+    def close_lost(self, acceptor: str, before: datetime) -> None:
+        """Enter that a killed process of this acceptor lost what it had opened before `before`."""
+        self._ledger.put_lost(LostAcceptor(acceptor, before))
+        self._want_flush()
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until the ledger is written; False if that takes longer than `timeout` seconds."""
+        self._want_flush()
+        return self._ledger.wait_empty(timeout)
+
+    def close(self) -> None:
+        """Write what waits, for at most five seconds, and end all threads."""
+        if len(self._ledger) and not self.is_database_away:
+            self.flush(_CLOSE_SECONDS)
+        self._stopping.set()
+        self._ledger_waits.set()
+        if self._flusher is not None:
+            self._flusher.join(timeout=_CLOSE_SECONDS)
+        if self._indexer is not None:
+            self._indexer.close()
+        if self._backlog is not None:
+            self._backlog.close()
+        self._writer.close()
+
+    def _submit(self, record: InstanceRecord | None) -> _Waiter:
         waiter = _Waiter(record)
         with self._guard:
             self._waiting.append(waiter)
             follows, self._has_leader = self._has_leader, True
         if follows:
-            waiter.woken.wait()
+            waiter.woken.acquire()
         if not waiter.done:
             self._lead()
-        if waiter.error is not None:
-            raise waiter.error
+        return waiter
 
     def _lead(self) -> None:
         """Commit for all that wait now, then hand over to the first of those that came since."""
         with self._guard:
             group, self._waiting = self._waiting[:_GROUP_LIMIT], self._waiting[_GROUP_LIMIT:]
         try:
-            self._commit_group(group)
+            self._commit(group)
         finally:
             with self._guard:
                 successor = self._waiting[0] if self._waiting else None
                 self._has_leader = successor is not None
             for waiter in group:
                 waiter.done = True
-                waiter.woken.set()
+                waiter.woken.release()
             if successor is not None:
-                successor.woken.set()
+                successor.woken.release()
 
-    def _commit_group(self, group: Sequence[_Waiter]) -> None:
-        try:
-            self._commit([waiter.record for waiter in group])
-        except sa.exc.SQLAlchemyError:
-            for waiter in group:
-                self._commit_alone(waiter)
+    def _commit(self, group: Sequence[_Waiter]) -> None:
+        waiters = [waiter for waiter in group if waiter.record is not None]
+        records = [waiter.record for waiter in waiters if waiter.record is not None]
+        outcomes: Sequence[Outcome]
+        if self.is_database_away:
+            outcomes = self._keep(records)
         else:
-            for waiter in group:
-                waiter.error = None
+            try:
+                outcomes = self._write(records)
+            except DatabaseAwayError as error:
+                outcomes = self._without_database(records, error)
+        for waiter, outcome in zip(waiters, outcomes, strict=True):
+            waiter.outcome = outcome
 
-    def _commit_alone(self, waiter: _Waiter) -> None:
+    def _write(self, records: Sequence[InstanceRecord]) -> Sequence[Outcome]:
+        """Write a group and what waits of the ledger; every opening of theirs is among it."""
+        started = time.monotonic()
+        ledger = self._ledger.take()
+        if not ledger and not records:
+            return []
         try:
-            self._commit([waiter.record])
-        except sa.exc.SQLAlchemyError as error:
-            # The driver's message may quote values: only its type is passed on.
-            waiter.error = DatabaseError(f"instance row not committed ({type(error).__name__})")
-        else:
-            waiter.error = None
+            outcomes = self._writer.write(ledger, records)
+        except BaseException:
+            self._ledger.put_back(ledger)
+            raise
+        self._ledger.written(ledger)
+        self.n_groups += bool(records)
+        self.n_rows += len(records)
+        self.seconds += time.monotonic() - started
+        return outcomes
 
-    def _commit(self, records: Sequence[InstanceRecord]) -> None:
-        # Sorted, so that two processes never lock the same studies in opposite order.
-        rows = sorted(map(self._row, records), key=lambda row: str(row["study_instance_uid"]))
-        with self._engine.begin() as connection:
-            for statement, keys in _STATEMENTS:
-                distinct = {tuple(row[key] for key in keys): row for row in rows}
-                for row in distinct.values():
-                    connection.execute(statement, row)
+    def _without_database(
+        self, records: Sequence[InstanceRecord], error: DatabaseAwayError
+    ) -> Sequence[Outcome]:
+        if self._indexer is None:
+            return [DatabaseAwayError(f"the database is away ({error})") for _ in records]
+        self._indexer.away(error)
+        return self._keep(records)
 
-    def _row(self, record: InstanceRecord) -> dict[str, object]:
-        received: object = record.received_at.astimezone(UTC)
-        if self._engine.dialect.name == "sqlite":
-            # What the UtcDateTime type writes; plain SQL text bypasses it.
-            received = record.received_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
-        return {**asdict(record), "received": received}
+    def _keep(self, records: Sequence[InstanceRecord]) -> Sequence[Outcome]:
+        """Keep records in the backlog."""
+        assert self._backlog is not None and self._indexer is not None
+        if not records:
+            return []
+        try:
+            n_kept = self._backlog.append(records)
+        except DatabaseError as error:
+            return [type(error)(str(error)) for _ in records]  # each is raised in its own thread
+        self._indexer.wake()
+        return [Added.UNINDEXED] * n_kept + [self._backlog.full() for _ in records[n_kept:]]
+
+    def _want_flush(self) -> None:
+        if self._ledger_waits.is_set():
+            return
+        with self._guard:
+            if self._flusher is None:
+                self._flusher = threading.Thread(
+                    target=self._flush_forever, name="ledger-flush", daemon=True
+                )
+                self._flusher.start()
+        self._ledger_waits.set()
+
+    def _flush_forever(self) -> None:
+        """Write rows of the ledger that no group has taken along."""
+        while self._ledger_waits.wait() and not self._stopping.wait(_FLUSH_SECONDS):
+            self._ledger_waits.clear()
+            while len(self._ledger) and not self._stopping.is_set():
+                if not self.is_database_away:
+                    self._submit(None)
+                if len(self._ledger):
+                    self._stopping.wait(_RETRY_SECONDS)

@@ -48,6 +48,8 @@ def upgrade(engine: sa.Engine) -> None:
         if connection.dialect.name == "sqlite":
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         else:
+            # However long the first takes: a lock_timeout of the engine does not count here.
+            connection.execute(sa.text("SET LOCAL lock_timeout = 0"))
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
         command.upgrade(_config(connection), "head")
         connection.commit()

@@ -124,6 +124,41 @@ def is_known(connection: sa.Connection, wanted: Filter) -> bool:
     return connection.execute(query).first() is not None
 
 
+def associations(
+    connection: sa.Connection,
+    *,
+    since: datetime | None = None,
+    calling_ae: str | None = None,
+    is_open: bool = False,
+    is_refused: bool = False,
+    limit: int = 1000,
+) -> list[dict[str, Any]]:
+    """Return rows of ``v_associations``, the latest first.
+
+    Parameters
+    ----------
+    since : datetime or None
+        Those that were opened at or after it.
+    calling_ae : str or None
+        AE title of the sender.
+    is_open : bool
+        Only those that are open now.
+    is_refused : bool
+        Only those that were rejected, or of which an instance was refused.
+    """
+    source = view("v_associations")
+    query = sa.select(source).order_by(source.c.opened_at.desc()).limit(limit)
+    if since is not None:
+        query = query.where(source.c.opened_at >= since)
+    if calling_ae is not None:
+        query = query.where(source.c.calling_ae == calling_ae)
+    if is_open:
+        query = query.where(source.c.ended_at.is_(None))
+    if is_refused:
+        query = query.where(sa.or_(source.c.state == "rejected", source.c.n_refused > 0))
+    return _rows(connection, query)
+
+
 def rows_of(
     connection: sa.Connection,
     name: str,

@@ -123,10 +123,24 @@ class AssociationEnd(StrEnum):
     RELEASED = "released"
     ABORTED = "aborted"
     LOST = "lost"
+    REJECTED = "rejected"
+
+
+class ContextSet(Base):
+    """Presentation contexts of associations, each different list once: peers repeat themselves.
+
+    A list of 128 contexts takes some 10 KB; a sender that opens an association for each image would
+    otherwise fill the database with it.
+    """
+
+    __tablename__ = "context_set"
+
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    contexts: Mapped[str] = mapped_column(Text)
 
 
 class Association(Base):
-    """Ledger: one row per association that a peer opened with the SCP."""
+    """Ledger: one row per association that a peer asked the SCP for."""
 
     __tablename__ = "association"
     __table_args__ = (
@@ -146,11 +160,15 @@ class Association(Base):
     called_ae: Mapped[str] = mapped_column(String(16))
     peer_host: Mapped[str] = mapped_column(String(64))
     peer_port: Mapped[int] = mapped_column(Integer)
+    context_digest: Mapped[str | None] = mapped_column(ForeignKey("context_set.digest"))
     opened_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
     ended_by: Mapped[str | None] = mapped_column(String(16))
+    reject_reason: Mapped[str | None] = mapped_column(Text)
     n_received: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    n_equal: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     n_refused: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    refusals: Mapped[str | None] = mapped_column(Text)
     n_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
 
 
@@ -222,7 +240,11 @@ class Series(Base):
 
 
 class Instance(Base):
-    """One stored SOP instance. ``revision`` counts different bytes under one SOP Instance UID."""
+    """One stored SOP instance. ``revision`` counts different bytes under one SOP Instance UID.
+
+    Objects that belong to no patient (PS3.3 Section 7.1.2), and private ones that name no study,
+    have neither study nor series.
+    """
 
     __tablename__ = "instance"
     __table_args__ = (
@@ -238,9 +260,11 @@ class Instance(Base):
     id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
     sop_instance_uid: Mapped[str] = mapped_column(String(64))
     revision: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
-    series_instance_uid: Mapped[str] = mapped_column(ForeignKey("series.series_instance_uid"))
     # As received: they may contradict what the series, or the study, was first said to be.
-    study_instance_uid: Mapped[str] = mapped_column(ForeignKey("study.study_instance_uid"))
+    series_instance_uid: Mapped[str | None] = mapped_column(
+        ForeignKey("series.series_instance_uid")
+    )
+    study_instance_uid: Mapped[str | None] = mapped_column(ForeignKey("study.study_instance_uid"))
     patient_id: Mapped[str | None] = mapped_column(String(256))
     sop_class_uid: Mapped[str] = mapped_column(String(64))
     transfer_syntax_uid: Mapped[str] = mapped_column(String(64))
@@ -250,6 +274,8 @@ class Instance(Base):
     sha256: Mapped[str] = mapped_column(String(64))
     received_at: Mapped[datetime]
     association_id: Mapped[str] = mapped_column(String(32))
+    # When the file was found to be gone; the sender may send it again.
+    missing_at: Mapped[datetime | None]
 
 
 class Analysis(Base):

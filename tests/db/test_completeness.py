@@ -12,12 +12,7 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db.associations import (
-    AssociationCounts,
-    AssociationRecord,
-    close_association,
-    open_association,
-)
+from db.associations import AssociationClosing, AssociationCounts, AssociationRecord
 from db.completeness import SeriesInstance, digest, due, mark_complete, newest_instances
 from db.ingest import Ingest, InstanceRecord
 from db.schema import AssociationEnd, Series
@@ -76,16 +71,17 @@ def test_quiet_time(engine: sa.Engine, put: Put) -> None:
 
 
 def test_open_associations(engine: sa.Engine, put: Put) -> None:
-    with engine.begin() as connection:
-        open_association(connection, association("as1"))
+    ingest = Ingest(engine)
+    ingest.enter(association("as1"))
+    assert ingest.flush(30)
     put("1.2.1", by="as1")
     put("1.3.1", "1.3", by="as0")  # of an association that has no row, or none any more
     assert due_series(engine, NOW + seconds(10)) == ["1.3"]
     assert due_series(engine, NOW + seconds(61)) == ["1.2", "1.3"]
-    with engine.begin() as connection:
-        close_association(
-            connection, association("as1"), AssociationCounts(), NOW, AssociationEnd.LOST
-        )
+    ingest.leave(
+        AssociationClosing(association("as1"), AssociationCounts(), NOW, AssociationEnd.LOST)
+    )
+    ingest.close()
     assert due_series(engine, NOW + seconds(10)) == ["1.2", "1.3"]
 
 

@@ -33,9 +33,17 @@ def test_bytes_come_back(files: FileStore) -> None:
 
 
 def test_equal_bytes_again_are_the_same_file(files: FileStore) -> None:
-    other_head = HEAD.replace(b"1.2\x00", b"1.3\x00")
+    assert files.write_image("1.2.3", HEAD, b"x") == files.write_image("1.2.3", HEAD, b"x")
 
-    assert files.write_image("1.2.3", HEAD, b"x") == files.write_image("1.2.3", other_head, b"x")
+
+def test_equal_bytes_in_another_transfer_syntax_are_another_file(files: FileStore) -> None:
+    other_head = HEAD.replace(b"1.2\x00", b"1.3\x00")
+    first = files.write_image("1.2.3", HEAD, b"x")
+    second = files.write_image("1.2.3", other_head, b"x")
+
+    assert first.path != second.path
+    assert files.absolute(second.path).read_bytes() == other_head + b"x"
+    assert files.write_image("1.2.3", other_head, b"x") == second
 
 
 def test_other_bytes_get_a_file_of_their_own(files: FileStore) -> None:

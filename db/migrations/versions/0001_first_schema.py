@@ -11,6 +11,12 @@ depends_on = None
 
 def upgrade() -> None:
     op.create_table(
+        "context_set",
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("contexts", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("digest", name=op.f("pk_context_set")),
+    )
+    op.create_table(
         "association",
         sa.Column("id", sa.String(length=32), nullable=False),
         sa.Column("acceptor", sa.String(length=128), nullable=False),
@@ -18,14 +24,24 @@ def upgrade() -> None:
         sa.Column("called_ae", sa.String(length=16), nullable=False),
         sa.Column("peer_host", sa.String(length=64), nullable=False),
         sa.Column("peer_port", sa.Integer(), nullable=False),
+        sa.Column("context_digest", sa.String(length=64), nullable=True),
         sa.Column("opened_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("ended_by", sa.String(length=16), nullable=True),
+        sa.Column("reject_reason", sa.Text(), nullable=True),
         sa.Column("n_received", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("n_equal", sa.Integer(), server_default="0", nullable=False),
         sa.Column("n_refused", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("refusals", sa.Text(), nullable=True),
         sa.Column("n_bytes", sa.BigInteger(), server_default="0", nullable=False),
         sa.CheckConstraint(
-            "ended_by IN ('released', 'aborted', 'lost')", name=op.f("ck_association_ended_by")
+            "ended_by IN ('released', 'aborted', 'lost', 'rejected')",
+            name=op.f("ck_association_ended_by"),
+        ),
+        sa.ForeignKeyConstraint(
+            ["context_digest"],
+            ["context_set.digest"],
+            name=op.f("fk_association_context_digest_context_set"),
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_association")),
     )
@@ -183,8 +199,8 @@ def upgrade() -> None:
         ),
         sa.Column("sop_instance_uid", sa.String(length=64), nullable=False),
         sa.Column("revision", sa.Integer(), server_default="0", nullable=False),
-        sa.Column("series_instance_uid", sa.String(length=64), nullable=False),
-        sa.Column("study_instance_uid", sa.String(length=64), nullable=False),
+        sa.Column("series_instance_uid", sa.String(length=64), nullable=True),
+        sa.Column("study_instance_uid", sa.String(length=64), nullable=True),
         sa.Column("patient_id", sa.String(length=256), nullable=True),
         sa.Column("sop_class_uid", sa.String(length=64), nullable=False),
         sa.Column("transfer_syntax_uid", sa.String(length=64), nullable=False),
@@ -194,6 +210,7 @@ def upgrade() -> None:
         sa.Column("sha256", sa.String(length=64), nullable=False),
         sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("association_id", sa.String(length=32), nullable=False),
+        sa.Column("missing_at", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(
             ["series_instance_uid"],
             ["series.series_instance_uid"],

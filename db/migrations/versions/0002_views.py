@@ -55,6 +55,29 @@ SELECT series.series_instance_uid, series.study_instance_uid, series.patient_id,
 FROM series
 """
 
+INSTANCES = """
+CREATE VIEW v_instances AS
+SELECT instance.sop_instance_uid, instance.revision, instance.series_instance_uid,
+       instance.study_instance_uid, instance.patient_id, instance.sop_class_uid,
+       instance.transfer_syntax_uid, instance.instance_number, instance.size_bytes,
+       instance.sha256, instance.path, instance.received_at, instance.missing_at,
+       association.calling_ae, instance.association_id AS trace_id
+FROM instance
+LEFT JOIN association ON association.id = instance.association_id
+"""
+
+ASSOCIATIONS = """
+CREATE VIEW v_associations AS
+SELECT association.id AS trace_id, association.calling_ae, association.called_ae,
+       association.peer_host, association.peer_port, association.acceptor,
+       COALESCE(association.ended_by, 'open') AS state, association.reject_reason,
+       association.n_received, association.n_equal, association.n_refused, association.refusals,
+       association.n_bytes, association.opened_at, association.ended_at,
+       {opened_to_ended} AS seconds, context_set.contexts
+FROM association
+LEFT JOIN context_set ON context_set.digest = association.context_digest
+"""
+
 FINDINGS = """
 CREATE VIEW v_findings AS
 SELECT finding.id AS finding_id, finding.analysis_id, finding.study_instance_uid,
@@ -137,6 +160,12 @@ def upgrade() -> None:
     end = "COALESCE(delivered_at, finished_at)"
     op.execute(STUDIES.format(modalities=modalities))
     op.execute(SERIES)
+    op.execute(INSTANCES)
+    op.execute(
+        ASSOCIATIONS.format(
+            opened_to_ended=_seconds(dialect, "association.opened_at", "association.ended_at")
+        )
+    )
     op.execute(
         FINDINGS.format(
             received_to_finished=_seconds(dialect, "analysis.received_at", "analysis.finished_at")
@@ -155,5 +184,13 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for view in ("v_turnaround", "v_deliveries", "v_findings", "v_series", "v_studies"):
+    for view in (
+        "v_turnaround",
+        "v_deliveries",
+        "v_findings",
+        "v_associations",
+        "v_instances",
+        "v_series",
+        "v_studies",
+    ):
         op.execute(f"DROP VIEW {view}")
