@@ -6,8 +6,10 @@ pynetdicom keeps some of its settings in a module; they are set here and nowhere
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import TYPE_CHECKING
 
+from pydicom import config as pydicom_config
 from pydicom.uid import AllTransferSyntaxes
 from pynetdicom import AE, _config, build_context
 
@@ -20,6 +22,19 @@ if TYPE_CHECKING:
 
 
 VERIFICATION = "1.2.840.10008.1.1"
+# Non-Patient Object Storage (PS3.4 Table GG.3-1): hanging protocols, color palettes, implant
+# templates, defined procedure protocols, protocol approvals, inventories.
+NON_PATIENT_CLASSES = (
+    "1.2.840.10008.5.1.4.38.1",
+    "1.2.840.10008.5.1.4.39.1",
+    "1.2.840.10008.5.1.4.43.1",
+    "1.2.840.10008.5.1.4.44.1",
+    "1.2.840.10008.5.1.4.45.1",
+    "1.2.840.10008.5.1.4.1.1.200.1",
+    "1.2.840.10008.5.1.4.1.1.200.3",
+    "1.2.840.10008.5.1.4.1.1.200.7",
+    "1.2.840.10008.5.1.4.1.1.201.1",
+)
 
 
 class SharedContexts(list["PresentationContext"]):
@@ -34,24 +49,27 @@ class SharedContexts(list["PresentationContext"]):
 
 
 def supported_contexts() -> SharedContexts:
-    """Return the contexts that need listing: Verification.
+    """Return the contexts that need listing: Verification and Non-Patient Object Storage.
 
-    Every storage SOP class that belongs to a patient is accepted, standard, retired, private or
-    not yet known, in the transfer syntax that its sender prefers: `acceptor` switches pynetdicom's
-    unrestricted storage service on, and what arrives is kept as it is.
+    Every other storage SOP class is accepted, standard, retired, private or not yet known, in the
+    transfer syntax that its sender prefers: `acceptor` switches pynetdicom's unrestricted storage
+    service on, and what arrives is kept as it is.
     """
-    return SharedContexts([build_context(VERIFICATION, list(AllTransferSyntaxes))])
+    classes = (VERIFICATION, *NON_PATIENT_CLASSES)
+    return SharedContexts([build_context(one, list(AllTransferSyntaxes)) for one in classes])
 
 
 def acceptor(settings: ScpSettings) -> AE:
     """Return the application entity that accepts associations."""
     _config.UNRESTRICTED_STORAGE_SERVICE = True
     _configure()
+    # UIDs of a peer are checked where they matter, by `scp.header`. pydicom's check of each one in
+    # a negotiation costs a quarter of its time, and warns with the value.
+    pydicom_config.settings.reading_validation_mode = pydicom_config.IGNORE
     entity = _entity(settings.ae_title)
     # pynetdicom counts connections that have requested nothing yet; the server counts better.
     entity.maximum_associations = sys.maxsize
     entity.maximum_pdu_size = settings.max_pdu
-    entity.require_called_aet = settings.require_called_ae
     entity.acse_timeout = settings.acse_timeout
     entity.dimse_timeout = settings.dimse_timeout
     entity.network_timeout = settings.network_timeout
@@ -77,6 +95,9 @@ def _entity(ae_title: str) -> AE:
 
 
 def _configure() -> None:
+    # Both warn with the text that a peer sent, and Python keeps every text that it warned of once.
+    for library in ("pydicom", "pynetdicom"):
+        warnings.filterwarnings("ignore", module=rf"{library}(\.|$)")
     # Its handlers format every PDU and message, also when nobody logs them.
     _config.LOG_HANDLER_LEVEL = "none"
     # Identifiers name patients.

@@ -45,6 +45,10 @@ class Part10Error(ScpError):
     """A file is not a DICOM file (PS3.10 Section 7)."""
 
 
+class ProtocolError(ScpError):
+    """What a peer sent is no PDU or no message (PS3.7, PS3.8); the association is aborted."""
+
+
 class ServerError(ScpError):
     """The SCP cannot be started."""
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from pydicom.charset import convert_encodings, decode_bytes, python_encoding
+from pynetdicom import AllStoragePresentationContexts
 
 from .errors import IdentityError
 from .structure import tag_text, walk
@@ -67,20 +68,30 @@ _UID_NAMES = {
     STUDY_INSTANCE_UID: "Study Instance UID",
     SERIES_INSTANCE_UID: "Series Instance UID",
 }
+# Storage SOP classes that belong to a patient (PS3.4 Section B.5). All others, private and unknown
+# ones and those that belong to none (Annex GG), may have no study.
+_PATIENT_CLASSES = frozenset(str(one.abstract_syntax) for one in AllStoragePresentationContexts)
 # Bytes at which a switched character set falls back to the first one (PS3.5 6.1.2.5.3).
 _TEXT_RESETS = frozenset(b"\r\n\t\f")
 _NAME_RESETS = frozenset(b"^=")
 # The codecs of the defined terms (PS3.3 C.12.1.1.2). pydicom takes any other codec of Python's too,
 # also ones that are no character sets, like punycode, whose time grows with the square of the text.
+_SPELLING = re.compile(r"ISO[ _-]?(2022[ _-])?IR[ _-]?(\d+)", re.ASCII | re.IGNORECASE)
+_TERMS = frozenset(python_encoding)
+# There are not so many of the ISO 2022 ones.
+_MOST_CHARACTER_SETS = 16
 _CODECS = frozenset(codecs.lookup(name).name for name in python_encoding.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Identifying attributes of one instance; absent or senseless ones are None."""
+    """Identifying attributes of one instance; absent or senseless ones are None.
 
-    study_instance_uid: str
-    series_instance_uid: str
+    Objects that belong to no patient have neither Study nor Series Instance UID.
+    """
+
+    study_instance_uid: str | None
+    series_instance_uid: str | None
     sop_instance_uid: str
     sop_class_uid: str
     patient_id: str | None
@@ -113,15 +124,18 @@ def read_header(data: bytes | memoryview, transfer_syntax_uid: str) -> Header:
     StructureError
         If the data set is truncated or is none.
     IdentityError
-        If one of the four identifying UIDs is absent or is no UID.
+        If one of the four identifying UIDs is absent or is no UID. Only an object of a class that
+        is not known to belong to a patient may lack Study and Series Instance UID.
     """
     values = walk(data, transfer_syntax_uid, WANTED).values
     text = _Text(values)
+    sop_class_uid = _uid(values, SOP_CLASS_UID)
+    study_instance_uid, series_instance_uid = _study_and_series(values, sop_class_uid)
     return Header(
-        study_instance_uid=_uid(values, STUDY_INSTANCE_UID),
-        series_instance_uid=_uid(values, SERIES_INSTANCE_UID),
+        study_instance_uid=study_instance_uid,
+        series_instance_uid=series_instance_uid,
         sop_instance_uid=_uid(values, SOP_INSTANCE_UID),
-        sop_class_uid=_uid(values, SOP_CLASS_UID),
+        sop_class_uid=sop_class_uid,
         patient_id=text(PATIENT_ID, 256),
         patient_name=text(PATIENT_NAME, 1024, _NAME_RESETS),
         patient_birth_date=_date(values, PATIENT_BIRTH_DATE),
@@ -161,14 +175,23 @@ class _Text:
 @lru_cache(maxsize=64)
 def _encodings(specific_character_set: bytes) -> tuple[str, ...]:
     """Python codecs for a Specific Character Set; what is unknown is read as Latin-1."""
-    terms = [
-        term.strip(" \0") for term in specific_character_set.decode("ascii", "replace").split("\\")
-    ]
+    text = specific_character_set.decode("ascii", "replace")
+    terms = [term.strip(" \0") for term in text.split("\\")[:_MOST_CHARACTER_SETS]]
+    terms = [_defined(term) for term in terms]
     try:
         names = convert_encodings(terms)
     except (LookupError, ValueError):  # ValueError: NUL inside a term
         return ("latin_1",)
     return tuple(name if codecs.lookup(name).name in _CODECS else "latin_1" for name in names)
+
+
+def _defined(term: str) -> str:
+    """Return a defined term as it is written (PS3.3 C.12.1.1.2), empty if it is none.
+
+    pydicom would warn of one that is not known, with its text.
+    """
+    spelt = _SPELLING.sub(lambda found: f"ISO{' 2022 IR' if found[1] else '_IR'} {found[2]}", term)
+    return spelt if spelt in _TERMS else ""
 
 
 def _plain(values: Mapping[int, bytes], tag: int) -> str:
@@ -182,6 +205,15 @@ def _uid(values: Mapping[int, bytes], tag: int) -> str:
     if not is_uid(uid):
         raise IdentityError(f"{_UID_NAMES[tag]} {tag_text(tag)} is no UID", tag)
     return uid
+
+
+def _study_and_series(
+    values: Mapping[int, bytes], sop_class_uid: str
+) -> tuple[str, str] | tuple[None, None]:
+    present = [_plain(values, tag) != "" for tag in (STUDY_INSTANCE_UID, SERIES_INSTANCE_UID)]
+    if sop_class_uid not in _PATIENT_CLASSES and not all(present):
+        return None, None
+    return _uid(values, STUDY_INSTANCE_UID), _uid(values, SERIES_INSTANCE_UID)
 
 
 def _date(values: Mapping[int, bytes], tag: int) -> str | None:

@@ -62,10 +62,15 @@ def _element(number: int, vr: bytes, text: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class FileLayout:
-    """Where the data set of a DICOM file lies, and how it is encoded."""
+    """Where the data set of a DICOM file lies, how it is encoded, and what the head says it is.
+
+    The two UIDs of the head (PS3.10 Section 7.1) are empty where it does not name them.
+    """
 
     transfer_syntax_uid: str
     data_set_offset: int
+    sop_class_uid: str
+    sop_instance_uid: str
 
 
 def read_layout(data: bytes | memoryview) -> FileLayout:
@@ -84,10 +89,13 @@ def read_layout(data: bytes | memoryview) -> FileLayout:
     if bytes(data[128:_PREFIX_END]) != b"DICM":
         raise Part10Error("not a DICOM file: no DICM prefix at byte 128 (PS3.10 Section 7.1)")
     elements, end = _meta_elements(data)
-    syntax = elements.get(0x00020010, b"").decode("ascii", "replace").strip(" \0")
+    sop_class, sop_instance, syntax = (
+        elements.get(tag, b"").decode("ascii", "replace").strip(" \0")
+        for tag in (0x00020002, 0x00020003, 0x00020010)
+    )
     if not syntax:
         raise Part10Error("not a usable DICOM file: no Transfer Syntax UID (0002,0010)")
-    return FileLayout(syntax, end)
+    return FileLayout(syntax, end, sop_class, sop_instance)
 
 
 def _meta_elements(data: bytes | memoryview) -> tuple[Mapping[int, bytes], int]:

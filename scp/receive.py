@@ -1,4 +1,4 @@
-"""C-STORE: event in, status out.
+"""C-STORE: data set in, status out.
 
 Success is answered only when the file, its directory entry and its row are on disk. Bytes are kept
 as they came, behind a file head that names the negotiated transfer syntax. What cannot be kept as
@@ -7,52 +7,70 @@ an instance is kept in quarantine, so that nothing a sender delivered is lost wi
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 
 import structlog
-from pydicom.dataset import Dataset
 
 from db.errors import DatabaseError, StorageFullError
 from db.files import FileStore
-from db.ingest import Ingest, InstanceRecord
+from db.incoming import IncomingImage
+from db.ingest import Added, Ingest, InstanceRecord
 
 from . import header
 from .errors import IdentityError, InvalidInstanceError, ScpError
 from .header import Header, is_uid, read_header
 from .part10 import file_head
 from .status import StoreStatus, failure
+from .transport.command import Outcome
 
 _LOG = structlog.get_logger()
+_STORED = Outcome(int(StoreStatus.SUCCESS))
+_ASK_DISK_SECONDS = 0.5
+# A disk is also full when it has no place for another file, however small.
+_MIN_FREE_FILES = 1024
+_HEADER_FIELDS = tuple(one.name for one in fields(Header))
 
 
 @dataclass(frozen=True, slots=True)
 class StoreRequest:
-    """One C-STORE request, free of pynetdicom."""
+    """One C-STORE request without its data set, free of pynetdicom."""
 
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
-    data_set: bytes | memoryview
     association_id: str
     calling_ae: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DiskWatermark:
-    """Tells whether there is room for more images; asking costs a few microseconds."""
+    """Tells whether there is room for more images.
+
+    The file system is asked twice a second at most: images are stored a thousand times a second.
+    """
 
     files: FileStore
     min_free_bytes: int
+    _known: bool = field(default=True, init=False)
+    _known_until: float = field(default=0.0, init=False)
 
     def has_room(self) -> bool:
         """Return False when less than `min_free_bytes` is left; also if that cannot be told."""
-        try:
-            return self.files.free_bytes() >= self.min_free_bytes
-        except OSError:
-            return False
+        now = time.monotonic()
+        if now >= self._known_until:
+            try:
+                free = self.files.free_space()
+                self._known = (
+                    free.n_bytes >= self.min_free_bytes and free.n_files >= _MIN_FREE_FILES
+                )
+            except OSError:
+                self._known = False
+            self._known_until = now + _ASK_DISK_SECONDS
+        return self._known
 
 
 class Receiver:
@@ -80,36 +98,44 @@ class Receiver:
         self._disk = disk
         self._clock = clock
 
-    def receive(self, request: StoreRequest) -> int | Dataset:
-        """Keep one instance; return the status to answer, never raise."""
-        log = _LOG.bind(trace=request.association_id, instance=request.sop_instance_uid[:64])
-        try:
-            self._keep(request)
-        except (ScpError, DatabaseError) as error:
-            return self._refuse(request, error, log)
-        except Exception as error:
-            log.exception("instance.failed")
-            return self._refuse(request, error, log)
-        log.debug("instance.stored", n_bytes=len(request.data_set))
-        return int(StoreStatus.SUCCESS)
+    def begin(self, request: StoreRequest) -> Reception:
+        """Begin to receive an instance; never raises."""
+        return Reception(self, request)
 
-    def _keep(self, request: StoreRequest) -> None:
-        if not self._disk.has_room():
-            raise StorageFullError("less disk space than scp.min_free_disk_mb is left")
-        if not is_uid(request.sop_instance_uid):
-            raise InvalidInstanceError("the Affected SOP Instance UID is no UID")
-        found = read_header(request.data_set, request.transfer_syntax_uid)
-        _require_match(found, request)
+    def incoming(self, request: StoreRequest) -> IncomingImage:
+        """Return where the data set of a request goes."""
         head = file_head(
-            found.sop_class_uid,
-            found.sop_instance_uid,
+            request.sop_class_uid,
+            request.sop_instance_uid,
             request.transfer_syntax_uid,
             request.calling_ae,
         )
-        stored = self._files.write_image(found.sop_instance_uid, head, request.data_set)
-        self._ingest.add(
+        return self._files.incoming(request.sop_instance_uid, head)
+
+    def require_room(self) -> None:
+        """Raise `StorageFullError` if the disk has no room for another image."""
+        if not self._disk.has_room():
+            raise StorageFullError("less disk space than scp.min_free_disk_mb is left")
+
+    def keep(self, request: StoreRequest, image: IncomingImage) -> Added:
+        """Keep an instance whose data set is complete.
+
+        Raises
+        ------
+        ScpError
+            If it is no instance, or another than the request says.
+        DatabaseError
+            If file or row could not be kept.
+        """
+        if not is_uid(request.sop_instance_uid):
+            raise InvalidInstanceError("the Affected SOP Instance UID is no UID")
+        with image.data_set() as data_set:
+            found = read_header(data_set, request.transfer_syntax_uid)
+        _require_match(found, request)
+        stored = image.keep()
+        return self._ingest.add(
             InstanceRecord(
-                **asdict(found),
+                **{name: getattr(found, name) for name in _HEADER_FIELDS},
                 transfer_syntax_uid=request.transfer_syntax_uid,
                 path=stored.path,
                 size_bytes=stored.size_bytes,
@@ -119,33 +145,115 @@ class Receiver:
             )
         )
 
-    def _refuse(
-        self, request: StoreRequest, error: Exception, log: structlog.stdlib.BoundLogger
-    ) -> Dataset:
-        response = failure(error)
-        kept = None
+    def quarantine(self, image: IncomingImage) -> str:
+        """Keep the bytes of an image that cannot be kept as one."""
+        return image.quarantine(f"{self._clock():%Y%m%dT%H%M%S}-{uuid.uuid4().hex}")
+
+
+class Reception:
+    """One instance that is being received.
+
+    Its methods never raise. What goes wrong on the way is remembered and answered at the end; until
+    then the sender goes on sending, and what it sends is dropped.
+
+    Attributes
+    ----------
+    added : Added or None
+        What became of it, after `finish`; None if it was refused.
+    """
+
+    def __init__(self, receiver: Receiver, request: StoreRequest) -> None:
+        self.added: Added | None = None
+        self.n_bytes = 0
+        self._receiver = receiver
+        self._request = request
+        self._error: Exception | None = None
+        self._image: IncomingImage | None = None
+        self._guarded(self._begin)
+
+    def write(self, data: memoryview) -> None:
+        """Take the next bytes of the data set; their memory is in use until `flush`."""
+        self.n_bytes += len(data)
+        if self._image is not None and self._error is None:
+            self._image.write(data)
+
+    def flush(self) -> None:
+        """Write what was taken."""
+        if self._image is not None and self._error is None:
+            self._guarded(self._image.flush)
+
+    def finish(self) -> Outcome:
+        """Keep the instance; return what to answer."""
+        self._guarded(self._keep)
+        outcome = _STORED if self._error is None else self._refuse(self._error)
+        self.discard()
+        if self.added is not None:
+            _LOG.debug(
+                "instance.stored",
+                trace=self._request.association_id,
+                instance=self._request.sop_instance_uid,
+                n_bytes=self.n_bytes,
+                result=str(self.added),
+            )
+        return outcome
+
+    def discard(self) -> None:
+        """Forget what was not kept."""
+        image, self._image = self._image, None
+        if image is not None:
+            try:
+                image.discard()
+            except OSError as error:
+                self._log.error("incoming.not_removed", error=type(error).__name__)
+
+    def _begin(self) -> None:
+        self._receiver.require_room()
+        self._image = self._receiver.incoming(self._request)
+
+    def _keep(self) -> None:
+        assert self._image is not None
+        self.added = self._receiver.keep(self._request, self._image)
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        if self._error is not None:
+            return
+        try:
+            step()
+        except (ScpError, DatabaseError) as error:
+            self._error = error
+        except Exception as error:  # noqa: BLE001 - thread boundary: the sender gets an answer
+            self._log.error("instance.failed", error=type(error).__name__, exc_info=True)
+            self._error = error
+
+    def _refuse(self, error: Exception) -> Outcome:
+        outcome = failure(error)
         # What the sender is asked to send again need not be kept; on a full disk it cannot be.
-        if not isinstance(error, DatabaseError):
-            kept = self._quarantine(request, log)
-        log.warning(
+        is_kept = self.n_bytes > 0 and not isinstance(error, DatabaseError)
+        kept = self._quarantine() if is_kept else None
+        self._log.warning(
             "instance.refused",
-            status=f"0x{response.Status:04X}",
+            status=f"0x{outcome.status:04X}",
             reason=str(error) if isinstance(error, ScpError | DatabaseError) else "internal error",
             quarantined=kept,
         )
-        return response
+        return outcome
 
-    def _quarantine(self, request: StoreRequest, log: structlog.stdlib.BoundLogger) -> str | None:
-        name = f"{self._clock():%Y%m%dT%H%M%S}-{uuid.uuid4().hex}"
-        syntax = request.transfer_syntax_uid
-        head = file_head(
-            request.sop_class_uid, request.sop_instance_uid, syntax, request.calling_ae
-        )
-        try:
-            return self._files.quarantine(name, [head, request.data_set])
-        except (DatabaseError, OSError) as error:
-            log.error("quarantine.failed", error=type(error).__name__)
+    def _quarantine(self) -> str | None:
+        if self._image is None:
             return None
+        try:
+            return self._receiver.quarantine(self._image)
+        except (DatabaseError, OSError) as error:
+            self._log.error("quarantine.failed", error=type(error).__name__)
+            return None
+
+    @property
+    def _log(self) -> structlog.stdlib.BoundLogger:
+        request = self._request
+        log: structlog.stdlib.BoundLogger = _LOG.bind(
+            trace=request.association_id, instance=request.sop_instance_uid[:64]
+        )
+        return log
 
 
 def _require_match(found: Header, request: StoreRequest) -> None:

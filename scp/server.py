@@ -3,102 +3,46 @@
 from __future__ import annotations
 
 import errno
-import socket
-import struct
 import threading
 import time
 import uuid
-from collections import OrderedDict
-from contextlib import suppress
-from fnmatch import fnmatchcase
+from collections.abc import Iterable
+from datetime import UTC, datetime
 from io import BytesIO
-from socketserver import BaseServer
 from typing import Any, cast
 
-import sqlalchemy as sa
 import structlog
 from pydicom.dataset import Dataset
 from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu_primitives import A_ASSOCIATE, A_P_ABORT
-from pynetdicom.transport import ThreadedAssociationServer
+from pynetdicom.presentation import PresentationContext
 
+from db.associations import AssociationRecord, ContextResult
 from db.files import FileStore
 from db.ingest import Ingest
 from db.schema import AssociationEnd
 
+from .admission import Admission, Applicant, RejectionKind
 from .ae import acceptor, supported_contexts
 from .deadline import deadline, start_timer
 from .errors import ServerError
 from .ledger import Ledger
-from .receive import DiskWatermark, Receiver, StoreRequest
+from .listen import Listener
+from .observe import Observer
+from .receive import DiskWatermark, Receiver
 from .settings import ScpSettings
-from .status import StoreStatus
+from .status import as_data_set
+from .store import StorageService
+from .tls import server_context
+from .transport.associate import make_refusable
+from .transport.command import C_STORE_RQ, Command
 
 _LOG = structlog.get_logger()
-# A-ASSOCIATE-RJ as result, source, reason (PS3.8 Section 9.3.4).
-_CALLING_AE_UNKNOWN = (1, 1, 3)
-_TEMPORARY_CONGESTION = (2, 3, 1)
-_LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
-# Of the 1024 descriptors that pynetdicom's select() knows, silent peers may have so many.
-_MAX_SILENT = 256
 _SWEEP_SECONDS = 1.0
 _ABORT_SECONDS = 2.0
-
-
-class _Server(ThreadedAssociationServer):
-    """pynetdicom's server with a longer queue of connections and without Nagle's algorithm.
-
-    A connection becomes an association when its first byte arrives: on those that stay silent, of
-    port scanners and health checks, pynetdicom would spend an association until `acse_timeout`.
-    """
-
-    request_queue_size = 128
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # Connections that have said nothing yet, oldest first; its operations are atomic.
-        self._silent: OrderedDict[socket.socket, None] = OrderedDict()
-        super().__init__(*args, **kwargs)
-
-    def get_request(self) -> tuple[socket.socket, Any]:
-        connection, address = super().get_request()
-        # Responses are small: with Nagle's algorithm each would wait for the peer's delayed ACK.
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # pynetdicom reads a PDU to its end without a time-out: a peer gone inside one would hold
-        # its thread for ever. The kernel keeps this one; Python's would double the system calls.
-        seconds = float(self.ae.network_timeout or 0)
-        interval = struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
-        for direction in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            connection.setsockopt(socket.SOL_SOCKET, direction, interval)
-        return connection, address
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self._silent[request] = None
-        if len(self._silent) > _MAX_SILENT:
-            with suppress(OSError):  # it is already down
-                self._silent.popitem(last=False)[0].shutdown(socket.SHUT_RDWR)
-        super().process_request(request, client_address)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        speaks = False
-        with suppress(OSError):  # nothing within acse_timeout, or reset
-            request.settimeout(self.ae.acse_timeout)
-            speaks = bool(request.recv(1, socket.MSG_PEEK))
-            request.settimeout(None)
-        self._silent.pop(request, None)
-        if speaks:
-            super().process_request_thread(request, client_address)
-        else:
-            self.shutdown_request(request)
-
-    def shutdown(self) -> None:
-        # pynetdicom's also removes the server from a list that start_server fills.
-        BaseServer.shutdown(self)
-        for connection in list(self._silent):
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-        self.server_close()
+_JOIN_SECONDS = 5.0
 
 
 class StorageServer:
@@ -107,10 +51,14 @@ class StorageServer:
     Parameters
     ----------
     settings : ScpSettings
-    files, ingest, engine
+    files, ingest
         Where bytes, rows and the ledger go.
     acceptor_id : str
         Names this acceptor in the ledger, the same after each restart.
+    observer : Observer
+        Hears of what comes, for metrics.
+    reuse_port : bool
+        Other acceptors of the node listen on the same port.
     """
 
     def __init__(
@@ -118,29 +66,35 @@ class StorageServer:
         settings: ScpSettings,
         files: FileStore,
         ingest: Ingest,
-        engine: sa.Engine,
         acceptor_id: str,
+        *,
+        observer: Observer | None = None,
+        reuse_port: bool = False,
     ) -> None:
         self._settings = settings
-        self._disk = DiskWatermark(files, settings.min_free_disk_mb << 20)
-        self._receiver = Receiver(files, ingest, self._disk)
-        self._ledger = Ledger(engine, acceptor_id)
-        self._server: _Server | None = None
+        self._observer = observer or Observer()
+        disk = DiskWatermark(files, settings.min_free_disk_mb << 20)
+        self._admission = Admission(settings, disk.has_room)
+        self._ledger = Ledger(ingest, acceptor_id)
+        self._store = StorageService(Receiver(files, ingest, disk), self._ledger, self._observer)
+        self._acceptor_id = acceptor_id
+        self._reuse_port = reuse_port
+        self._listener: Listener | None = None
         self._threads: tuple[threading.Thread, ...] = ()
         self._stopping = threading.Event()
-        self._admitting = threading.Lock()
-        self._admitted: set[Association] = set()
+        # What was admitted and has not ended; operations on it are atomic.
+        self._admitted: dict[Association, None] = {}
 
     @property
     def port(self) -> int:
         """The port that is listened on."""
-        assert self._server is not None, "the server is not started"
-        return int(self._server.server_address[1])
+        assert self._listener is not None, "the server is not started"
+        return int(self._listener.server_address[1])
 
     @property
     def n_open(self) -> int:
         """Associations that are open now."""
-        return sum(association.is_alive() for association in list(self._admitted))
+        return self._admission.n_open
 
     def start(self) -> None:
         """Listen and return.
@@ -148,24 +102,13 @@ class StorageServer:
         Raises
         ------
         ServerError
-            If the port cannot be had; names the setting.
+            If the port cannot be had, or TLS cannot be set up; names the setting.
         """
-        entity = acceptor(self._settings)
-        try:
-            server = entity.make_server(
-                (self._settings.host, self._settings.port),
-                contexts=supported_contexts(),
-                evt_handlers=self._handlers(),
-                server_class=_Server,
-            )
-        except (OSError, OverflowError) as error:
-            raise ServerError(_why_not(self._settings, error)) from error
-        self._server = cast(_Server, server)
+        listener = self._listen()
+        self._listener = listener
         self._ledger.close_lost()
         self._stopping.clear()
-        serve = threading.Thread(
-            target=server.serve_forever, args=(0.1,), name="scp-listen", daemon=True
-        )
+        serve = threading.Thread(target=listener.serve_forever, name="scp-listen", daemon=True)
         sweep = threading.Thread(target=self._sweep, name="scp-sweep", daemon=True)
         self._threads = (serve, sweep)
         for thread in self._threads:
@@ -174,99 +117,125 @@ class StorageServer:
 
     def stop(self) -> None:
         """Accept nothing more, let open associations finish within bounds, then abort them."""
-        if self._server is None:
+        if self._listener is None:
             return
         self._stopping.set()
-        self._server.shutdown()
+        self._admission.close()
+        self._listener.shutdown()
         patience = time.monotonic() + self._settings.shutdown_seconds
         while self.n_open and time.monotonic() < patience:
             time.sleep(0.02)
-        for association in self._server.active_associations:
-            if association not in self._admitted:  # not requested yet: there is nothing to abort
-                start_timer(association, 0)
-                continue
-            with deadline(association, _ABORT_SECONDS):
-                association.abort()
+        self._abort_all(self._listener.active_associations)
         for thread in self._threads:
-            thread.join(timeout=5)
+            thread.join(_JOIN_SECONDS)
         self._ledger.sweep()
-        self._server = None
+        self._listener = None
         _LOG.info("scp.stopped")
+
+    def _listen(self) -> Listener:
+        settings = self._settings
+        tls = server_context(settings)
+        is_streaming = settings.transport == "streaming"
+        try:
+            return Listener(
+                acceptor(settings),
+                (settings.host, settings.port),
+                supported_contexts(),
+                self._handlers(),
+                allows_address=self._allows_address,
+                most_associations=settings.max_associations,
+                store=self._store if is_streaming else None,
+                tls=tls,
+                reuse_port=self._reuse_port,
+            )
+        except (OSError, OverflowError) as error:
+            raise ServerError(_why_not(settings, error)) from error
+
+    def _abort_all(self, associations: Iterable[Association]) -> None:
+        open_now = list(associations)
+        for association in open_now:
+            if self._ledger.of(association) is None:  # not accepted yet: nothing to abort
+                start_timer(association, 0)
+            elif self._settings.transport == "streaming":
+                association.abort(block=False)
+            else:
+                with deadline(association, _ABORT_SECONDS):
+                    association.abort()
+        patience = time.monotonic() + _ABORT_SECONDS
+        for association in open_now:
+            association.join(max(0.0, patience - time.monotonic()))
+            start_timer(association, 0)
 
     def _handlers(self) -> list[Any]:
         return [
             (evt.EVT_REQUESTED, self._requested),
+            (evt.EVT_REJECTED, self._rejected),
             (evt.EVT_ESTABLISHED, self._established),
-            (evt.EVT_C_STORE, self._store),
+            (evt.EVT_C_STORE, self._stored),
             (evt.EVT_ACSE_RECV, self._acse_received),
             (evt.EVT_RELEASED, self._released),
             (evt.EVT_ABORTED, self._aborted),
         ]
 
+    def _allows_address(self, address: str) -> bool:
+        allowed = self._admission.allows_address(address)
+        if not allowed:
+            self._observer.association_rejected(str(RejectionKind.ADDRESS))
+        return allowed
+
     def _requested(self, event: evt.Event) -> None:
         """Reject what must not come in, before pynetdicom negotiates."""
         request = cast(A_ASSOCIATE, event.assoc.requestor.primitive)
-        calling_ae = str(request.calling_ae_title).strip()
-        if not self._allows(calling_ae):
-            reason, rejection = "calling AE title not in calling_ae_allow", _CALLING_AE_UNKNOWN
-        elif self._stopping.is_set():
-            reason, rejection = "shutting down", _TEMPORARY_CONGESTION
-        elif not self._disk.has_room():
-            reason, rejection = "less than min_free_disk_mb free", _TEMPORARY_CONGESTION
-        elif not self._admit(event.assoc):
-            reason, rejection = "max_associations are open", _LOCAL_LIMIT_EXCEEDED
-        else:
-            return
-        _LOG.warning(
-            "association.rejected",
-            calling_ae=calling_ae,
-            peer_host=event.assoc.requestor.address,
-            reason=reason,
+        make_refusable(request.presentation_context_definition_list)
+        record = self._record(event.assoc)
+        rejection = self._admission.decide(
+            event.assoc, Applicant(record.calling_ae, record.called_ae, record.peer_host)
         )
-        event.assoc.acse.send_reject(*rejection)
+        if rejection is None:
+            self._admitted[event.assoc] = None
+            return
+        self._observer.association_rejected(str(rejection.kind))
+        self._ledger.rejected(record, rejection.why)
+        event.assoc.acse.send_reject(rejection.result, rejection.source, rejection.reason)
         event.assoc.kill()
 
-    def _allows(self, calling_ae: str) -> bool:
-        allowed = self._settings.calling_ae_allow
-        return not allowed or any(fnmatchcase(calling_ae, pattern) for pattern in allowed)
-
-    def _admit(self, association: Association) -> bool:
-        with self._admitting:
-            self._admitted = {one for one in self._admitted if one.is_alive()}
-            # A peer may ask again before the thread of the association that it ended is through.
-            n_open = sum(not (one.is_released or one.is_aborted) for one in self._admitted)
-            if n_open < self._settings.max_associations:
-                self._admitted.add(association)
-            return association in self._admitted
+    def _rejected(self, event: evt.Event) -> None:
+        """Take note of what pynetdicom rejects itself."""
+        self._leave(event.assoc)
+        self._ledger.rejected(self._record(event.assoc), "negotiation")
 
     def _established(self, event: evt.Event) -> None:
-        request = cast(A_ASSOCIATE, event.assoc.requestor.primitive)
-        peer = event.assoc.requestor
-        self._ledger.open(
-            event.assoc,
-            uuid.uuid4().hex,
-            (str(request.calling_ae_title).strip(), str(request.called_ae_title).strip()),
-            (peer.address, peer.port),
+        self._ledger.open(event.assoc, self._record(event.assoc))
+        self._observer.association_opened()
+
+    def _record(self, association: Association) -> AssociationRecord:
+        request = cast(A_ASSOCIATE, association.requestor.primitive)
+        peer = association.requestor
+        return AssociationRecord(
+            id=uuid.uuid4().hex,
+            acceptor=self._acceptor_id,
+            calling_ae=str(request.calling_ae_title).strip(),
+            called_ae=str(request.called_ae_title).strip(),
+            peer_host=peer.address,
+            peer_port=peer.port,
+            opened_at=datetime.now(UTC),
+            contexts=_contexts(association),
         )
 
-    def _store(self, event: evt.Event) -> int | Dataset:
-        entry = self._ledger.of(event.assoc)
-        if entry is None:  # its thread was taken for dead, or the ledger failed at the start
-            return int(StoreStatus.PROCESSING_FAILURE)
+    def _stored(self, event: evt.Event) -> Dataset:
+        """Receive an image from pynetdicom's own reactor, which has it as a whole."""
         request = cast(C_STORE, event.request)
+        command = Command(
+            C_STORE_RQ,
+            int(request.MessageID or 0),
+            str(request.AffectedSOPClassUID),
+            str(request.AffectedSOPInstanceUID),
+            has_data_set=True,
+        )
+        reception = self._store.begin(event.assoc, command, str(event.context.transfer_syntax))
         with (request.DataSet or BytesIO()).getbuffer() as data_set:
-            status = self._receiver.receive(
-                StoreRequest(
-                    sop_class_uid=str(request.AffectedSOPClassUID),
-                    sop_instance_uid=str(request.AffectedSOPInstanceUID),
-                    transfer_syntax_uid=str(event.context.transfer_syntax),
-                    data_set=data_set,
-                    association_id=entry.record.id,
-                    calling_ae=entry.record.calling_ae,
-                )
-            )
-            entry.count(len(data_set), stored=status == StoreStatus.SUCCESS)
-        return status
+            reception.write(data_set)
+            return as_data_set(reception.finish())
 
     def _acse_received(self, event: evt.Event) -> None:
         entry = self._ledger.of(event.assoc)
@@ -274,17 +243,44 @@ class StorageServer:
             entry.provider_aborted = True
 
     def _released(self, event: evt.Event) -> None:
-        self._ledger.close(event.assoc, AssociationEnd.RELEASED)
+        self._end(event.assoc, AssociationEnd.RELEASED)
 
     def _aborted(self, event: evt.Event) -> None:
         """Tell an abort that a user asked for from a connection that broke (A-P-ABORT)."""
         entry = self._ledger.of(event.assoc)
         lost = entry is not None and entry.provider_aborted
-        self._ledger.close(event.assoc, AssociationEnd.LOST if lost else AssociationEnd.ABORTED)
+        self._end(event.assoc, AssociationEnd.LOST if lost else AssociationEnd.ABORTED)
+
+    def _end(self, association: Association, ended_by: AssociationEnd) -> None:
+        self._leave(association)
+        if self._ledger.close(association, ended_by):
+            self._observer.association_ended(str(ended_by))
+
+    def _leave(self, association: Association) -> None:
+        self._admitted.pop(association, None)
+        self._admission.leave(association)
 
     def _sweep(self) -> None:
+        """End what has died without a word."""
         while not self._stopping.wait(_SWEEP_SECONDS):
-            self._ledger.sweep()
+            for association in [one for one in list(self._admitted) if not one.is_alive()]:
+                self._end(association, AssociationEnd.LOST)
+
+
+def _contexts(association: Association) -> tuple[ContextResult, ...]:
+    """Abstract syntax, accepted transfer syntax and result of each context (PS3.8 9.3.3.2)."""
+    negotiated: list[PresentationContext] = [
+        *association.accepted_contexts,
+        *association.rejected_contexts,
+    ]
+    return tuple(
+        ContextResult(
+            str(one.abstract_syntax),
+            str(one.transfer_syntax[0]) if one.result == 0 else None,
+            int(one.result or 0),
+        )
+        for one in sorted(negotiated, key=lambda one: int(one.context_id or 0))
+    )
 
 
 def _why_not(settings: ScpSettings, error: Exception) -> str:

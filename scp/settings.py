@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+)
 
 from .conditions import Condition, check
+from .patterns import address_pattern, ae_pattern
 
 AeTitle = Annotated[
     str, Field(min_length=1, max_length=16, pattern=r"^[ -\[\]-~]*[!-\[\]-~][ -\[\]-~]*$")
 ]
+AePattern = Annotated[str, AfterValidator(ae_pattern)]
+AddressPattern = Annotated[str, AfterValidator(address_pattern)]
 # Kinds of result objects: structured report, segmentation, secondary capture, key object selection,
 # presentation state. Which ones a PACS can show differs.
 ObjectKind = Literal["sr", "seg", "sc", "ko", "pr"]
@@ -31,15 +43,51 @@ class ScpSettings(_Settings):
     port: int = Field(
         default=11112, ge=0, le=65535, description="TCP port to listen on; 0 takes a free one."
     )
-    calling_ae_allow: tuple[str, ...] = Field(
-        default=(),
+    transport: Literal["streaming", "pynetdicom"] = Field(
+        default="streaming",
         description=(
-            "AE titles that may open an association; * and ? are wildcards. Empty: everybody."
+            "How associations are read: streaming writes images to disk as they come in; "
+            "pynetdicom is the reactor of that library, slower, for comparison."
         ),
     )
-    require_called_ae: bool = Field(
-        default=False,
-        description="Reject associations that call this node by another AE title than ae_title.",
+    acceptors: int = Field(
+        default=0,
+        ge=0,
+        le=64,
+        description=(
+            "Processes that receive on this port; 0: one on SQLite, as many as CPU cores (at most "
+            "8) on PostgreSQL. SQLite takes at most 2."
+        ),
+    )
+    calling_ae_allow: tuple[AePattern, ...] = Field(
+        default=(),
+        description=(
+            "AE titles that may open an association; * and ? are wildcards, case counts. For an "
+            "empty list see scp.access."
+        ),
+    )
+    called_ae_allow: tuple[AePattern, ...] = Field(
+        default=(),
+        description=(
+            "AE titles by which this node may be called, with * and ?; list scp.ae_title to be "
+            "called by no other name. For an empty list see scp.access."
+        ),
+    )
+    address_allow: tuple[AddressPattern, ...] = Field(
+        default=(),
+        description=(
+            "Addresses that may connect: exact (192.0.2.7), with wildcards (192.0.2.*) or networks "
+            "(192.0.2.0/24); other connections are closed at once. For an empty list see "
+            "scp.access."
+        ),
+    )
+    access: Literal["open", "closed"] = Field(
+        default="open",
+        description=(
+            "What an empty list of calling_ae_allow, called_ae_allow or address_allow means: open: "
+            'it lets everybody in; closed: nobody, so that each list must be filled (with "*" for '
+            "everybody)."
+        ),
     )
     quiet_seconds: float = Field(
         default=5.0,
@@ -58,7 +106,19 @@ class ScpSettings(_Settings):
         default=0.5, gt=0, description="How often open series are looked at."
     )
     max_associations: int = Field(
-        default=200, ge=1, description="Associations open at once; more are rejected, transiently."
+        default=200,
+        ge=1,
+        description=(
+            "Associations open at once in each acceptor process; more are rejected, transiently."
+        ),
+    )
+    ae_limits: dict[AePattern, PositiveInt] = Field(
+        default={},
+        description=(
+            "Associations open at once from one calling AE title, in each acceptor process: a "
+            "table of AE title (with * and ?) = number. The first pattern that matches counts; "
+            "more are rejected, transiently."
+        ),
     )
     max_pdu: int = Field(
         default=131072,
@@ -88,6 +148,36 @@ class ScpSettings(_Settings):
             "associations rejected, transiently."
         ),
     )
+    max_unindexed: int = Field(
+        default=100_000,
+        ge=1,
+        description=(
+            "While the database is away images are still kept, and indexed when it is back; with "
+            "so many waiting for that, in each acceptor process, more are refused with 0xA700."
+        ),
+    )
+    tls_certificate: Path | None = Field(
+        default=None,
+        description=(
+            "Certificate of this node (PEM), its own first and then those between it and the root. "
+            "With one only TLS 1.2 or newer is spoken on scp.port (2762 is usual then)."
+        ),
+    )
+    tls_key: Path | None = Field(
+        default=None,
+        description="Private key of tls_certificate (PEM); without one it stands in that file.",
+    )
+    tls_key_password_file: Path | None = Field(
+        default=None,
+        description="File whose first line is the password of an encrypted private key.",
+    )
+    tls_ca: Path | None = Field(
+        default=None,
+        description=(
+            "Certificates (PEM) that may sign those of senders. With it every sender must show a "
+            "certificate, which is checked; without it none is asked for."
+        ),
+    )
     builtin_rules: bool = Field(
         default=True,
         description=(
@@ -95,6 +185,25 @@ class ScpSettings(_Settings):
             "the name of a built-in one replaces it."
         ),
     )
+
+    @field_validator("access")
+    @classmethod
+    def _somebody_may_come_in(cls, access: str, info: ValidationInfo) -> str:
+        lists = ("calling_ae_allow", "called_ae_allow", "address_allow")
+        empty = [name for name in lists if info.data.get(name) == ()]
+        if access == "closed" and empty:
+            raise ValueError(
+                f"closed, and {', '.join(empty)} empty: nobody could come in; list who may "
+                '("*" for everybody)'
+            )
+        return access
+
+    @field_validator("tls_key", "tls_key_password_file", "tls_ca")
+    @classmethod
+    def _only_with_a_certificate(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        if path is not None and info.data.get("tls_certificate", path) is None:
+            raise ValueError("has no effect without tls_certificate: set that too")
+        return path
 
 
 class DestinationSettings(_Settings):

@@ -9,6 +9,7 @@ from pydicom.dataset import Dataset
 from db.errors import DatabaseError, StorageFullError
 
 from .errors import IdentityError, InvalidInstanceError, StructureError
+from .transport.command import Outcome
 
 
 class StoreStatus(IntEnum):
@@ -47,18 +48,26 @@ def status_of(error: Exception) -> StoreStatus:
     return StoreStatus.PROCESSING_FAILURE
 
 
-def failure(error: Exception) -> Dataset:
-    """Return the status elements of the response to a C-STORE that failed with `error`.
+def failure(error: Exception) -> Outcome:
+    """Return what answers a C-STORE that failed with `error`.
 
     Status (0000,0900), Error Comment (0000,0902; at most 64 characters) and, where one element is
     at fault, Offending Element (0000,0901) (PS3.7 Section C.5).
     """
     status = status_of(error)
-    response = Dataset()
-    response.Status = int(status)
     comment = _COMMENT.get(status, str(error))
-    response.ErrorComment = comment.encode("ascii", "replace").decode()[:64].rstrip()
+    # A backslash would separate values (PS3.5 Section 6.1.3).
+    comment = comment.replace("\\", "/").encode("ascii", "replace").decode()[:64].rstrip()
     tag = getattr(error, "tag", None)
-    if tag is not None:
-        response.OffendingElement = [tag]
+    return Outcome(int(status), comment, () if tag is None else (tag,))
+
+
+def as_data_set(outcome: Outcome) -> Dataset:
+    """Return an outcome in the form that pynetdicom's handlers answer with."""
+    response = Dataset()
+    response.Status = outcome.status
+    if outcome.comment:
+        response.ErrorComment = outcome.comment
+    if outcome.offending:
+        response.OffendingElement = list(outcome.offending)
     return response

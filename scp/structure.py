@@ -11,10 +11,12 @@ otherwise whole, and refusing those would lose images.
 from __future__ import annotations
 
 import struct
-import zlib
+import sys
+import threading
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from .deflate import inflate
 from .errors import StructureError
 
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
@@ -35,10 +37,19 @@ _SEQUENCE_END = 0xFFFEE0DD
 # (PS3.5 Section 7.1.2).
 _SHORT = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
 _FRAGMENTED = frozenset((b"OB", b"OW"))
+# Of a wanted value so much is returned: more than any that identifies may have.
+_MAX_VALUE = 8192
 # No object of the standard nests sequences deeper than about ten; more is an attack on the stack.
 _MAX_DEPTH = 64
-# A deflate stream of one megabyte can inflate to a gigabyte.
-MAX_INFLATED_BYTES = 1 << 30
+# What is inflated takes memory that nobody has sent: it is taken once.
+_ONE_INFLATION = threading.Lock()
+
+
+_TOO_MANY = "more elements than so few bytes can hold"
+
+
+class _CutError(StructureError):
+    """The data set ends inside an element."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +77,7 @@ def tag_text(tag: int) -> str:
 
 
 def walk(
-    data: bytes | memoryview, transfer_syntax_uid: str, wanted: Collection[int] = ()
+    data: bytes | bytearray | memoryview, transfer_syntax_uid: str, wanted: Collection[int] = ()
 ) -> Elements:
     """Walk an encoded data set to its end.
 
@@ -86,38 +97,18 @@ def walk(
         If the data set is truncated, goes on after its end, or is no data set.
     """
     if transfer_syntax_uid in _DEFLATED:
-        data = inflate(data)
+        with _ONE_INFLATION:
+            inflated, is_whole = inflate(data)
+            walker = _Walker(inflated, True, _most_elements(len(data)), is_whole=is_whole)
+            return walker.elements(False, frozenset(wanted))
     little = transfer_syntax_uid != EXPLICIT_BIG
     walker = _Walker(data, little)
-    values, n_elements = walker.outermost(transfer_syntax_uid in _IMPLICIT, frozenset(wanted))
-    if not n_elements:
-        raise StructureError("the data set is empty")
-    return Elements(values, little, n_elements)
+    return walker.elements(transfer_syntax_uid in _IMPLICIT, frozenset(wanted))
 
 
-def inflate(data: bytes | memoryview) -> bytes:
-    """Return what a deflated data set (PS3.5 A.5, RFC 1951) holds.
-
-    Raises
-    ------
-    StructureError
-        If the stream is damaged, truncated, followed by other bytes, or inflates to more than a
-        gigabyte.
-    """
-    stream = zlib.decompressobj(-zlib.MAX_WBITS)
-    try:
-        inflated = stream.decompress(data, MAX_INFLATED_BYTES)
-    except zlib.error as error:
-        raise StructureError("the deflated data set is damaged") from error
-    if stream.unconsumed_tail:
-        raise StructureError("the deflated data set inflates to more than 1 GiB")
-    if not stream.eof:
-        raise StructureError("the deflated data set is truncated")
-    # One byte of padding to even length, or the trailer of a sender that deflates as gzip does.
-    trailer = struct.pack("<LL", zlib.crc32(inflated), len(inflated))
-    if stream.unused_data not in (b"", b"\0", trailer):
-        raise StructureError("bytes follow the end of the deflated data set")
-    return inflated
+def _most_elements(n_deflated: int) -> int:
+    """How many elements a deflated data set may have; empty ones deflate to almost nothing."""
+    return 10_000 + 4 * n_deflated
 
 
 def _misplaced(tag: int, at: int) -> str:
@@ -133,18 +124,54 @@ def _is_vr(code: bytes) -> bool:
 class _Walker:
     """One walk over one buffer. Positions are byte offsets; methods return the next one."""
 
-    def __init__(self, data: bytes | memoryview, little: bool) -> None:
+    def __init__(
+        self,
+        data: bytes | bytearray | memoryview,
+        little: bool,
+        most_elements: int = sys.maxsize,
+        *,
+        is_whole: bool = True,
+    ) -> None:
         self._data = data
+        self._little = little
+        self._most_elements = most_elements
+        self._n_headers = 0
+        self._is_whole = is_whole
         self._end = len(data)
         order = "<" if little else ">"
         self._explicit = struct.Struct(order + "HH2sH").unpack_from
         self._implicit = struct.Struct(order + "HHL").unpack_from
         self._long = struct.Struct(order + "L").unpack_from
 
-    def outermost(self, implicit: bool, wanted: frozenset[int]) -> tuple[dict[int, bytes], int]:
+    def elements(self, implicit: bool, wanted: frozenset[int]) -> Elements:
         values: dict[int, bytes] = {}
+        try:
+            n_elements = self._outermost(implicit, wanted, values)
+        except _CutError:
+            if self._is_whole:
+                raise
+            n_elements = self._n_headers + len(values)
+        if not n_elements:
+            raise StructureError("the data set is empty")
+        return Elements(values, self._little, n_elements)
+
+    def _outermost(self, implicit: bool, wanted: frozenset[int], values: dict[int, bytes]) -> int:
+        data, end, explicit = self._data, self._end, self._explicit
         at = count = 0
-        while at < self._end:
+        while at < end:
+            if not implicit and at + 8 <= end:
+                # Nine elements of ten, without a call: text and numbers, explicit VR.
+                group, element, vr, length = explicit(data, at)
+                after = at + 8 + length
+                if vr in _SHORT and 8 <= group < 0xFFFE and after <= end:
+                    tag = group << 16 | element
+                    if tag in wanted:
+                        values[tag] = bytes(data[at + 8 : min(after, at + 8 + _MAX_VALUE)])
+                    at = after
+                    count += 1
+                    if count > self._most_elements:
+                        raise StructureError(_TOO_MANY)
+                    continue
             tag, vr, length, value = self._header(at, implicit)
             # Groups below 8 belong to commands, files and directories of media (PS3.5 7.1).
             if tag < 0x00080000 or tag >> 16 == 0xFFFE:
@@ -152,13 +179,16 @@ class _Walker:
             at = self._after_value(tag, vr, length, value, implicit, 0)
             count += 1
             if tag in wanted and length != _UNDEFINED:
-                values[tag] = bytes(self._data[value:at])
-        return values, count
+                values[tag] = bytes(self._data[value : min(at, value + _MAX_VALUE)])
+        return count
 
     def _header(self, at: int, implicit: bool) -> tuple[int, bytes, int, int]:
         """Return tag, VR (empty where there is none), length and the position of the value."""
+        self._n_headers += 1
+        if self._n_headers > self._most_elements:
+            raise StructureError(_TOO_MANY)
         if at + 8 > self._end:
-            raise StructureError(f"truncated at byte {at}, inside the header of an element")
+            raise _CutError(f"truncated at byte {at}, inside the header of an element")
         if implicit:
             group, element, length = self._implicit(self._data, at)
             return group << 16 | element, b"", length, at + 8
@@ -171,7 +201,7 @@ class _Walker:
         if not _is_vr(vr):
             raise StructureError(f"{tag_text(tag)} at byte {at} has no value representation", tag)
         if at + 12 > self._end:
-            raise StructureError(f"truncated at byte {at}, in {tag_text(tag)}", tag)
+            raise _CutError(f"truncated at byte {at}, in {tag_text(tag)}", tag)
         return tag, vr, self._long(self._data, at + 8)[0], at + 12
 
     def _delimits(self, at: int) -> bool:
@@ -182,7 +212,7 @@ class _Walker:
     ) -> int:
         if length != _UNDEFINED:
             if value + length > self._end:
-                raise StructureError(
+                raise _CutError(
                     f"truncated in {tag_text(tag)}: {self._end - value} of {length} bytes", tag
                 )
             return value + length
@@ -199,7 +229,7 @@ class _Walker:
         """Go past the items of `tag` and their delimiter; `implicit` is None for fragments."""
         while True:
             if at + 8 > self._end:
-                raise StructureError(f"truncated inside {tag_text(tag)}", tag)
+                raise _CutError(f"truncated inside {tag_text(tag)}", tag)
             group, element, length = self._implicit(self._data, at)
             delimiter = group << 16 | element
             at += 8
@@ -224,4 +254,4 @@ class _Walker:
             if tag >> 16 == 0xFFFE:
                 raise StructureError(f"an item of {tag_text(sequence)} has no end", sequence)
             at = self._after_value(tag, vr, length, value, implicit, depth)
-        raise StructureError(f"truncated inside an item of {tag_text(sequence)}", sequence)
+        raise _CutError(f"truncated inside an item of {tag_text(sequence)}", sequence)

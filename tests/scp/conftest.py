@@ -45,12 +45,14 @@ class Node:
     engine: sa.Engine
     files: FileStore
     settings: ScpSettings
+    ingest: Ingest
 
     @property
     def peer(self) -> Peer:
         return Peer("127.0.0.1", self.server.port, self.settings.ae_title, "SENDER", timeout=20)
 
     def rows(self, sql: str) -> list[Any]:
+        self.ingest.flush(10)
         with self.engine.connect() as connection:
             return list(connection.execute(sa.text(sql)).mappings())
 
@@ -61,10 +63,17 @@ class Node:
 StartNode = Callable[..., Node]
 
 
+@pytest.fixture(params=["streaming", "pynetdicom"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """Both transports: whatever runs on a node runs on each."""
+    return str(request.param)
+
+
 @pytest.fixture
-def start_node(engine: sa.Engine, files: FileStore) -> Iterator[StartNode]:
+def start_node(engine: sa.Engine, files: FileStore, transport: str) -> Iterator[StartNode]:
     """Start servers with other settings than the default ones."""
     servers: list[StorageServer] = []
+    ingest = Ingest(engine)
 
     def start(**changes: Any) -> Node:
         defaults: dict[str, Any] = {
@@ -72,16 +81,18 @@ def start_node(engine: sa.Engine, files: FileStore) -> Iterator[StartNode]:
             "port": 0,
             "min_free_disk_mb": 0,
             "shutdown_seconds": 1,
+            "transport": transport,
         }
         settings = ScpSettings(**{**defaults, **changes})
-        server = StorageServer(settings, files, Ingest(engine), engine, "test-acceptor")
+        server = StorageServer(settings, files, ingest, "test-acceptor")
         server.start()
         servers.append(server)
-        return Node(server, engine, files, settings)
+        return Node(server, engine, files, settings, ingest)
 
     yield start
     for server in servers:
         server.stop()
+    ingest.close()
 
 
 @pytest.fixture

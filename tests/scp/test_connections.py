@@ -86,7 +86,7 @@ def test_silent_connections_are_dropped_in_time(start_node: Any) -> None:
 def test_the_oldest_silent_connections_make_room(
     start_node: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scp.server._MAX_SILENT", 3)
+    monkeypatch.setattr("scp.listen._MAX_SILENT", 3)
     node = start_node()
     with ExitStack() as silent:
         connections = [silent.enter_context(connect(node)) for _ in range(5)]

@@ -19,9 +19,10 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.sequence import Sequence
 
+from scp.deflate import inflate
 from scp.errors import StructureError
 from scp.part10 import read_layout
-from scp.structure import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, inflate, walk
+from scp.structure import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, walk
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
 SYNTAXES = (EXPLICIT_LITTLE, IMPLICIT_LITTLE, EXPLICIT_BIG)
@@ -186,7 +187,7 @@ def test_deflated() -> None:
 
 
 def test_a_deflate_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scp.structure.MAX_INFLATED_BYTES", 1000)
+    monkeypatch.setattr("scp.deflate.MAX_INFLATED_BYTES", 1000)
     stream = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     with pytest.raises(StructureError, match="inflates to more"):
         inflate(stream.compress(bytes(2000)) + stream.flush())
