@@ -7,12 +7,13 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint format constraints clean
+.PHONY: help demo serve test benchmark-receive lint format constraints clean
 
 help:
 	@echo "make demo    sample studies through a node into a PACS, in a few minutes"
 	@echo "make serve   run a node on port 11112 until Ctrl-C (settings: ./preread.toml if there)"
 	@echo "make test    run all tests"
+	@echo "make benchmark-receive  Preread, Orthanc and DCMTK side by side, about 25 minutes"
 	@echo "make lint    ruff, mypy, import-linter"
 
 $(VENV)/bin/python:
@@ -37,6 +38,14 @@ serve: $(VENV)/.demo
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(ARGS)
+
+$(VENV)/.benchmark: $(VENV)/.test
+	$(PIP) -e ".[demo,test,lint,benchmark]"
+	@touch $@
+
+# Arguments: make benchmark-receive ARGS="--quick --only CT"
+benchmark-receive: $(VENV)/.benchmark
+	$(BIN)/python tests/benchmarks/receive $(ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

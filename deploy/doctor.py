@@ -8,8 +8,6 @@ import sqlite3
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from enum import StrEnum
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -25,8 +23,10 @@ from scp.find import holds_instance
 from scp.settings import DestinationSettings
 from scp.verify import echo
 
+from .check import Check, Verdict
+from .doctor_scp import examine_scp
 from .errors import SettingsError
-from .node import usable_rules
+from .receiving import usable_rules
 from .settings import Settings
 
 _ROOMS = ("db", "scp", "inference", "deploy")
@@ -44,23 +44,6 @@ _DECODERS = {
 }
 
 
-class Verdict(StrEnum):
-    """How a check came out."""
-
-    GOOD = "good"
-    WARNING = "warning"
-    BAD = "bad"
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing looked at."""
-
-    name: str
-    verdict: Verdict
-    message: str
-
-
 def examine(settings: Settings) -> Iterator[Check]:
     """Yield every check; none of them changes anything but a file it removes again."""
     yield from _import_names()
@@ -68,7 +51,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield from _database(settings)
     yield from _models(settings)
     yield from _decoders()
-    yield from _port(settings)
+    yield from examine_scp(settings)
     yield from _destinations(settings)
 
 
@@ -192,17 +175,6 @@ def _importable(module: str) -> bool:
     except ImportError:
         return False
     return True
-
-
-def _port(settings: Settings) -> Iterator[Check]:
-    peer = Peer("127.0.0.1", settings.scp.port, settings.scp.ae_title, "DOCTOR", 5.0)
-    running = _succeeds(lambda: echo(peer))
-    yield Check(
-        "port",
-        Verdict.GOOD,
-        f"{settings.scp.ae_title} {'answers' if running else 'does not run'} on port "
-        f"{settings.scp.port}",
-    )
 
 
 def _destinations(settings: Settings) -> Iterator[Check]:

@@ -16,6 +16,7 @@ from inference.reading import NotAnalysed
 from scp.status import StoreStatus
 
 from .cli import app
+from .metrics import METRICS
 from .settings import PREFIX, describe
 
 PATH = Path(__file__).with_name("docs") / "reference.md"
@@ -45,6 +46,7 @@ def reference() -> str:
             *_commands(),
             *_views(),
             *_statuses(),
+            *_metrics(),
         ]
     )
 
@@ -78,7 +80,7 @@ def _commands() -> Iterator[str]:
         summary = " ".join((command.help or "").split("\n\n")[0].split())
         yield f"| `{name}` | {_cell(summary)} |"
         for parameter in command.params:
-            if parameter.name not in ("help", "config"):
+            if parameter.name not in ("help", "config") and not parameter.hidden:
                 meaning = _cell(getattr(parameter, "help", ""))
                 yield f"| &nbsp;&nbsp;`{_spelling(parameter)}` | {meaning} |"
     yield from (
@@ -136,6 +138,22 @@ def _statuses() -> Iterator[str]:
     )
     for code in NotAnalysed:
         yield f"| `{code}` | {_NOT_ANALYSED[code]} |"
+    yield ""
+
+
+def _metrics() -> Iterator[str]:
+    yield from (
+        "## Metrics",
+        "",
+        "With `metrics.port` set, `preread up` (or `preread scp`) answers `/metrics` in the text "
+        "format of Prometheus, for all acceptors together.",
+        "",
+        "| metric | kind | label | meaning |",
+        "| --- | --- | --- | --- |",
+    )
+    for metric in METRICS:
+        label = f"`{metric.label}`" if metric.label else ""
+        yield f"| `{metric.name}` | {metric.kind} | {label} | {_cell(metric.meaning)} |"
     yield ""
 
 

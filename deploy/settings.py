@@ -9,7 +9,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -30,7 +37,9 @@ CONFIG_VARIABLE = "PREREAD_CONFIG"
 DEFAULT_FILE = Path("preread.toml")
 # Set by the node for its parts, and by the tests; no settings.
 _OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "PREREAD_PARENT", "PREREAD_SHARED_DATA"})
-
+# More gain nothing on SQLite: its writers queue for one lock, and answers get slower.
+_MOST_ON_SQLITE = 2
+_MOST_BY_DEFAULT = 8
 
 _N = TypeVar("_N", DestinationSettings, RuleSettings, ModelSettings)
 
@@ -46,6 +55,26 @@ class LogSettings(BaseModel):
     format: Literal["auto", "json", "console"] = Field(
         default="auto",
         description="json for services, console for people; auto: console on a terminal.",
+    )
+
+
+class MetricsSettings(BaseModel):
+    """What the node counts, for Prometheus."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description=(
+            "TCP port on which `preread up` and `preread scp` answer /metrics for Prometheus; 0: "
+            "nothing is counted and no port opened."
+        ),
+    )
+    host: str = Field(
+        default="127.0.0.1",
+        description="Address to answer on; whoever reaches it may read how much comes in.",
     )
 
 
@@ -66,6 +95,7 @@ class Settings(BaseSettings):
         default_factory=InferenceSettings, description="Workers and models."
     )
     log: LogSettings = Field(default_factory=LogSettings, description="Log.")
+    metrics: MetricsSettings = Field(default_factory=MetricsSettings, description="Metrics.")
     destination: tuple[DestinationSettings, ...] = Field(
         default=(), description="PACS that receive results, one [[destination]] each."
     )
@@ -84,6 +114,33 @@ class Settings(BaseSettings):
         if twice:
             raise ValueError(f"{', '.join(twice)} is named twice; every name stands once")
         return entries
+
+    @model_validator(mode="after")
+    def _acceptors_fit(self) -> Settings:
+        wanted = self.scp.acceptors
+        if wanted > _MOST_ON_SQLITE and self.on_sqlite:
+            raise ValueError(
+                f"scp.acceptors: {wanted} is too many for SQLite, where more than "
+                f"{_MOST_ON_SQLITE} wait for each other: set {_MOST_ON_SQLITE} or fewer, or "
+                "db.url to PostgreSQL"
+            )
+        if wanted > 1 and self.scp.port == 0:
+            raise ValueError("scp.port: 0 gives each of several scp.acceptors another port; set it")
+        return self
+
+    @property
+    def on_sqlite(self) -> bool:
+        """Whether the database is an SQLite file."""
+        return self.db_url.startswith("sqlite")
+
+    @property
+    def n_acceptors(self) -> int:
+        """How many processes receive."""
+        if self.scp.acceptors:
+            return self.scp.acceptors
+        if self.on_sqlite or self.scp.port == 0:
+            return 1
+        return min(len(os.sched_getaffinity(0)), _MOST_BY_DEFAULT)
 
     @property
     def db_url(self) -> str:
@@ -162,6 +219,8 @@ def _read(path: Path) -> dict[str, Any]:
 def _explain(detail: ErrorDetails, path: Path | None) -> str:
     """Say one validation error in one line that names the setting and the way out."""
     location = [part for part in detail["loc"] if part != "function-plain"]
+    if not location:  # of several settings together; the message names them
+        return f"setting {detail['msg'].removeprefix('Value error, ')}"
     name = ".".join(str(part) for part in location)
     source = _source(location, path)
     if detail["type"] == "extra_forbidden":

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Event
 
@@ -54,11 +54,18 @@ class Supervisor:
         Of the children.
     grace_seconds : float
         How long parts may take to end before they are killed.
+    on_end : callable
+        Told the name of a part that has ended and will be started again.
     """
 
     def __init__(
-        self, parts: Sequence[Part], environment: Mapping[str, str], grace_seconds: float
+        self,
+        parts: Sequence[Part],
+        environment: Mapping[str, str],
+        grace_seconds: float,
+        on_end: Callable[[str], None] = lambda name: None,
     ) -> None:
+        self._on_end = on_end
         self._environment = dict(environment)
         self._grace = grace_seconds
         self._parts = parts
@@ -100,6 +107,7 @@ class Supervisor:
                 _FIRST_WAIT_SECONDS if steady else min(child.wait * 2, _LONGEST_WAIT_SECONDS)
             )
             child.start_at = now + child.wait
+            self._on_end(child.part.name)
             _log.warning(
                 "part.ended", name=child.part.name, status=status, again_in_seconds=child.wait
             )

@@ -19,7 +19,8 @@ def add_to(app: typer.Typer) -> None:
 
 def doctor(config: Config = None) -> None:
     """Look for what would keep the node from working; exit status 1 if something would."""
-    from ..doctor import Verdict, examine
+    from ..check import Verdict
+    from ..doctor import examine
 
     console = Console(soft_wrap=True, highlight=False)
     bad = False

@@ -21,7 +21,7 @@ from inference.jobs import Job, JobQueue, Priority
 from .. import settings
 from ..errors import DeployError
 from .options import Config
-from .results import short_uid, wide_console
+from .output import short_uid, wide_console
 
 _jobs = typer.Typer(help="Analyses that wait, run or failed.", no_args_is_help=True)
 _deliveries = typer.Typer(help="Results on their way to the destinations.", no_args_is_help=True)

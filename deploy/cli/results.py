@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Annotated, Any
 
 import sqlalchemy as sa
@@ -23,20 +19,19 @@ from db.schema import AnalysisState
 from db.views import VIEWS
 
 from .. import settings
-from ..errors import DeployError
 from .options import Config
+from .output import (
+    Format,
+    print_csv,
+    print_json,
+    require_unicode,
+    short_uid,
+    since_time,
+    wide_console,
+)
 
 _POLL_SECONDS = 0.5
-_PIPE_COLUMNS = 180
 STILL_IN_PROGRESS_STATUS = 1
-
-
-class Format(StrEnum):
-    """How results are printed."""
-
-    TABLE = "table"
-    JSON = "json"
-    CSV = "csv"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -68,8 +63,8 @@ def results(
 ) -> None:
     """Print findings, and analyses without any; exit status 1 if work goes on after --wait."""
     for text in (study, patient, model, finding):
-        _require_unicode(text)
-    wanted = Filter(study, patient, model, finding, _time(since), min_probability, state)
+        require_unicode(text)
+    wanted = Filter(study, patient, model, finding, since_time(since), min_probability, state)
     engine = create_engine(settings.load(config).db_url)
     check(engine)
     ended = _wait(engine, wanted, wait)
@@ -80,22 +75,6 @@ def results(
     if not ended:
         print("preread: work is still in progress", file=sys.stderr)
         raise typer.Exit(STILL_IN_PROGRESS_STATUS)
-
-
-def _require_unicode(text: str | None) -> None:
-    """Refuse bytes of the command line that are no text; no database takes them."""
-    if text is not None and not text.isprintable():
-        raise DeployError(f"{text!a} is no text")
-
-
-def _time(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        given = datetime.fromisoformat(text)
-        return (given if given.tzinfo else given.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise DeployError(f"--since {text!r} is neither YYYY-MM-DD nor an ISO time") from None
 
 
 def _wait(engine: sa.Engine, wanted: Filter, seconds: float | None) -> bool:
@@ -154,47 +133,21 @@ def print_table(
     (console or wide_console()).print(table if table.row_count else "no results")
 
 
-def wide_console() -> Console:
-    """Return a console for tables; a pipe has no width of its own, so nothing is cut there."""
-    return Console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS, highlight=False)
-
-
 def _model(row: Mapping[str, Any]) -> str:
     return f"{row['model_name']} {row['model_version']}"
 
 
 def _print_json(found: Sequence[Mapping[str, Any]], done: Sequence[Mapping[str, Any]]) -> None:
-    document = {"findings": found, "analyses": done}
-    json.dump(document, sys.stdout, indent=2, default=_as_json, ensure_ascii=False)
-    print()
+    print_json({"findings": found, "analyses": done})
 
 
 def _print_csv(found: Sequence[Mapping[str, Any]], done: Sequence[Mapping[str, Any]]) -> None:
     """Print one row for each finding, and one for each analysis that has none."""
-    columns = [*VIEWS["v_findings"], "state", "reason_code", "reason"]
-    writer = csv.DictWriter(sys.stdout, fieldnames=columns, extrasaction="ignore")
-    writer.writeheader()
-    for row in (*({**one, "state": "done"} for one in found), *done):
-        if "finding_id" in row or row["state"] != "done":
-            writer.writerow({name: _as_cell(value) for name, value in row.items()})
-
-
-def _as_json(value: object) -> object:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    raise TypeError(f"{type(value).__name__} has no JSON form")
-
-
-def _as_cell(value: object) -> object:
-    # A spreadsheet would run a patient name that begins like a formula.
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return f"'{value}"
-    return value.isoformat() if isinstance(value, datetime) else value
-
-
-def short_uid(uid: str) -> str:
-    """Return the end of a UID, which tells studies apart."""
-    return uid if len(uid) <= 15 else f"...{uid[-12:]}"
+    rows = (*({**one, "state": "done"} for one in found), *done)
+    print_csv(
+        [*VIEWS["v_findings"], "state", "reason_code", "reason"],
+        (row for row in rows if "finding_id" in row or row["state"] != "done"),
+    )
 
 
 def _seconds(value: float | None) -> str:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from threading import Event
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .. import logs, settings
+from ..acceptors import acceptor_name, reserved_port
 from ..supervisor import Part, Supervisor
 from .options import Config
 
+if TYPE_CHECKING:
+    from ..ground import Ground
+
 _GRACE_SECONDS = 60.0
-# The order in which they are started, and told to stop: nothing new comes while the rest ends.
-_ORDER = ("scp", "worker", "deliver")
 
 Port = Annotated[int | None, typer.Option(help="Overrides scp.port.", show_default=False)]
 AeTitle = Annotated[
@@ -26,6 +30,8 @@ AeTitle = Annotated[
 DataDir = Annotated[
     Path | None, typer.Option("--data-dir", help="Overrides data_dir.", show_default=False)
 ]
+# Tells a process that a supervisor has started which of several acceptors it is.
+Acceptor = Annotated[int | None, typer.Option("--acceptor", min=0, hidden=True)]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -45,17 +51,9 @@ def up(
     """Run a whole node: receive, analyse and deliver, each in a process that is kept running."""
     flags = _flags(port, ae_title, data_dir)
     loaded = settings.load(config, flags)
-    logs.configure(loaded.log, "up")
-    environment = dict(os.environ) | _as_variables(flags)
-    environment["PREREAD_PARENT"] = str(os.getpid())
-    path = settings.config_path(config)
-    if path is not None:
-        environment[settings.CONFIG_VARIABLE] = str(path)
-    if loaded.log.format == "auto" and sys.stderr.isatty():
-        environment["PREREAD_LOG__FORMAT"] = "console"
-    _prepare(loaded)
-    parts = [Part(name, [sys.executable, "-m", "deploy", name]) for name in _ORDER]
-    Supervisor(parts, environment, _GRACE_SECONDS).run(_stop_on_signals())
+    # The order in which they are told to stop: nothing new comes while the rest ends.
+    parts = [*acceptor_parts(loaded), _part("worker"), _part("deliver")]
+    _supervise("up", parts, loaded, config, flags)
 
 
 def scp(
@@ -63,41 +61,117 @@ def scp(
     port: Port = None,
     ae_title: AeTitle = None,
     data_dir: DataDir = None,
+    acceptor: Acceptor = None,
 ) -> None:
     """Run the part that receives, completes series and routes them."""
-    _serve("scp", config, _flags(port, ae_title, data_dir))
+    flags = _flags(port, ae_title, data_dir)
+    if acceptor is None:
+        loaded = settings.load(config, flags)
+        if loaded.n_acceptors > 1:
+            _supervise("acceptors", acceptor_parts(loaded), loaded, config, flags)
+            return
+    from ..receiving import serve_scp
+
+    number = acceptor or 0
+    with (
+        _process(acceptor_name(number), config, flags, may_be_away=True) as (base, stop),
+        # An acceptor of a supervisor leaves answering to that one.
+        _metrics(base.settings) if acceptor is None else nullcontext(),
+    ):
+        serve_scp(base, stop, number)
 
 
 def worker(config: Config = None, data_dir: DataDir = None) -> None:
     """Run a part that analyses; one for each GPU."""
-    _serve("worker", config, _flags(None, None, data_dir))
+    from ..node import serve_worker
+
+    with _process("worker", config, _flags(None, None, data_dir)) as (base, stop):
+        serve_worker(base, stop)
 
 
 def deliver(config: Config = None, data_dir: DataDir = None) -> None:
     """Run the part that delivers results to the destinations."""
-    _serve("deliver", config, _flags(None, None, data_dir))
+    from ..node import serve_deliver
+
+    with _process("deliver", config, _flags(None, None, data_dir)) as (base, stop):
+        serve_deliver(base, stop)
 
 
-def _serve(part: str, config: Path | None, flags: dict[str, Any]) -> None:
-    from ..node import PARTS, ground
+def acceptor_parts(loaded: settings.Settings) -> list[Part]:
+    """Return the processes that receive."""
+    return [
+        Part(acceptor_name(number), [*_part("scp").command, "--acceptor", str(number)])
+        for number in range(loaded.n_acceptors)
+    ]
+
+
+def _part(name: str) -> Part:
+    return Part(name, [sys.executable, "-m", "deploy", name])
+
+
+def _supervise(
+    name: str,
+    parts: Sequence[Part],
+    loaded: settings.Settings,
+    config: Path | None,
+    flags: dict[str, Any],
+) -> None:
+    logs.configure(loaded.log, name)
+    environment = dict(os.environ) | _as_variables(flags)
+    environment["PREREAD_PARENT"] = str(os.getpid())
+    path = settings.config_path(config)
+    if path is not None:
+        environment[settings.CONFIG_VARIABLE] = str(path)
+    if loaded.log.format == "auto" and sys.stderr.isatty():
+        environment["PREREAD_LOG__FORMAT"] = "console"
+    stop = _stop_on_signals()
+    _prepare(loaded)
+    with ExitStack() as stack:
+        if loaded.n_acceptors > 1:
+            stack.enter_context(reserved_port(loaded.scp.host, loaded.scp.port))
+        ended = stack.enter_context(_metrics(loaded))
+        Supervisor(parts, environment, _GRACE_SECONDS, ended).run(stop)
+
+
+@contextmanager
+def _metrics(loaded: settings.Settings) -> Iterator[Callable[[str], None]]:
+    """Answer Prometheus, if that is asked for; yield what is to be told of parts that ended."""
+    if not loaded.metrics.port:
+        yield lambda name: None
+        return
+    from ..exporter import exporter
+
+    with exporter(loaded) as ended:
+        yield ended
+
+
+@contextmanager
+def _process(
+    name: str, config: Path | None, flags: dict[str, Any], *, may_be_away: bool = False
+) -> Iterator[tuple[Ground, Event]]:
+    """Be one process of the node: yield what it stands on, and what is set to stop it."""
+    from ..ground import ground
     from ..orphans import end_with_parent
 
     stop = _stop_on_signals()
     end_with_parent()
     loaded = settings.load(config, flags)
-    logs.configure(loaded.log, part)
-    with ground(loaded) as base:
-        PARTS[part](base, stop)
+    logs.configure(loaded.log, name)
+    with ground(loaded, may_be_away=may_be_away) as base:
+        yield base, stop
 
 
 def _prepare(loaded: settings.Settings) -> None:
     """Fail before anything is started if a part could not start, and only once."""
     from inference.catalogue import open_catalogue
+    from scp.tls import server_context
 
-    from ..node import ground, usable_rules
+    from ..ground import ground
+    from ..receiving import usable_rules
 
     usable_rules(loaded, open_catalogue(loaded.inference, loaded.model))
-    with ground(loaded, pool_size=1):
+    server_context(loaded.scp)
+    with ground(loaded, pool_size=1, may_be_away=True):
         pass
 
 

@@ -77,6 +77,23 @@ def test_the_example_of_the_design() -> None:
     assert settings.db_url == "postgresql+psycopg://preread@db/preread"
 
 
+def test_who_may_come_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREREAD_SCP__ADDRESS_ALLOW", '["192.0.2.0/24"]')
+    path = write(
+        """
+        [scp]
+        access = "closed"
+        calling_ae_allow = ["CT*", " MR1 "]
+        called_ae_allow = ["PREREAD"]
+        ae_limits = { "CT*" = 4, "*" = 20 }
+        """
+    )
+    scp = load(path).scp
+    assert scp.calling_ae_allow == ("CT*", "MR1")
+    assert scp.address_allow == ("192.0.2.0/24",)
+    assert list(scp.ae_limits.items()) == [("CT*", 4), ("*", 20)]
+
+
 @pytest.mark.parametrize(
     ("text", "named", "hint"),
     [
@@ -92,6 +109,11 @@ def test_the_example_of_the_design() -> None:
             "m is named twice",
         ),
         ("[scp\n", "not valid TOML", "preread.toml"),
+        ('[scp]\naccess = "closed"\n', "scp.access", "address_allow empty: nobody could come in"),
+        ('[scp]\naddress_allow = ["10.0.0.1/8"]\n', "scp.address_allow.0", "write 10.0.0.0/8"),
+        ('[scp]\nae_limits = { "CT*" = 0 }\n', "scp.ae_limits.CT*", "greater than 0"),
+        ('[scp]\ntls_key = "/k"\n', "scp.tls_key", "tls_certificate"),
+        ("[scp]\nacceptors = 3\n", "scp.acceptors", "db.url to PostgreSQL"),
         (
             '[[rule]]\nname = "r"\nmodel = "m"\nwhen = { Modallity = "CT" }\n',
             "Modallity",

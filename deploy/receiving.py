@@ -1,0 +1,173 @@
+"""The part that receives, completes series and routes them.
+
+Here the rooms meet: `scp` is handed what to do with a complete series. Several processes may
+receive on one port; the first of them also completes series and looks after what earlier runs left.
+"""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from threading import Event
+
+import sqlalchemy as sa
+import structlog
+
+from db.backlog import Backlog
+from db.ingest import Ingest
+from db.results import request_analysis
+from inference.bundle import Bundle
+from inference.catalogue import open_catalogue
+from inference.jobs import JobQueue, Priority
+from inference.requests import request_analysis_of
+from scp import SeriesWatch, StorageServer, rules_in_force
+from scp.observe import Observer
+from scp.recover import Recovery
+from scp.rules import Decision
+from scp.series import CompleteSeries
+from scp.settings import RuleSettings
+
+from .acceptors import acceptor_id, acceptor_name
+from .errors import SettingsError
+from .ground import Ground, receiving_engine, wait_for_schema
+from .settings import Settings
+
+_log = structlog.get_logger()
+_OPEN_FILES = 65536
+
+
+def serve_scp(base: Ground, stop: Event, acceptor: int = 0) -> None:
+    """Receive until `stop` is set; as acceptor 0 also complete and route series.
+
+    Images are received from the first moment, also while the database is away. Series are
+    completed, and what earlier runs left is looked after, once it is there.
+
+    Raises
+    ------
+    SettingsError
+        If a rule names a model that is not installed.
+    scp.errors.ServerError
+        If the port cannot be had.
+    """
+    settings = base.settings
+    if settings.scp.transport == "streaming":
+        _allow_many_files()
+    if acceptor > 0:
+        with _receiving(base, acceptor):
+            stop.wait()
+        return
+    bundles = open_catalogue(settings.inference, settings.model)
+    rules = usable_rules(settings, bundles)
+    with _receiving(base, acceptor) as (server, ingest):
+        if not base.is_ready and not wait_for_schema(base, stop):
+            return
+        queue = JobQueue(base.engine)
+        on_complete = enqueue_analyses(bundles, queue)
+        watch = SeriesWatch(base.engine, base.files, settings.scp, rules, on_complete)
+        recovery = Recovery(base.files, ingest, base.engine)
+        watch.start()
+        recovery.start()
+        try:
+            stop.wait()
+        finally:
+            server.stop()
+            recovery.stop()
+            watch.stop()
+            queue.close()
+
+
+def _allow_many_files() -> None:
+    """Raise the soft limit of descriptors: connections that say nothing must not use them up.
+
+    It is low only for programs that use ``select()``, such as pynetdicom's reactor.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+@contextmanager
+def _receiving(base: Ground, acceptor: int) -> Iterator[tuple[StorageServer, Ingest]]:
+    settings = base.settings
+    engine = receiving_engine(settings)
+    backlog = Backlog(base.files.root / "unindexed", limit=settings.scp.max_unindexed)
+    ingest = Ingest(engine, backlog)
+    with ExitStack() as stack:
+        stack.callback(engine.dispose)
+        stack.callback(ingest.close)
+        server = StorageServer(
+            settings.scp,
+            base.files,
+            ingest,
+            acceptor_id(settings, acceptor),
+            observer=stack.enter_context(_observer(settings, acceptor, ingest)),
+            reuse_port=settings.n_acceptors > 1,
+        )
+        stack.callback(server.stop)
+        server.start()
+        yield server, ingest
+
+
+@contextmanager
+def _observer(settings: Settings, acceptor: int, ingest: Ingest) -> Iterator[Observer]:
+    """Count for Prometheus, if that is asked for and there is room to."""
+    if settings.metrics.port:
+        from .metrics import Counting, metrics_folder, sampled, share_values
+
+        if share_values(metrics_folder(settings.data_dir), acceptor_name(acceptor)):
+            counting = Counting()
+            with sampled(counting, ingest):
+                yield counting
+            return
+    yield Observer()
+
+
+def usable_rules(settings: Settings, bundles: Mapping[str, Bundle]) -> tuple[RuleSettings, ...]:
+    """Return the rules in force whose model is installed.
+
+    Raises
+    ------
+    SettingsError
+        If a rule of the settings names a model that is not installed: its images would wait for
+        nobody. A built-in rule without its model is left out.
+    """
+    for rule in settings.rule:
+        if rule.enabled and rule.model not in bundles:
+            raise SettingsError(
+                f"[[rule]] {rule.name}: model {rule.model} is not installed "
+                f"(there are: {', '.join(bundles) or 'none'})"
+            )
+    in_force = rules_in_force(settings.rule, builtin=settings.scp.builtin_rules)
+    return tuple(rule for rule in in_force if rule.model in bundles)
+
+
+def enqueue_analyses(
+    bundles: Mapping[str, Bundle], queue: JobQueue
+) -> Callable[[sa.Connection, CompleteSeries, Decision], None]:
+    """Return what to do with a complete series, inside the transaction that completes it."""
+
+    def on_complete(connection: sa.Connection, series: CompleteSeries, decision: Decision) -> None:
+        for route in decision.routes:
+            log = _log.bind(
+                trace=series.trace_id, series=series.series_instance_uid, model=route.model
+            )
+            request = request_analysis_of(
+                bundles[route.model],
+                study_instance_uid=series.study_instance_uid,
+                series_instance_uid=series.series_instance_uid,
+                instance_ids=series.instance_ids,
+                instance_digest=series.instance_digest,
+                priority=route.priority,
+                shadow=route.shadow,
+                trace_id=series.trace_id,
+                received_at=series.last_received_at,
+            )
+            if request_analysis(connection, request):
+                queue.enqueue(connection, request.id, Priority(route.priority))
+                log.info("analysis.requested", analysis=request.id[:12], rule=route.rule)
+            else:
+                log.info("analysis.known", analysis=request.id[:12])
+
+    return on_complete
