@@ -1,46 +1,28 @@
-"""A whole node as a real process, and real peers around it, for the tests that need them."""
+"""Real peers around a node, and real samples, for the tests that need them."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
-import socket
-import sqlite3
 import subprocess
-import sys
-import time
 import urllib.request
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pydicom
 import pytest
+from node_process import Node, free_port, wait_for
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
+
+__all__ = ["Node", "free_port", "wait_for"]  # from here they are imported too
 
 STORESCU = "/usr/bin/storescu"  # DCMTK's; pynetdicom installs one of the same name
 ORTHANC = "/usr/sbin/Orthanc"
 # Debian's DCMTK and Orthanc wait 40 ms for each answer without it.
 PEER_ENVIRONMENT = {**os.environ, "TCP_NODELAY": "1"}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 60.0, what: str = "condition") -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.1)
-    raise AssertionError(f"{what} did not come true within {seconds:.0f} s")
 
 
 def need(program: str) -> None:
@@ -49,110 +31,6 @@ def need(program: str) -> None:
         if os.environ.get("CI") == "true":
             pytest.fail(f"{program} is missing")
         pytest.skip(f"{program} is not installed")
-
-
-@dataclass
-class Node:
-    """``preread up`` in a folder of its own, or parts of it."""
-
-    folder: Path
-    port: int = field(default_factory=free_port)
-    settings: str = ""
-    process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def config(self) -> Path:
-        return self.folder / "preread.toml"
-
-    @property
-    def data(self) -> Path:
-        return self.folder / "data"
-
-    @property
-    def log(self) -> Path:
-        return self.folder / "node.log"
-
-    def configure(self, extra: str = "", scp: str = "") -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.config.write_text(
-            f'data_dir = "{self.data}"\n'
-            f'[scp]\nhost = "127.0.0.1"\nport = {self.port}\nquiet_seconds = 1\n'
-            f"min_free_disk_mb = 16\n{scp}\n"
-            f'[log]\nformat = "json"\n[inference]\nthreads = 1\n{extra}'
-        )
-
-    def start(self, part: str = "up") -> None:
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "deploy", part, "--config", str(self.config)],
-                stderr=log,
-                cwd=self.folder,
-                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-            )
-        wait_for(self.listens, 60, "the node's port")
-
-    def listens(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def stop(self) -> int:
-        assert self.process is not None
-        self.process.send_signal(signal.SIGTERM)
-        status = self.process.wait(60)
-        self.process = None
-        return status
-
-    def kill_everything(self) -> None:
-        """SIGKILL the node and every part, the parts first: nobody gets to say goodbye."""
-        assert self.process is not None
-        for pid in [*self.part_pids().values(), self.process.pid]:
-            os.kill(pid, signal.SIGKILL)
-        self.process.wait()
-        self.process = None
-        wait_for(lambda: not self.listens(), 10, "the port's release")
-
-    def part_pids(self) -> dict[str, int]:
-        """Process ids of the parts that run now, from the log."""
-        pids = {
-            event["name"]: event["pid"]
-            for event in self.events()
-            if event["event"] == "part.started"
-        }
-        return {name: pid for name, pid in pids.items() if Path(f"/proc/{pid}").exists()}
-
-    def events(self) -> list[dict[str, Any]]:
-        lines = self.log.read_text(errors="replace").splitlines()
-        return [json.loads(line) for line in lines if line.startswith("{")]
-
-    def query(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
-        connection = sqlite3.connect(self.data / "preread.sqlite", timeout=30)
-        try:
-            return connection.execute(sql, parameters).fetchall()
-        finally:
-            connection.close()
-
-    def preread(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "deploy", *arguments],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            cwd=self.folder,
-            env={
-                **os.environ,
-                "PYTHONPATH": str(Path(__file__).parents[2]),
-                "PREREAD_CONFIG": str(self.config),
-            },
-        )
-
-    def wait_until_read(self, seconds: float = 120.0) -> None:
-        busy = "SELECT COUNT(*) FROM v_studies WHERE state IN ('receiving', 'in progress')"
-        some = "SELECT COUNT(*) FROM v_studies"
-        wait_for(
-            lambda: self.query(some)[0][0] > 0 and self.query(busy)[0][0] == 0,
-            seconds,
-            "the end of all analyses",
-        )
 
 
 @dataclass

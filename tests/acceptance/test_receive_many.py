@@ -1,0 +1,202 @@
+"""Very many associations, abandoned ones, and connections that are none: nothing adds up."""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import threading
+import time
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from encoded import image
+from raw_pdus import CT_IMAGE, EXPLICIT_LITTLE, IMPLICIT_LITTLE, VERIFICATION
+from raw_scu import Gone, RawAssociation, Rejected
+from running import Node, wait_for
+from senders import Senders, store_one
+from vitals import N_WARM_UP, Vitals, assert_back_to, vitals, warmed_up
+
+CONTEXTS = ((VERIFICATION, IMPLICIT_LITTLE), (CT_IMAGE, EXPLICIT_LITTLE))
+LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
+
+
+def in_ledger(node: Node) -> int:
+    return int(node.query("SELECT COUNT(*) FROM association")[0][0])
+
+
+def test_500_associations_opened_and_abandoned(start_receiver: Any, transport: str) -> None:
+    # Idle associations cost pynetdicom's reactor so much that it gets fewer of them.
+    n_all, limit = (120, 50) if transport == "pynetdicom" else (500, 200)
+    node = start_receiver(f"max_associations = {limit}\n")
+    before = warmed_up(node)
+    held: list[RawAssociation] = []
+    n_rejected = 0
+    for number in range(n_all):
+        try:
+            held.append(RawAssociation(node.port, CONTEXTS, calling="ABANDONER"))
+        except Rejected as rejected:
+            assert rejected.answer == LOCAL_LIMIT_EXCEEDED, number
+            n_rejected += 1
+    assert (len(held), n_rejected) == (limit, n_all - limit)
+    full = vitals(node)
+    kib = (full.rss_bytes - before.rss_bytes) / limit / 1024
+    print(f"{limit} open associations: {full}; {kib:.0f} KiB each")
+    with pytest.raises(Rejected):
+        RawAssociation(node.port, CONTEXTS)
+    assert held[0].echo() == held[-1].echo() == 0
+
+    for one in held[:20]:
+        one.close()
+    with Senders(node.port, 8, per_sender=5) as senders:  # room again while the others stay
+        senders.join()
+    assert len(senders.acknowledged) == 40
+    for one in held[20:]:
+        one.close()
+    print(f"afterwards: {assert_back_to(node, before, megabytes=24)}")
+    ended = "SELECT COUNT(*) FROM association WHERE calling_ae = 'ABANDONER' AND ended_by = 'lost'"
+    wait_for(lambda: node.query(ended) == [(limit,)], 10)
+    store_one(node, "after")
+
+
+def test_health_checks_cost_nothing(start_receiver: Any) -> None:
+    node = start_receiver()
+    before = warmed_up(node)
+    wait_for(lambda: in_ledger(node) == N_WARM_UP, 5)
+    n_lines = len(node.events())
+    with Senders(node.port, 2) as senders:
+        for _ in range(2_000):
+            RawAssociation(node.port, ()).close()
+        for _ in range(200):
+            RawAssociation(node.port, ()).reset()
+    assert not senders.n_resent and len(senders.acknowledged) > 10
+
+    with ExitStack() as silent:
+        for _ in range(300):
+            silent.enter_context(RawAssociation(node.port, ()))
+        started = time.monotonic()
+        store_one(node, "meanwhile")
+        assert time.monotonic() - started < 3
+    assert_back_to(node, before)
+    wait_for(
+        lambda: node.query("SELECT COUNT(*) FROM association WHERE ended_at IS NULL") == [(0,)]
+    )
+    real = [event for event in node.events()[n_lines:] if event["event"].startswith("assoc")]
+    others = [event for event in node.events()[n_lines:] if not event["event"].startswith("assoc")]
+    assert len(real) <= 3 * (in_ledger(node) - N_WARM_UP)  # opened, ended, nothing of health checks
+    assert len(others) < 20, others
+
+
+def test_more_half_requests_than_descriptors(start_receiver: Any) -> None:
+    """Who starts an A-ASSOCIATE-RQ and never ends it takes a descriptor until acse_timeout."""
+    node = start_receiver("acse_timeout = 2\n")
+    before = warmed_up(node)
+    assert node.process is not None
+    resource.prlimit(node.process.pid, resource.RLIMIT_NOFILE, (256, 256))
+    with ExitStack() as open_ones:
+        for _ in range(600):
+            one = open_ones.enter_context(RawAssociation(node.port, ()))
+            one.send(b"\1")
+        wait_for(lambda: gets_in(node), 60, "a place for a good sender")
+    assert_back_to(node, before)
+    store_one(node, "after")
+
+
+def gets_in(node: Node) -> bool:
+    try:
+        with RawAssociation(node.port, timeout=5) as opened:
+            return opened.echo() == 0
+    except (Gone, OSError):
+        return False
+
+
+def rate(port: int, seconds: float) -> float:
+    """Median seconds per image of four fast senders."""
+    with Senders(
+        port, 4, lambda who, number: image(port, seconds, who, number, n_bytes=200_000)
+    ) as fast:
+        time.sleep(seconds)
+    assert not fast.n_resent and len(fast.seconds) > 20
+    return statistics.median(fast.seconds)
+
+
+def test_a_slow_sender_slows_nobody_down(start_receiver: Any) -> None:
+    node = start_receiver()
+    warmed_up(node)
+    slow_one = image("slow", n_bytes=4_000)
+    statuses = []
+
+    def dribble() -> None:
+        with RawAssociation(node.port, CONTEXTS, calling="SLOW") as opened:
+            opened.socket.settimeout(60)
+            opened.send = _at_one_kilobyte_per_second(opened)  # type: ignore[method-assign]
+            statuses.append(opened.store(slow_one))
+
+    alone = rate(node.port, 2.5)
+    slow = threading.Thread(target=dribble)
+    slow.start()
+    beside = rate(node.port, 2.6)
+    assert slow.is_alive(), "the slow sender was through too early"
+    slow.join(60)
+
+    print(f"median per image: {1e3 * alone:.1f} ms alone, {1e3 * beside:.1f} ms beside a slow one")
+    assert beside < 2 * alone
+    assert statuses == [0]
+    assert node.query(
+        "SELECT COUNT(*) FROM instance WHERE sop_instance_uid = ?", slow_one.sop_instance_uid
+    ) == [(1,)]
+
+
+def _at_one_kilobyte_per_second(opened: RawAssociation) -> Any:
+    send = opened.send
+    return lambda content: send(content, 50, 0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_day_of_associations_in_fast_motion(start_receiver: Any, transport: str) -> None:
+    """20,000 associations with one C-ECHO or one small image each; nothing grows."""
+    n_all, n_warm = (3_000, 500) if transport == "pynetdicom" else (20_000, 2_000)
+    node = start_receiver()
+    warmed_up(node)
+    started = time.monotonic()
+    associate_often(node, 0, n_warm)
+    before = vitals(node)
+    course: list[Vitals] = [before]
+    for first in range(n_warm, n_all, n_all // 10):
+        associate_often(node, first, min(n_all // 10, n_all - first))
+        course.append(vitals(node))
+    seconds = time.monotonic() - started
+
+    print(f"{n_all} associations in {seconds:.0f} s")
+    for one in course:
+        print(f"  {one}")
+    after = assert_back_to(node, before, megabytes=20)
+    print(f"growth after {n_warm}: {(after.rss_bytes - before.rss_bytes) / 2**20:.1f} MiB")
+    wait_for(lambda: in_ledger(node) >= n_all + N_WARM_UP, 10)
+    assert node.query("SELECT COUNT(*) FROM association WHERE ended_by <> 'released'") == [(0,)]
+    n_images = sum(1 for number in range(n_all) if number % 4 == 0)
+    assert node.query("SELECT COUNT(*) FROM instance") == [(n_images + N_WARM_UP,)]
+
+
+def associate_often(node: Node, first: int, count: int, n_threads: int = 4) -> None:
+    failures: list[BaseException] = []
+
+    def work(offset: int) -> None:
+        try:
+            for number in range(first + offset, first + count, n_threads):
+                with RawAssociation(node.port, CONTEXTS) as opened:
+                    if number % 4:
+                        assert opened.echo() == 0
+                    else:
+                        one = image("day", number, n_bytes=512, series=number // 400)
+                        assert opened.store(one) == 0
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(offset,)) for offset in range(n_threads)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures, failures
