@@ -54,8 +54,14 @@ def serve_scp(base: Ground, stop: Event, acceptor: int = 0) -> None:
     if settings.scp.transport == "streaming":
         _allow_many_files()
     if acceptor > 0:
-        with _receiving(base, acceptor):
-            stop.wait()
+        with _receiving(base, acceptor) as (_, ingest):
+            # One that was killed left files without rows: the next one looks after them, whichever
+            # comes first to it.
+            if base.is_ready or wait_for_schema(base, stop):
+                recovery = Recovery(base.files, ingest, base.engine)
+                recovery.start()
+                stop.wait()
+                recovery.stop()
         return
     bundles = open_catalogue(settings.inference, settings.model)
     rules = usable_rules(settings, bundles)

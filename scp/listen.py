@@ -106,17 +106,24 @@ class Listener(ThreadedAssociationServer):
         """Accept until `shutdown`."""
         try:
             while not self._ending.is_set():
-                for key, _ in self._selector.select(poll_interval):
-                    if key.fileobj is self.listening:
-                        self._accept()
-                    else:
-                        self._speaks(cast(socket.socket, key.fileobj))
-                self._close_overdue()
+                try:
+                    self._serve_ready(poll_interval)
+                except Exception as error:  # noqa: BLE001 - thread boundary: it must go on
+                    _LOG.error("connection.failed", error=type(error).__name__, exc_info=True)
+                    self._ending.wait(_POLL_SECONDS)
         finally:
             self._selector.close()
             for connection in list(self._silent):
                 connection.close()
             self._silent.clear()
+
+    def _serve_ready(self, poll_interval: float) -> None:
+        for key, _ in self._selector.select(poll_interval):
+            if key.fileobj is self.listening:
+                self._accept()
+            elif key.fileobj in self._silent:  # else it was closed to make room, a moment ago
+                self._speaks(cast(socket.socket, key.fileobj))
+        self._close_overdue()
 
     def shutdown(self) -> None:
         """Accept nothing more."""

@@ -64,9 +64,8 @@ class DiskWatermark:
         if now >= self._known_until:
             try:
                 free = self.files.free_space()
-                self._known = (
-                    free.n_bytes >= self.min_free_bytes and free.n_files >= _MIN_FREE_FILES
-                )
+                least_files = _MIN_FREE_FILES if self.min_free_bytes else 0
+                self._known = free.n_bytes >= self.min_free_bytes and free.n_files >= least_files
             except OSError:
                 self._known = False
             self._known_until = now + _ASK_DISK_SECONDS

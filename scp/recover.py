@@ -179,7 +179,7 @@ class Recovery:
         folder = self._files.root / "incoming"
         n_temporary = self._files.clear_incoming()
         self._await_backlog()
-        self._resumed = time.monotonic()
+        self._resumed = time.thread_time()
         work = Reconciliation(self._files, self._engine, self._report, self._pace)
         with ArrivalOrder(folder) as settled, ArrivalOrder(folder) as recent:
             work.list_files(settled, recent, now_ns - int(self._grace_seconds * 1e9))
@@ -225,8 +225,9 @@ class Recovery:
         return frozenset(made)
 
     def _pace(self, _count: int) -> None:
-        self._wait(self._rest * (time.monotonic() - self._resumed))
-        self._resumed = time.monotonic()
+        # The processor's time, not the clock's: waiting is no work, nor is being kept waiting.
+        self._wait(self._rest * (time.thread_time() - self._resumed))
+        self._resumed = time.thread_time()
 
     def _wait(self, seconds: float) -> None:
         if self._stopping.wait(max(0.0, seconds)):

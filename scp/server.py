@@ -246,9 +246,10 @@ class StorageServer:
         self._end(event.assoc, AssociationEnd.RELEASED)
 
     def _aborted(self, event: evt.Event) -> None:
-        """Tell an abort that a user asked for from a connection that broke (A-P-ABORT)."""
+        """Tell an abort that a user asked for from a connection that broke or fell silent."""
         entry = self._ledger.of(event.assoc)
-        lost = entry is not None and entry.provider_aborted
+        broke = entry is not None and entry.provider_aborted
+        lost = broke or event.assoc.dul.idle_timer_expired()
         self._end(event.assoc, AssociationEnd.LOST if lost else AssociationEnd.ABORTED)
 
     def _end(self, association: Association, ended_by: AssociationEnd) -> None:

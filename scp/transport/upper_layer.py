@@ -75,6 +75,10 @@ class UpperLayer(DULServiceProvider):
         """Return whether the state machine may still be driven."""
         return self._is_running and not self._kill_thread
 
+    def idle_timer_expired(self) -> bool:
+        """Return whether the peer was silent for too long."""
+        return self.timed_out
+
     def send_pdu(self, primitive: Any) -> None:
         """Send a primitive; at once if the association's own thread asks."""
         super().send_pdu(primitive)
