@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-# Arguments for pytest: make test ARGS="-m 'not slow' tests/db"
+# Arguments for pytest: make test ARGS="-m slow tests/db"
 ARGS ?=
+# Slow tests run in CI, or by ARGS="-m slow". Two files of tests run at once: most of them wait.
+TESTS := -n 2 --dist loadfile $(if $(filter true,$(CI)),,-m "not slow")
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test benchmark-receive lint format constraints clean
@@ -12,7 +14,7 @@ ARGS ?=
 help:
 	@echo "make demo    sample studies through a node into a PACS, in a few minutes"
 	@echo "make serve   run a node on port 11112 until Ctrl-C (settings: ./preread.toml if there)"
-	@echo "make test    run all tests"
+	@echo "make test    run the tests; ARGS=\"-m slow\" runs those that take minutes"
 	@echo "make benchmark-receive  Preread, Orthanc and DCMTK side by side, about 25 minutes"
 	@echo "make lint    ruff, mypy, import-linter"
 
@@ -37,7 +39,7 @@ serve: $(VENV)/.demo
 	$(BIN)/preread up
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(TESTS) $(ARGS)
 
 $(VENV)/.benchmark: $(VENV)/.test
 	$(PIP) -e ".[demo,test,lint,benchmark]"
