@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import sqlite3
 import statistics
@@ -14,7 +15,7 @@ import pytest
 from encoded import image, sha256
 from kept import assert_intact, assert_kept, assert_nothing_besides, wait_until_indexed
 from own_postgresql import OwnPostgresql
-from raw_pdus import CT_IMAGE, EXPLICIT_LITTLE
+from raw_pdus import CT_IMAGE, EXPLICIT_LITTLE, Instance
 from raw_scu import RawAssociation
 from running import Node, wait_for
 from senders import Senders
@@ -22,6 +23,12 @@ from senders import Senders
 CONTEXTS = ((CT_IMAGE, EXPLICIT_LITTLE),)
 OUT_OF_RESOURCES = 0xA700
 LONG = pytest.param(20.0, marks=pytest.mark.slow)
+
+
+@pytest.fixture(params=["streaming", pytest.param("pynetdicom", marks=pytest.mark.slow)])
+def transport(request: pytest.FixtureRequest) -> str:
+    """What is tested here lies behind the transport: the other one may wait for the slow suite."""
+    return str(request.param)
 
 
 def said(node: Node) -> list[str]:
@@ -102,15 +109,17 @@ def test_postgresql_is_stopped(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("transport", ["streaming"], indirect=True)
 def test_postgresql_crashes(own_postgresql: OwnPostgresql, start_receiver: Any) -> None:
     node = start_receiver(database_url=own_postgresql.database())
     send_while(node, stopped(own_postgresql, signal.SIGQUIT), 20)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("transport", ["streaming"], indirect=True)
 def test_postgresql_freezes(own_postgresql: OwnPostgresql, start_receiver: Any) -> None:
     node = start_receiver(database_url=own_postgresql.database())
-    send_while(node, frozen(own_postgresql), 40)
+    send_while(node, frozen(own_postgresql), 25)
 
 
 @pytest.mark.parametrize("seconds", [pytest.param(8.0), LONG])
@@ -137,18 +146,66 @@ def test_above_the_bound_images_are_refused(
     assert_caught_up(node, {one.sop_instance_uid: sha256(one) for one in instances})
 
 
-def test_what_waits_for_the_index_survives_sigkill(
+def test_a_node_starts_and_receives_without_its_database(
     own_postgresql: OwnPostgresql, start_receiver: Any
 ) -> None:
+    """Killed while the database is away, it comes back, and nothing that waits is lost."""
     node = start_receiver(database_url=own_postgresql.database())
     instances = [image("survivor", number, n_bytes=20_000) for number in range(40)]
     with stopped(own_postgresql, signal.SIGQUIT):
         opened = RawAssociation(node.port, CONTEXTS, timeout=60)
-        assert [opened.store(one) for one in instances] == [0] * len(instances)
+        assert [opened.store(one) for one in instances[:30]] == [0] * 30
         node.kill_everything()
         opened.close()
-    node.start("scp")
+        node.start("scp")
+        with RawAssociation(node.port, CONTEXTS, timeout=60) as opened:
+            assert [opened.store(one) for one in instances[30:]] == [0] * 10
     acknowledged = {one.sop_instance_uid: sha256(one) for one in instances}
-    wait_until_indexed(node, acknowledged)
-    assert_kept(node, acknowledged)
+    assert_caught_up(node, acknowledged)
+
+
+def test_duplicates_while_the_database_is_away(
+    own_postgresql: OwnPostgresql, start_receiver: Any
+) -> None:
+    """Equal bytes stay one instance and other bytes another one, whenever they came."""
+    node = start_receiver(database_url=own_postgresql.database())
+    before, same, other = image("a"), image("b"), image("b", pixels="others")
+    with RawAssociation(node.port, CONTEXTS, timeout=60) as opened:
+        assert opened.store(before) == 0
+        with stopped(own_postgresql, signal.SIGINT):
+            assert [opened.store(one) for one in (before, same, same, other, same)] == [0] * 5
+        wait_for(lambda: "database.back" in said(node), 60, "the database")
+        assert [opened.store(one) for one in (before, same, other)] == [0] * 3
+    rows = node.query("SELECT sop_instance_uid, revision, sha256 FROM instance ORDER BY 1, 2")
+    assert sorted(rows) == sorted(
+        (one.sop_instance_uid, revision, sha256(one))
+        for one, revision in ((before, 0), (same, 0), (other, 1))
+    )
     assert_nothing_besides(node)
+
+
+@pytest.mark.slow
+def test_killed_while_it_catches_up(own_postgresql: OwnPostgresql, start_receiver: Any) -> None:
+    """What was indexed before the kill comes again from the backlog, and stays one row each."""
+    node = start_receiver(database_url=own_postgresql.database())
+    with stopped(own_postgresql, signal.SIGINT):
+        with Senders(node.port, 8, tiny, per_sender=400) as senders:
+            senders.join()
+        node.kill_everything()
+    moments = random.Random(3)
+    for _ in range(10):
+        node.start("scp")
+        time.sleep(moments.uniform(0, 0.4))
+        node.kill_everything()
+    n_rows = node.query("SELECT COUNT(*) FROM instance")[0][0]
+    print(f"{n_rows} of {len(senders.acknowledged)} rows after ten kills")
+    node.start("scp")
+    wait_until_indexed(node, senders.acknowledged)
+    assert_kept(node, senders.acknowledged)
+    assert_nothing_besides(node)
+    left = [path.name for path in (node.data / "unindexed").iterdir()]
+    assert not left, left
+
+
+def tiny(sender: int, number: int) -> Instance:
+    return image(sender, number, n_bytes=600, study=sender, series=sender)

