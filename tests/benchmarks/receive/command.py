@@ -18,6 +18,7 @@ import machine
 import parties
 import report
 import typer
+from figures import Figures
 from load import Load, Sender, Target
 from mixed import SHARES, percentile
 from peers import TITLES, Field
@@ -84,22 +85,29 @@ def _run(options: Options, place: Path, out: Path | None) -> bool:
     if shutil.disk_usage(place).free < _LEAST_FREE_BYTES:
         raise typer.BadParameter(f"{place} has less than 30 GiB free", param_hint="--folder")
     facts, busy, began = machine.facts(place), machine.busy_share(2), time.monotonic()
-    taken = Run(options, place).measure()
-    minutes = (time.monotonic() - began) / 60
-    later = machine.busy_share(2)
-    facts.append(("rounds", f"{options.rounds}, in {minutes:.0f} min"))
-    facts.append(("cores in use by others", f"{busy:.0f} % before, {later:.0f} % afterwards"))
+    run = Run(options, place)
+    try:
+        run.measure()
+    finally:  # what was measured until somebody asked to stop is told as well
+        minutes, later = (time.monotonic() - began) / 60, machine.busy_share(2)
+        facts.append(("rounds", f"{options.rounds}, in {minutes:.0f} min"))
+        facts.append(("cores in use by others", f"{busy:.0f} % before, {later:.0f} % afterwards"))
+        _report(run.figures, facts, out)
+    return bool(run.figures.errors)
+
+
+def _report(taken: Figures, facts: Sequence[tuple[str, str]], out: Path | None) -> None:
     text = report.markdown(taken, facts, TITLES)
     typer.echo(text)
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "receive.md").write_text(text)
-        (out / "receive.json").write_text(taken.to_json(facts))
-        try:
-            chart.draw(taken, TITLES, out / "receive.png")
-        except chart.NoChartError as error:
-            typer.echo(str(error), err=True)
-    return bool(taken.errors)
+    if out is None:
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "receive.md").write_text(text)
+    (out / "receive.json").write_text(taken.to_json(facts))
+    try:
+        chart.draw(taken, TITLES, out / "receive.png")
+    except chart.NoChartError as error:
+        typer.echo(str(error), err=True)
 
 
 @app.command()

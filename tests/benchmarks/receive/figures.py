@@ -42,9 +42,9 @@ GROWTH = Measure("memory growth, 500 MB image", "MB")
 GROWTH_OF_TEN = Measure("memory growth each, ten 500 MB images at once", "MB")
 
 
-def syncs(kind: str) -> Measure:
-    """Return the measure of how often a peer syncs for an image on a single association."""
-    return Measure(f"fsync and fdatasync calls per {kind} image", "calls")
+def syncs(kind: str, n_associations: int) -> Measure:
+    """Return the measure of how often a peer syncs for an image."""
+    return Measure(f"fsync and fdatasync calls per image, {kind}, {n_associations}", "calls")
 
 
 def slow_disk(kind: str) -> Measure:

@@ -222,8 +222,9 @@ class Preread(Peer):
 
     def log(self) -> list[dict[str, Any]]:
         """Return the events that it logged."""
-        lines = (self.folder / "log").read_text(errors="replace").splitlines()
-        return [json.loads(line) for line in lines if line.startswith("{")]
+        # The last line may not be written to its end yet.
+        whole, _, _ = (self.folder / "log").read_text(errors="replace").rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
     def __exit__(self, *arguments: object) -> None:
         super().__exit__(*arguments)

@@ -73,7 +73,7 @@ def _number(value: float | None, unit: str = "") -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    widths = [max(3, *(len(row[at]) for row in [head, *rows])) for at in range(len(head))]
 
     def line(cells: Sequence[str]) -> str:
         padded = [

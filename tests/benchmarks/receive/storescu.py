@@ -17,8 +17,8 @@ ASSOCIATIONS = (1, 4, 8)
 # Files for one association, by kind and number of associations: a second or two of sending.
 _N_FILES: Mapping[str, Mapping[int, int]] = {
     "CT": {1: 400, 4: 130, 8: 65},
-    "DX": {1: 24, 4: 12, 8: 6},
-    "small": {1: 500, 4: 200, 8: 100},
+    "DX": {1: 18, 4: 8, 8: 4},
+    "small": {1: 300, 4: 120, 8: 60},
 }
 
 

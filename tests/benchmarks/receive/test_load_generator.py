@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from pydicom import Dataset
-from pynetdicom import AE, evt
+from pynetdicom import AE, _config, evt
 
 BENCHMARK = str(Path(__file__).parent)
 _CT, _CR = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.1"
@@ -41,7 +41,9 @@ class Scp:
 
 
 @pytest.fixture
-def scp() -> Iterator[Scp]:
+def scp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scp]:
+    # A node in another test of this process may have switched it on, for all of pynetdicom.
+    monkeypatch.setattr(_config, "UNRESTRICTED_STORAGE_SERVICE", False)
     made = Scp()
     yield made
     made.server.shutdown()
