@@ -92,7 +92,8 @@ def lose_power(start_receiver: Any, tmp_path: Path, n_losses: int) -> None:
                     await_recovery=number == 19,
                 )
                 copy.unlink()
-        assert set(senders.statuses) == {0}, senders.statuses
+        # Where recovery takes long the senders have time to use up the disk.
+        assert set(senders.statuses) <= {0, 0xA700}, senders.statuses
         node.kill_everything()
 
 

@@ -18,7 +18,9 @@ from test_fuzz_association import conversation
 N_HOSTILE = 3
 N_NORMAL = {"streaming": 150, "pynetdicom": 15}
 N_SLOW = {"streaming": 3_000, "pynetdicom": 120}
-_MOST_GROWTH = 48 << 20
+# The log that pytest keeps of pynetdicom's complaints is in it, 20 KiB for each of 3,000 inputs;
+# tests/acceptance/test_receive_many.py looks at a process of its own.
+_MOST_GROWTH = 96 << 20
 
 
 def well_behaved(sender: int, number: int) -> Instance:
