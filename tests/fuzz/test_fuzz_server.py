@@ -18,8 +18,8 @@ from test_fuzz_association import conversation
 N_HOSTILE = 3
 N_NORMAL = {"streaming": 150, "pynetdicom": 15}
 N_SLOW = {"streaming": 3_000, "pynetdicom": 120}
-# With the log that pytest keeps of 3,000 inputs: 61 MiB were seen with it, 27 MiB without. A process
-# of its own is looked at by tests/acceptance/test_receive_many.py.
+# With the log that pytest keeps of 3,000 inputs: 61 MiB were seen with it, 27 MiB without. What a
+# process of its own takes is looked at by tests/acceptance/test_receive_many.py.
 _MOST_GROWTH = 96 << 20
 
 
