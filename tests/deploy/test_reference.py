@@ -40,8 +40,8 @@ def test_commands_of_the_readme_exist() -> None:
     known = {name.split()[0] for name in commands()}
     for used in re.findall(r"^(?:\$ )?preread (\w+)", README, re.MULTILINE):
         assert used in known
-    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    for used in re.findall(r"(?:^|`)make (\w+)", README, re.MULTILINE):
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for used in re.findall(r"(?:^|`)make ([\w-]+)", README, re.MULTILINE):
         assert used in targets
 
 
