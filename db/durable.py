@@ -34,6 +34,13 @@ class NewFile:
     temporary : str or None
         Its name until then; None makes it without one.
 
+    Attributes
+    ----------
+    descriptor : int
+        The open file.
+    n_bytes : int
+        Written so far.
+
     Raises
     ------
     StorageFullError
@@ -45,7 +52,7 @@ class NewFile:
     def __init__(self, folder: str, temporary: str | None) -> None:
         self._folder = folder
         self._temporary = temporary
-        self._n_bytes = self._n_started = 0
+        self.n_bytes = self._n_started = 0
         flags = os.O_RDWR | os.O_CLOEXEC
         try:
             if temporary is None:
@@ -59,13 +66,13 @@ class NewFile:
         """Append."""
         try:
             for at in range(0, len(parts), _MOST_PARTS):
-                self._n_bytes += _write_all(self.descriptor, parts[at : at + _MOST_PARTS])
+                self.n_bytes += _write_all(self.descriptor, parts[at : at + _MOST_PARTS])
         except OSError as error:
             raise failed(error, self._folder) from error
 
     def start_writeback(self, at_least: int) -> None:
         """Let the disk begin with what was written, if it is so many bytes; do not wait for it."""
-        n_bytes = self._n_bytes - self._n_started
+        n_bytes = self.n_bytes - self._n_started
         if n_bytes < at_least or _sync_file_range is None:
             return
         # A hint: what it returns does not matter, the sync at the end does.
@@ -75,7 +82,7 @@ class NewFile:
             ctypes.c_int64(n_bytes),
             _SYNC_FILE_RANGE_WRITE,
         )
-        self._n_started = self._n_bytes
+        self._n_started = self.n_bytes
 
     def publish(self, final: str) -> bool:
         """Give the file its name; on return content and name are on disk. False if it is taken."""

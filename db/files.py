@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from .digest import DigestHelper
 from .durable import NewFile, knows_unnamed_files, sync_existing, sync_folder
 from .errors import DatabaseError
 from .incoming import IncomingImage, StoredFile
@@ -45,10 +46,14 @@ class Place:
     folder: str
     stem: str
 
-    def names(self, content: str) -> Iterator[str]:
-        """Yield the path for a file, then the one if other content has that."""
-        yield f"{self.folder}/{self.stem}.dcm"
-        yield f"{self.folder}/{self.stem}.{_digest(content)[:16]}.dcm"
+    @property
+    def first(self) -> str:
+        """The path for a file."""
+        return f"{self.folder}/{self.stem}.dcm"
+
+    def other(self, content: str) -> str:
+        """Return the path if other content has the first."""
+        return f"{self.folder}/{self.stem}.{_digest(content)[:16]}.dcm"
 
 
 class FileStore:
@@ -58,6 +63,13 @@ class FileStore:
     ----------
     root : Path
         The data directory.
+
+    Attributes
+    ----------
+    in_progress : set of IncomingImage
+        Images that are being received.
+    digest_helper : DigestHelper
+        For an image that is received alone.
     """
 
     def __init__(self, root: Path) -> None:
@@ -68,6 +80,8 @@ class FileStore:
         # In a container the process id after a restart is the one from before.
         self._token = secrets.token_hex(4)
         self._unnamed = False
+        self.in_progress: set[IncomingImage] = set()
+        self.digest_helper = DigestHelper()
 
     def prepare(self) -> None:
         """Make the folders (once, so that storing an image never makes one)."""
@@ -118,7 +132,7 @@ class FileStore:
         file = self.new_file(place.folder)
         try:
             file.write([content])
-            for path in place.names(digest):
+            for path in (place.first, place.other(digest)):
                 final = self.root / path
                 if file.publish(str(final)) or _same_file(final, digest):
                     return StoredFile(path, len(content), digest)

@@ -24,6 +24,7 @@ from .errors import DatabaseAwayError, DatabaseError
 from .faults import Fault, fault_of
 from .instances import Added, InstanceRecord, write_instances
 from .ledger_queue import LedgerBatch
+from .touched import TouchedSeries
 
 _LOG = structlog.get_logger()
 _ATTEMPTS = 4
@@ -50,9 +51,11 @@ class GroupWriter:
     ----------
     engine : sqlalchemy.Engine
         From `db.create_engine`.
+    touch_seconds : float, default 0
+        How long the rows of a series count as just written, on SQLite; see `TouchedSeries`.
     """
 
-    def __init__(self, engine: sa.Engine) -> None:
+    def __init__(self, engine: sa.Engine, touch_seconds: float = 0.0) -> None:
         self._engine = engine
         self._dialect = Dialect(engine)
         # What rows can be guilty of: the driver's errors, ours, and those of values that the driver
@@ -60,6 +63,8 @@ class GroupWriter:
         self._errors = (
             engine.dialect.loaded_dbapi.Error, DatabaseError, ValueError, OverflowError, TypeError,
         )  # fmt: skip
+        is_touched_remembered = self._dialect.is_sqlite and touch_seconds > 0
+        self._touched = TouchedSeries(touch_seconds) if is_touched_remembered else None
         self._connection: sa.PoolProxiedConnection | None = None
         self._known_contexts: set[str] = set()
         self._busy_since: float | None = None
@@ -94,7 +99,8 @@ class GroupWriter:
             n_lost = sum(write_lost(cursor, self._dialect, one) for one in ledger.lost)
             if ledger.entries:
                 write_entries(cursor, self._dialect, ledger.entries, self._known_contexts)
-            return [*write_instances(cursor, self._dialect, records, indexed_at)]
+            touched = self._touched if indexed_at is None else None
+            return [*write_instances(cursor, self._dialect, records, indexed_at, touched)]
 
         def each_alone(cursor: Cursor) -> list[Outcome]:
             nonlocal n_lost
@@ -108,8 +114,12 @@ class GroupWriter:
         try:
             outcomes = self._transaction(together)
             self._remember_contexts(ledger)
+            if self._touched is not None and indexed_at is None:
+                self._touched.remember(records)
         except _RowFaultError:
             self._known_contexts.clear()
+            if self._touched is not None:
+                self._touched.forget()
             outcomes = self._transaction(each_alone)
         if n_lost:
             _LOG.warning("association.lost", n_associations=n_lost)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .digest import AssistedDigest, Digest
 from .durable import NewFile, sync_existing
 from .errors import DatabaseError
 
@@ -22,7 +24,11 @@ _META_AT = 144
 # Sent on its way to the disk when there is so much of it: at the end of an image, so that the sync
 # finds little left to do, and on the way, so that the page cache holds little of a large one.
 _WRITEBACK_AT_END = 128 << 10
-_WRITEBACK_BETWEEN = 2 << 20
+_WRITEBACK_BETWEEN = 1 << 20
+# Below that a digest is done before another thread has begun with it.
+_ASSISTED = 256 << 10
+# Of an image that is written as it comes so much stays in memory: what identifies it stands there.
+_BEGINNING = 64 << 10
 _TRANSFER_SYNTAX = b"\x02\x00\x10\x00UI"
 
 
@@ -62,12 +68,14 @@ class IncomingImage:
         self._store = store
         self._place = store.place_of("images", sop_instance_uid)
         self._head = head
-        self._digest = hashlib.sha256()
+        self._digest = Digest()
         self._unwritten: list[memoryview] = []
+        self._beginning = b""
         self._file: NewFile | None = None
+        store.in_progress.add(self)
 
     def write(self, data: memoryview) -> None:
-        """Take the next bytes of the data set; their memory is in use until `flush`."""
+        """Take the next bytes of the data set; their memory is in use until it was flushed."""
         self._unwritten.append(data)
         self.n_bytes += len(data)
 
@@ -81,12 +89,25 @@ class IncomingImage:
         """
         self._flush(ends=False)
 
+    @property
+    def is_holding(self) -> bool:
+        """Whether the memory of what the last `flush` wrote is in use until the next has returned.
+
+        `keep`, `quarantine` and `discard` let go of it as well.
+        """
+        return isinstance(self._digest, AssistedDigest)
+
+    def beginning(self) -> bytes | memoryview:
+        """Return the beginning of the data set, or all of it if it is still in memory."""
+        if self._file is not None:
+            return self._beginning
+        return self._unwritten[0] if len(self._unwritten) == 1 else b"".join(self._unwritten)
+
     @contextmanager
     def data_set(self) -> Iterator[memoryview]:
         """Give the data set as received: from memory if it is still there, else from a map."""
         if self._file is None:
-            whole = self._unwritten[0] if len(self._unwritten) == 1 else b"".join(self._unwritten)
-            yield memoryview(whole)
+            yield memoryview(self.beginning())
             return
         self._flush(ends=True)
         with (
@@ -112,32 +133,43 @@ class IncomingImage:
         """
         self._write_rest()
         assert self._file is not None
-        digest = self._digest.hexdigest()
-        syntax = _transfer_syntax(self._head)
+        base, first = self._store.base, self._place.first
+        # Named and synced before the digest is asked for: it may still be on its way.
+        is_new = self._file.publish(f"{base}/{first}")
+        digest, syntax = self._digest.hexdigest(), _transfer_syntax(self._head)
+        mine = StoredFile(first, len(self._head) + self.n_bytes, digest)
         # Equal bytes in another transfer syntax are another image, and need another name.
-        content = f"{digest} {syntax.decode('ascii', 'replace')}"
-        first, other = self._place.names(content)
-        # Looked for first: if the file of the first bytes was lost, its name is not for others.
-        paths = (other, first) if Path(f"{self._store.base}/{other}").exists() else (first, other)
-        for path in paths:
-            final = f"{self._store.base}/{path}"
-            if self._file.publish(final):
-                return StoredFile(path, len(self._head) + self.n_bytes, digest)
-            if _same_image(Path(final), syntax, digest):
-                return StoredFile(path, Path(final).stat().st_size, digest)
-        raise DatabaseError(f"{final} exists with other bytes")
+        other = self._place.other(f"{digest} {syntax.decode('ascii', 'replace')}")
+        if is_new:
+            if not os.access(f"{base}/{other}", os.F_OK):
+                return mine
+            # The file of the first bytes was lost: its name is not for others.
+            if (known := _as_kept(base, other, syntax, digest)) is None:
+                return mine
+            Path(f"{base}/{first}").unlink()
+            return known
+        if known := _as_kept(base, first, syntax, digest):
+            return known
+        if self._file.publish(f"{base}/{other}"):
+            return replace(mine, path=other)
+        if known := _as_kept(base, other, syntax, digest):
+            return known
+        raise DatabaseError(f"{base}/{other} exists with other bytes")
 
     def quarantine(self, name: str) -> str:
         """Keep the bytes where no instance is; return the path relative to the root."""
         self._write_rest()
         assert self._file is not None
+        self._digest.close()
         final = self._store.quarantine_path(name)
         self._file.publish(str(final))
         return str(final.relative_to(self._store.root))
 
     def discard(self) -> None:
         """Forget what was not kept."""
+        self._store.in_progress.discard(self)
         self._unwritten.clear()
+        self._digest.close()
         if self._file is not None:
             self._file.close()
 
@@ -148,17 +180,47 @@ class IncomingImage:
 
     def _flush(self, *, ends: bool) -> None:
         if not self._unwritten:
+            self._digest.close()
             return
         parts, self._unwritten = self._unwritten, []
         if self._file is None:
             self._file = self._store.new_file(self._place.folder)
+            self._beginning = _first_bytes(parts, _BEGINNING)
             self._file.write([self._head, *parts])
         else:
             self._file.write(parts)
-        # The disk works while the digest is computed, which is a third of the time of both.
+        self._digest = self._assisted(self._digest, sum(map(len, parts)))
+        if isinstance(self._digest, AssistedDigest):
+            self._digest.add(parts)
+        # The disk works while the digest is computed.
         self._file.start_writeback(_WRITEBACK_AT_END if ends else _WRITEBACK_BETWEEN)
-        for part in parts:
-            self._digest.update(part)
+        if not isinstance(self._digest, AssistedDigest):
+            self._digest.add(parts)
+
+    def _assisted(self, digest: Digest, n_bytes: int) -> Digest:
+        """Return the digest, with a helper if nobody else needs the processor."""
+        helper = self._store.digest_helper
+        if isinstance(digest, AssistedDigest) or n_bytes < _ASSISTED or not helper.is_useful:
+            return digest
+        return AssistedDigest(digest, helper) if len(self._store.in_progress) == 1 else digest
+
+
+def _as_kept(base: str, path: str, transfer_syntax: bytes, digest: str) -> StoredFile | None:
+    """Return a file that is there if it holds the same image."""
+    final = Path(f"{base}/{path}")
+    if not _same_image(final, transfer_syntax, digest):
+        return None
+    return StoredFile(path, final.stat().st_size, digest)
+
+
+def _first_bytes(parts: Sequence[memoryview], n_bytes: int) -> bytes:
+    taken: list[memoryview] = []
+    for part in parts:
+        if n_bytes <= 0:
+            break
+        taken.append(part[:n_bytes])
+        n_bytes -= len(part)
+    return b"".join(taken)
 
 
 def _same_image(path: Path, transfer_syntax: bytes, digest: str) -> bool:

@@ -63,6 +63,9 @@ class Ingest:
         Where records go while the database is away; without one they are refused then.
     hang_seconds : float, default 5
         A transaction on PostgreSQL that takes longer is broken off: the server hangs.
+    touch_seconds : float, default 0
+        On SQLite the time of the last image of a study and a series is not written again within so
+        many seconds; less than half of the time after which a quiet series is complete.
 
     Attributes
     ----------
@@ -73,9 +76,14 @@ class Ingest:
     """
 
     def __init__(
-        self, engine: sa.Engine, backlog: Backlog | None = None, *, hang_seconds: float = 5.0
+        self,
+        engine: sa.Engine,
+        backlog: Backlog | None = None,
+        *,
+        hang_seconds: float = 5.0,
+        touch_seconds: float = 0.0,
     ) -> None:
-        self._writer = GroupWriter(engine)
+        self._writer = GroupWriter(engine, touch_seconds)
         self._backlog = backlog
         self._ledger = LedgerQueue()
         self._indexer: Indexer | None = None

@@ -8,6 +8,7 @@ SOP Instance UID that came before.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +19,7 @@ from typing import Any
 
 from .dialect import Cursor, Dialect
 from .errors import DatabaseError
+from .touched import TouchedSeries
 
 # Rows in one statement: few different texts, so that the drivers keep all of them prepared.
 _CHUNK = 16
@@ -33,7 +35,7 @@ class Added(StrEnum):
     UNINDEXED = "unindexed"  # durable in the backlog; its row follows when the database is back
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would take four times as long for each image
 class InstanceRecord:
     """What is indexed of one stored instance; text is decoded, absent attributes are None.
 
@@ -100,6 +102,12 @@ _INSTANCE = _upsert(
     "NOTHING",
     "sop_instance_uid",
 )
+# The same, and whether the series still awaits images.
+_INSTANCE_OF_TOUCHED = (
+    _INSTANCE[0],
+    f"{_INSTANCE[1]}, (SELECT state FROM series AS s "  # noqa: S608 - constants of this file
+    "WHERE s.series_instance_uid = instance.series_instance_uid)",
+)
 _KNOWN = """
 SELECT id, sop_instance_uid, revision, sha256, transfer_syntax_uid, missing_at FROM instance
 WHERE sop_instance_uid = ? ORDER BY revision
@@ -114,6 +122,8 @@ UPDATE study SET has_conflict = true
 WHERE NOT has_conflict
   AND study_instance_uid IN (SELECT study_instance_uid FROM instance WHERE sop_instance_uid = ?)
 """
+
+_OPEN_OR_NONE = frozenset(("open", None))
 
 _study_values = attrgetter(
     "study_instance_uid", "patient_id", "patient_name", "patient_birth_date", "patient_sex",
@@ -134,6 +144,7 @@ def write_instances(
     dialect: Dialect,
     records: Sequence[InstanceRecord],
     indexed_at: datetime | None = None,
+    touched: TouchedSeries | None = None,
 ) -> list[Added]:
     """Write the rows of a group inside the transaction of `cursor`.
 
@@ -142,6 +153,9 @@ def write_instances(
     indexed_at : datetime or None
         For instances that were received long ago: the time that counts for whether their series is
         still being received. A series would otherwise look quiet after its first rows.
+    touched : TouchedSeries or None
+        Series whose rows were just written. Only where one transaction writes at a time: elsewhere
+        a series could be completed between the look at it and the commit.
 
     Returns
     -------
@@ -149,11 +163,19 @@ def write_instances(
         For each record: NEW, EQUAL or REVISED.
     """
     placed = [record for record in records if record.study_instance_uid is not None]
-    if placed:
-        _write_studies(cursor, dialect, placed, indexed_at)
+    began = time.monotonic()
+    untouched = placed if touched is None else touched.uncovered(placed)
+    if untouched:
+        _write_studies(cursor, dialect, untouched, indexed_at)
     first = _first_of_each(records, "sop_instance_uid")
     rows = [(*_instance_values(one), dialect.time(one.received_at), 0) for one in first.values()]
-    inserted = {uid for (uid,) in _run(cursor, dialect, _INSTANCE, rows)}
+    if touched is None or len(untouched) == len(placed):
+        inserted = {uid for (uid,) in _run(cursor, dialect, _INSTANCE, rows)}
+    else:
+        states = dict(_run(cursor, dialect, _INSTANCE_OF_TOUCHED, rows))
+        inserted = set(states)
+        if touched.is_outdated(began) or not _OPEN_OR_NONE.issuperset(states.values()):
+            _write_studies(cursor, dialect, placed, indexed_at)
     if len(inserted) == len(records):
         return [Added.NEW] * len(records)
     outcomes = []

@@ -16,8 +16,7 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 _WRITES = (
     "INSERT", "UPDATE", "DELETE", "REPLACE", "BEGIN IMMEDIATE", "BEGIN EXCLUSIVE",
@@ -25,8 +24,6 @@ _WRITES = (
 )  # fmt: skip
 _LONGEST = max(map(len, _WRITES))
 _POLL_SECONDS = 0.0003
-
-_T = TypeVar("_T")
 
 
 def _opens_write(sql: str) -> bool:
@@ -40,13 +37,21 @@ class FairCursor(sqlite3.Cursor):
 
     def execute(self, sql: str, *args: Any) -> FairCursor:
         """Run one statement."""
-        return self.connection.bracketed(sql, lambda: super(FairCursor, self).execute(sql, *args))
+        connection = self.connection
+        connection.require_turn(sql)
+        try:
+            return super().execute(sql, *args)
+        finally:
+            connection.release_if_ended()
 
     def executemany(self, sql: str, *args: Any) -> FairCursor:
         """Run one statement for many rows."""
-        return self.connection.bracketed(
-            sql, lambda: super(FairCursor, self).executemany(sql, *args)
-        )
+        connection = self.connection
+        connection.require_turn(sql)
+        try:
+            return super().executemany(sql, *args)
+        finally:
+            connection.release_if_ended()
 
 
 class FairConnection(sqlite3.Connection):
@@ -76,28 +81,30 @@ class FairConnection(sqlite3.Connection):
         cursor: sqlite3.Cursor = self.cursor().execute(sql, *args)
         return cursor
 
-    def bracketed(self, sql: str, run: Callable[[], _T]) -> _T:
-        """Run a statement, with the lock taken before it if it opens a write transaction."""
+    def require_turn(self, sql: str) -> None:
+        """Take the lock if this statement opens a write transaction."""
         if not self._held and not self.in_transaction and _opens_write(sql):
             self._acquire()
-        try:
-            return run()
-        finally:
-            self._release_if_ended()
+
+    def release_if_ended(self) -> None:
+        """Free the lock if the transaction has ended."""
+        if self._held and not self.in_transaction:
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
+            self._held = False
 
     def commit(self) -> None:
         """Commit, then let the next writer in."""
         try:
             super().commit()
         finally:
-            self._release_if_ended()
+            self.release_if_ended()
 
     def rollback(self) -> None:
         """Roll back, then let the next writer in."""
         try:
             super().rollback()
         finally:
-            self._release_if_ended()
+            self.release_if_ended()
 
     def close(self) -> None:
         """Close the database and the lock files (closing frees a lock still held)."""
@@ -116,11 +123,6 @@ class FairConnection(sqlite3.Connection):
         finally:
             fcntl.flock(self._gate, fcntl.LOCK_UN)
         self._held = True
-
-    def _release_if_ended(self) -> None:
-        if self._held and not self.in_transaction:
-            fcntl.flock(self._lock, fcntl.LOCK_UN)
-            self._held = False
 
 
 def _flock(descriptor: int, deadline: float) -> None:

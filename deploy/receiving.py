@@ -35,6 +35,8 @@ from .settings import Settings
 
 _log = structlog.get_logger()
 _OPEN_FILES = 65536
+# Nobody asks more closely when the last image of a series came.
+_TOUCH_SECONDS = 0.5
 
 
 def serve_scp(base: Ground, stop: Event, acceptor: int = 0) -> None:
@@ -99,7 +101,8 @@ def _receiving(base: Ground, acceptor: int) -> Iterator[tuple[StorageServer, Ing
     settings = base.settings
     engine = receiving_engine(settings)
     backlog = Backlog(base.files.root / "unindexed", limit=settings.scp.max_unindexed)
-    ingest = Ingest(engine, backlog)
+    touch_seconds = min(_TOUCH_SECONDS, settings.scp.quiet_seconds / 4)
+    ingest = Ingest(engine, backlog, touch_seconds=touch_seconds)
     with ExitStack() as stack:
         stack.callback(engine.dispose)
         stack.callback(ingest.close)

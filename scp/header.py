@@ -83,7 +83,7 @@ _MOST_CHARACTER_SETS = 16
 _CODECS = frozenset(codecs.lookup(name).name for name in python_encoding.values())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would take four times as long for each image
 class Header:
     """Identifying attributes of one instance; absent or senseless ones are None.
 
@@ -108,6 +108,7 @@ class Header:
     instance_number: int | None
 
 
+@lru_cache(maxsize=1024)  # of an image's four, three are those of its series
 def is_uid(text: str) -> bool:
     """Tell whether `text` is a UID: digits and dots, at most 64 (PS3.5 Section 9.1).
 
@@ -116,18 +117,30 @@ def is_uid(text: str) -> bool:
     return len(text) <= 64 and _UID.fullmatch(text) is not None
 
 
-def read_header(data: bytes | memoryview, transfer_syntax_uid: str) -> Header:
+def read_header(
+    data: bytes | memoryview, transfer_syntax_uid: str, size: int | None = None
+) -> Header:
     """Walk a data set to its end and return what identifies it.
+
+    Parameters
+    ----------
+    data : bytes
+        The data set, or its beginning if `size` is given.
+    transfer_syntax_uid : str
+    size : int or None
+        Size of the whole data set in bytes.
 
     Raises
     ------
+    BeyondError
+        If `data` is the beginning only and does not suffice.
     StructureError
         If the data set is truncated or is none.
     IdentityError
         If one of the four identifying UIDs is absent or is no UID. Only an object of a class that
         is not known to belong to a patient may lack Study and Series Instance UID.
     """
-    values = walk(data, transfer_syntax_uid, WANTED).values
+    values = walk(data, transfer_syntax_uid, WANTED, size).values
     text = _Text(values)
     sop_class_uid = _uid(values, SOP_CLASS_UID)
     study_instance_uid, series_instance_uid = _study_and_series(values, sop_class_uid)
@@ -159,17 +172,23 @@ class _Text:
         self._encodings = _encodings(values.get(CHARACTER_SET, b""))
 
     def __call__(self, tag: int, limit: int, resets: frozenset[int] = _TEXT_RESETS) -> str | None:
-        raw = self._values.get(tag, b"")
-        if not raw:
-            return None
-        try:
-            decoded = decode_bytes(raw, self._encodings, set(resets))
-        except (ValueError, LookupError):
-            decoded = raw.decode("latin-1")
-        # PostgreSQL refuses NUL inside text, and senders pad with it.
-        decoded = decoded.replace("\0", " ").strip()
-        # Component groups that a sender left empty at the end of a name mean nothing (PS3.5 6.2.1).
-        return decoded[:limit].rstrip(" =" if resets is _NAME_RESETS else None) or None
+        raw = self._values.get(tag)
+        return _decoded(raw, self._encodings, limit, resets) if raw else None
+
+
+# The images of a series, and of a study, have nearly all texts in common.
+@lru_cache(maxsize=1024)
+def _decoded(
+    raw: bytes, encodings: tuple[str, ...], limit: int, resets: frozenset[int]
+) -> str | None:
+    try:
+        decoded = decode_bytes(raw, encodings, set(resets))
+    except (ValueError, LookupError):
+        decoded = raw.decode("latin-1")
+    # PostgreSQL refuses NUL inside text, and senders pad with it.
+    decoded = decoded.replace("\0", " ").strip()
+    # Component groups that a sender left empty at the end of a name mean nothing (PS3.5 6.2.1).
+    return decoded[:limit].rstrip(" =" if resets is _NAME_RESETS else None) or None
 
 
 @lru_cache(maxsize=64)

@@ -25,6 +25,7 @@ from .errors import IdentityError, InvalidInstanceError, ScpError
 from .header import Header, is_uid, read_header
 from .part10 import file_head
 from .status import StoreStatus, failure
+from .structure import BeyondError
 from .transport.command import Outcome
 
 _LOG = structlog.get_logger()
@@ -35,7 +36,7 @@ _MIN_FREE_FILES = 1024
 _HEADER_FIELDS = tuple(one.name for one in fields(Header))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would take four times as long for each image
 class StoreRequest:
     """One C-STORE request without its data set, free of pynetdicom."""
 
@@ -128,8 +129,7 @@ class Receiver:
         """
         if not is_uid(request.sop_instance_uid):
             raise InvalidInstanceError("the Affected SOP Instance UID is no UID")
-        with image.data_set() as data_set:
-            found = read_header(data_set, request.transfer_syntax_uid)
+        found = _header_of(image, request.transfer_syntax_uid)
         _require_match(found, request)
         stored = image.keep()
         return self._ingest.add(
@@ -171,15 +171,17 @@ class Reception:
         self._guarded(self._begin)
 
     def write(self, data: memoryview) -> None:
-        """Take the next bytes of the data set; their memory is in use until `flush`."""
+        """Take the next bytes of the data set; their memory is in use until it was flushed."""
         self.n_bytes += len(data)
         if self._image is not None and self._error is None:
             self._image.write(data)
 
-    def flush(self) -> None:
-        """Write what was taken."""
-        if self._image is not None and self._error is None:
-            self._guarded(self._image.flush)
+    def flush(self) -> bool:
+        """Write what was taken; return whether its memory is in use until the next `flush`."""
+        if self._image is None:
+            return False
+        self._guarded(self._image.flush)
+        return self._image.is_holding
 
     def finish(self) -> Outcome:
         """Keep the instance; return what to answer."""
@@ -253,6 +255,14 @@ class Reception:
             trace=request.association_id, instance=request.sop_instance_uid[:64]
         )
         return log
+
+
+def _header_of(image: IncomingImage, transfer_syntax_uid: str) -> Header:
+    try:
+        return read_header(image.beginning(), transfer_syntax_uid, image.n_bytes)
+    except BeyondError:
+        with image.data_set() as data_set:
+            return read_header(data_set, transfer_syntax_uid)
 
 
 def _require_match(found: Header, request: StoreRequest) -> None:

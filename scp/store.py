@@ -78,8 +78,9 @@ class NoReception:
     def write(self, data: memoryview) -> None:
         """Drop it."""
 
-    def flush(self) -> None:
+    def flush(self) -> bool:
         """Have nothing to let go of."""
+        return False
 
     def discard(self) -> None:
         """Have nothing to forget."""

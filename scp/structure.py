@@ -39,6 +39,7 @@ _SHORT = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL
 _FRAGMENTED = frozenset((b"OB", b"OW"))
 # Of a wanted value so much is returned: more than any that identifies may have.
 _MAX_VALUE = 8192
+_CUT = 8 + _MAX_VALUE
 # No object of the standard nests sequences deeper than about ten; more is an attack on the stack.
 _MAX_DEPTH = 64
 # What is inflated takes memory that nobody has sent: it is taken once.
@@ -50,6 +51,10 @@ _TOO_MANY = "more elements than so few bytes can hold"
 
 class _CutError(StructureError):
     """The data set ends inside an element."""
+
+
+class BeyondError(Exception):
+    """The beginning of the data set does not suffice: more of it has to be looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,25 +82,34 @@ def tag_text(tag: int) -> str:
 
 
 def walk(
-    data: bytes | bytearray | memoryview, transfer_syntax_uid: str, wanted: Collection[int] = ()
+    data: bytes | bytearray | memoryview,
+    transfer_syntax_uid: str,
+    wanted: Collection[int] = (),
+    size: int | None = None,
 ) -> Elements:
     """Walk an encoded data set to its end.
 
     Parameters
     ----------
     data : bytes
-        The data set alone, without file meta information.
+        The data set alone, without file meta information; or its beginning, if `size` is given.
     transfer_syntax_uid : str
         Its transfer syntax. One that is not known is taken as Explicit VR Little Endian, which is
         what every encapsulated syntax uses (PS3.5 A.4).
     wanted : collection of int
         Tags (group << 16 | element) whose values to return.
+    size : int or None
+        Size of the whole data set in bytes.
 
     Raises
     ------
     StructureError
         If the data set is truncated, goes on after its end, or is no data set.
+    BeyondError
+        If `data` is the beginning only, and what has to be looked at lies behind it.
     """
+    if size is not None and len(data) < size:
+        return _walk_beginning(data, transfer_syntax_uid, frozenset(wanted), size)
     if transfer_syntax_uid in _DEFLATED:
         with _ONE_INFLATION:
             inflated, is_whole = inflate(data)
@@ -104,6 +118,21 @@ def walk(
     little = transfer_syntax_uid != EXPLICIT_BIG
     walker = _Walker(data, little)
     return walker.elements(transfer_syntax_uid in _IMPLICIT, frozenset(wanted))
+
+
+def _walk_beginning(
+    data: bytes | bytearray | memoryview,
+    transfer_syntax_uid: str,
+    wanted: frozenset[int],
+    size: int,
+) -> Elements:
+    if transfer_syntax_uid in _DEFLATED:
+        raise BeyondError
+    walker = _Walker(data, transfer_syntax_uid != EXPLICIT_BIG, size=size)
+    try:
+        return walker.elements(transfer_syntax_uid in _IMPLICIT, wanted)
+    except struct.error:  # nothing else unpacks behind the end of `data`
+        raise BeyondError from None
 
 
 def _most_elements(n_deflated: int) -> int:
@@ -131,13 +160,15 @@ class _Walker:
         most_elements: int = sys.maxsize,
         *,
         is_whole: bool = True,
+        size: int | None = None,
     ) -> None:
         self._data = data
         self._little = little
         self._most_elements = most_elements
         self._n_headers = 0
         self._is_whole = is_whole
-        self._end = len(data)
+        self._n_here = len(data)
+        self._end = self._n_here if size is None else size
         order = "<" if little else ">"
         self._explicit = struct.Struct(order + "HH2sH").unpack_from
         self._implicit = struct.Struct(order + "HHL").unpack_from
@@ -156,22 +187,15 @@ class _Walker:
         return Elements(values, self._little, n_elements)
 
     def _outermost(self, implicit: bool, wanted: frozenset[int], values: dict[int, bytes]) -> int:
-        data, end, explicit = self._data, self._end, self._explicit
+        end, most = self._end, self._most_elements
         at = count = 0
         while at < end:
-            if not implicit and at + 8 <= end:
-                # Nine elements of ten, without a call: text and numbers, explicit VR.
-                group, element, vr, length = explicit(data, at)
-                after = at + 8 + length
-                if vr in _SHORT and 8 <= group < 0xFFFE and after <= end:
-                    tag = group << 16 | element
-                    if tag in wanted:
-                        values[tag] = bytes(data[at + 8 : min(after, at + 8 + _MAX_VALUE)])
-                    at = after
-                    count += 1
-                    if count > self._most_elements:
-                        raise StructureError(_TOO_MANY)
-                    continue
+            if not implicit:
+                at, count = self._plain_elements(at, count, wanted, values)
+                if at == end:
+                    break
+            if count > most:
+                raise StructureError(_TOO_MANY)
             tag, vr, length, value = self._header(at, implicit)
             # Groups below 8 belong to commands, files and directories of media (PS3.5 7.1).
             if tag < 0x00080000 or tag >> 16 == 0xFFFE:
@@ -179,8 +203,32 @@ class _Walker:
             at = self._after_value(tag, vr, length, value, implicit, 0)
             count += 1
             if tag in wanted and length != _UNDEFINED:
-                values[tag] = bytes(self._data[value : min(at, value + _MAX_VALUE)])
+                values[tag] = self._value(value, at)
         return count
+
+    def _plain_elements(
+        self, at: int, count: int, wanted: frozenset[int], values: dict[int, bytes]
+    ) -> tuple[int, int]:
+        """Go past text and numbers in explicit VR, nine elements of ten, without another call."""
+        data, explicit, short = self._data, self._explicit, _SHORT
+        limit, most = min(self._end, self._n_here), self._most_elements
+        last = limit - 8
+        while at <= last and count <= most:
+            group, element, vr, length = explicit(data, at)
+            after = at + 8 + length
+            if vr not in short or after > limit or not 8 <= group < 0xFFFE:
+                break
+            if (tag := group << 16 | element) in wanted:
+                values[tag] = bytes(data[at + 8 : after if length <= _MAX_VALUE else at + _CUT])
+            at = after
+            count += 1
+        return at, count
+
+    def _value(self, start: int, end: int) -> bytes:
+        end = min(end, start + _MAX_VALUE)
+        if end > self._n_here:
+            raise BeyondError
+        return bytes(self._data[start:end])
 
     def _header(self, at: int, implicit: bool) -> tuple[int, bytes, int, int]:
         """Return tag, VR (empty where there is none), length and the position of the value."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from struct import Struct, error, pack
 
 from ..errors import ProtocolError
@@ -37,7 +38,7 @@ _SHORT = Struct("<H")
 _P_DATA = Struct(">BBLLBB")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would take four times as long for each image
 class Command:
     """A request, as far as it concerns the transport.
 
@@ -104,27 +105,42 @@ def read_command(data: bytes | bytearray) -> Command:
 
 def response(command: Command, outcome: Outcome) -> bytes:
     """Return the command set that answers `command` (PS3.7 Sections 9.3.1.2 and 9.3.5.2)."""
-    # What is too long to be a UID is not sent back.
-    sop_class, instance = (
-        _even(uid, b"\0") if len(uid) <= _MAX_UID else b""
-        for uid in (command.sop_class_uid, command.sop_instance_uid)
-    )
-    elements = [
-        (AFFECTED_SOP_CLASS_UID, sop_class),
-        (COMMAND_FIELD, _SHORT.pack(command.field | _RESPONSE)),
-        (MESSAGE_ID_BEING_RESPONDED_TO, _SHORT.pack(command.message_id)),
-        (DATA_SET_TYPE, _SHORT.pack(_NO_DATA_SET)),
-        (STATUS, _SHORT.pack(outcome.status)),
+    instance = _element(AFFECTED_SOP_INSTANCE_UID, _uid_value(command.sop_instance_uid))
+    before, after = _around_message_id(command.sop_class_uid, command.field, outcome, len(instance))
+    return b"%b%b%b%b" % (before, _SHORT.pack(command.message_id), after, instance)
+
+
+@lru_cache(maxsize=256)  # for an association that stores images it is always the same
+def _around_message_id(
+    sop_class_uid: str, field: int, outcome: Outcome, n_instance: int
+) -> tuple[bytes, bytes]:
+    """Return what stands before the value of the Message ID, and between it and the instance."""
+    before = [
+        (AFFECTED_SOP_CLASS_UID, _uid_value(sop_class_uid)),
+        (COMMAND_FIELD, _SHORT.pack(field | _RESPONSE)),
+        (MESSAGE_ID_BEING_RESPONDED_TO, bytes(_SHORT.size)),
     ]
+    after = [(DATA_SET_TYPE, _SHORT.pack(_NO_DATA_SET)), (STATUS, _SHORT.pack(outcome.status))]
     if outcome.offending:
         tags = b"".join(pack("<HH", tag >> 16, tag & 0xFFFF) for tag in outcome.offending)
-        elements.append((OFFENDING_ELEMENT, tags))
+        after.append((OFFENDING_ELEMENT, tags))
     if outcome.comment:
-        elements.append((ERROR_COMMENT, _even(outcome.comment[:64], b" ")))
-    if instance:
-        elements.append((AFFECTED_SOP_INSTANCE_UID, instance))
-    body = b"".join(_ELEMENT.pack(0, tag, len(value)) + value for tag, value in elements)
-    return _ELEMENT.pack(0, _GROUP_LENGTH, 4) + pack("<L", len(body)) + body
+        after.append((ERROR_COMMENT, _even(outcome.comment[:64], b" ")))
+    start, end = (
+        b"".join(_ELEMENT.pack(0, tag, len(value)) + value for tag, value in elements)
+        for elements in (before, after)
+    )
+    length = pack("<L", len(start) + len(end) + n_instance)
+    return _element(_GROUP_LENGTH, length) + start[: -_SHORT.size], end
+
+
+def _uid_value(uid: str) -> bytes:
+    """Return a UID as it is sent; what is too long to be one is not sent back."""
+    return _even(uid, b"\0") if len(uid) <= _MAX_UID else b""
+
+
+def _element(tag: int, value: bytes) -> bytes:
+    return _ELEMENT.pack(0, tag, len(value)) + value if value else b""
 
 
 def p_data(context_id: int, command_set: bytes, max_pdu: int) -> Iterator[bytes]:
@@ -144,17 +160,17 @@ def p_data(context_id: int, command_set: bytes, max_pdu: int) -> Iterator[bytes]
 
 def _elements(data: bytes | bytearray) -> Mapping[int, bytes]:
     elements: dict[int, bytes] = {}
-    at = 0
-    while at < len(data):
-        try:
+    at, end = 0, len(data)
+    try:
+        while at < end:
             group, element, length = _ELEMENT.unpack_from(data, at)
-        except error:
-            raise ProtocolError("a command set ends inside an element") from None
-        at += _ELEMENT.size
-        if group or at + length > len(data):
-            raise ProtocolError("a command set holds what is no command element")
-        elements[element] = bytes(data[at : at + length])
-        at += length
+            value = at + 8
+            at = value + length
+            if group or at > end:
+                raise ProtocolError("a command set holds what is no command element")
+            elements[element] = bytes(data[value:at])
+    except error:
+        raise ProtocolError("a command set ends inside an element") from None
     return elements
 
 

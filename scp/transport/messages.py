@@ -24,10 +24,16 @@ class Reception(Protocol):
     """A data set that is being received; see `scp.receive.Reception`."""
 
     def write(self, data: memoryview) -> None:
-        """Take the next bytes; the memory is valid until `flush` returns. Never raises."""
+        """Take the next bytes; their memory is valid until they were flushed. Never raises."""
 
-    def flush(self) -> None:
-        """Let go of the memory that `write` was given. Never raises."""
+    def flush(self) -> bool:
+        """Let go of the memory that `write` was given before. Never raises.
+
+        Returns
+        -------
+        bool
+            True to use what was given since the last `flush` until the next one.
+        """
 
     def finish(self) -> Outcome:
         """Keep the data set; return what to answer. Never raises."""
@@ -84,10 +90,9 @@ class Messages:
         else:
             self._take_data_set(fragment)
 
-    def flush(self) -> None:
-        """Let go of all memory of fragments."""
-        if self._reception is not None:
-            self._reception.flush()
+    def flush(self) -> bool:
+        """Let go of the memory of fragments; True if that of the last ones is still in use."""
+        return self._reception is not None and self._reception.flush()
 
     def discard(self) -> None:
         """Forget a message that will not be completed."""

@@ -23,7 +23,7 @@ IS_LAST = 2
 
 _FIRST_CAPACITY = 4096
 # Enough that system calls are few, little enough that a thousand associations do no harm.
-_STREAM_CAPACITY = 256 * 1024
+_STREAM_CAPACITY = 1024 * 1024
 # PDUs that are not P-DATA-TF are kept whole. An A-ASSOCIATE-RQ with 128 presentation contexts of 40
 # transfer syntaxes each takes 160 KiB.
 MAX_WHOLE_PDU = 256 * 1024
@@ -36,7 +36,7 @@ class WholePdu:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would take four times as long for each piece
 class Fragment:
     """A piece of a presentation data value.
 
@@ -49,7 +49,7 @@ class Fragment:
     is_last : bool
         The command set or data set ends with this piece.
     data : memoryview
-        Valid until `PduStream.space` is called again.
+        Valid until `PduStream.space` is called again; see there.
     """
 
     context_id: int
@@ -67,6 +67,7 @@ class PduStream:
     def __init__(self) -> None:
         self._buffer = bytearray(_FIRST_CAPACITY)
         self._view = memoryview(self._buffer)
+        self._spare: bytearray | None = None
         self._start = self._end = 0
         self._pdu_left = 0  # of the P-DATA-TF PDU that is being given out
         self._pdv_left = 0
@@ -78,10 +79,18 @@ class PduStream:
         """Whether the bytes so far end inside a PDU."""
         return bool(self._pdu_left or self._start < self._end)
 
-    def space(self) -> memoryview:
-        """Return where to receive; fragments given out before are invalid from now on."""
+    def space(self, *, is_held: bool = False) -> memoryview:
+        """Return where to receive; fragments given out before are invalid from now on.
+
+        Parameters
+        ----------
+        is_held : bool
+            Fragments given out since the last call stay valid, until the next one.
+        """
         rest = self._end - self._start
-        if not rest:
+        if is_held:
+            self._swap()
+        elif not rest:
             self._start = self._end = 0
         elif self._start:
             self._view[:rest] = bytes(self._view[self._start : self._end])
@@ -131,6 +140,16 @@ class PduStream:
                 raise ProtocolError("a P-DATA-TF PDU without a presentation data value")
             self._start += _PDU_HEADER.size
             self._pdu_left = length
+
+    def _swap(self) -> None:
+        """Go on in another buffer; the one before it is free by now."""
+        rest = self._end - self._start
+        other = self._spare
+        if other is None or len(other) < len(self._buffer):
+            other = bytearray(len(self._buffer))
+        other[:rest] = self._view[self._start : self._end]
+        self._spare, self._buffer, self._view = self._buffer, other, memoryview(other)
+        self._start, self._end = 0, rest
 
     def _grow(self, capacity: int) -> None:
         larger = bytearray(capacity)

@@ -37,8 +37,8 @@ class FragmentSink(Protocol):
     def take(self, fragment: Fragment) -> None:
         """Take one fragment; raises `ProtocolError` if it cannot stand there."""
 
-    def flush(self) -> None:
-        """Let go of the memory of all fragments taken."""
+    def flush(self) -> bool:
+        """Let go of the memory of fragments; True to use that of the last ones until the next."""
 
 
 class UpperLayer(DULServiceProvider):
@@ -136,7 +136,7 @@ class UpperLayer(DULServiceProvider):
 
     def settle(self) -> None:
         """Let the state machine act on all events there are."""
-        if self._is_settling:
+        if self._is_settling or self._is_settled():
             return
         self._is_settling = True
         try:
@@ -148,6 +148,14 @@ class UpperLayer(DULServiceProvider):
                 self._act(self.event_queue.get_nowait())
         finally:
             self._is_settling = False
+
+    def _is_settled(self) -> bool:
+        """Tell, at no cost, whether there is nothing to act on: so it is while images come."""
+        return (
+            self.state_machine.current_state == _ESTABLISHED
+            and not self.event_queue.queue
+            and not self.to_provider_queue.queue
+        )
 
     def _act(self, event: str) -> None:
         try:
@@ -188,11 +196,11 @@ class UpperLayer(DULServiceProvider):
         if connection is None:
             self.event_queue.put(_CLOSED)
             return False
-        self._sink.flush()
+        is_held = self._sink.flush()
         try:
             if timeout is not None:
                 connection.settimeout(max(timeout, 0.001))
-            n_bytes = connection.recv_into(self._stream.space())
+            n_bytes = connection.recv_into(self._stream.space(is_held=is_held))
         except (TimeoutError, BlockingIOError):
             # The kernel's own time-out shows as EAGAIN, Python's as TimeoutError.
             self.timed_out = timeout is None

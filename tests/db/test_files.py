@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from db import FileStore
+from db.digest import AssistedDigest
 from db.errors import DatabaseError, StorageFullError
+from db.incoming import IncomingImage
 
 META = b"\x02\x00\x10\x00UI\x04\x001.2\x00"
 HEAD = bytes(128) + b"DICM" + b"\x02\x00\x00\x00UL\x04\x00" + len(META).to_bytes(4, "little") + META
@@ -99,3 +102,53 @@ def test_a_folder_that_cannot_be_made_names_the_setting(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DatabaseError, match="data_dir"):
         FileStore(tmp_path / "file" / "data").prepare()
+
+
+MANY = os.urandom(3 << 20)
+
+
+def written(files: FileStore, uid: str, content: bytes, step: int) -> IncomingImage:
+    image = files.incoming(uid, HEAD)
+    for at in range(0, len(content), step):
+        image.write(memoryview(content)[at : at + step])
+        image.flush()
+    return image
+
+
+@pytest.mark.parametrize("step", [100_000, 300_000, 1 << 20, len(MANY)])
+def test_a_digest_is_the_same_whoever_computes_it(files: FileStore, step: int) -> None:
+    alone = written(files, "1.2.1", MANY, step)
+    assert isinstance(alone._digest, AssistedDigest) == (
+        files.digest_helper.is_useful and step >= 256 << 10
+    )
+    beside = written(files, "1.2.2", MANY, step)
+    assert not isinstance(beside._digest, AssistedDigest)
+    stored = [one.keep() for one in (alone, beside)]
+    for one in (alone, beside):
+        one.discard()
+
+    assert {one.sha256 for one in stored} == {hashlib.sha256(MANY).hexdigest()}
+    assert not files.in_progress
+
+
+def test_an_image_given_up_lets_go_of_its_file_when_the_helper_has(files: FileStore) -> None:
+    before = sum(1 for _ in Path("/proc/self/fd").iterdir())
+    for number in range(20):
+        written(files, f"1.2.{number}", MANY, 1 << 20).discard()
+    assert sum(1 for _ in Path("/proc/self/fd").iterdir()) <= before + 1
+    assert files.write_image("1.2.3", HEAD, MANY).sha256 == hashlib.sha256(MANY).hexdigest()
+
+
+def test_memory_is_in_use_for_one_flush_more(files: FileStore) -> None:
+    """The receive buffer is two buffers then, taken in turn."""
+    image, buffers = files.incoming("1.2.3", HEAD), [bytearray(1 << 20), bytearray(1 << 20)]
+    content, expected = [os.urandom(1 << 20) for _ in range(12)], hashlib.sha256()
+    for number, block in enumerate(content):
+        buffers[number % 2][:] = block
+        if number != 7:  # nothing of this buffer belongs to the image
+            image.write(memoryview(buffers[number % 2]))
+            expected.update(block)
+        image.flush()
+    assert image.is_holding == files.digest_helper.is_useful
+    assert image.keep().sha256 == expected.hexdigest()
+    image.discard()

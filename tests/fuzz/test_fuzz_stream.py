@@ -12,7 +12,7 @@ from raw_pdus import associate_request
 from scp.errors import ProtocolError
 from scp.transport.command import Command, Outcome
 from scp.transport.messages import Messages
-from scp.transport.stream import MAX_WHOLE_PDU, PduStream, WholePdu
+from scp.transport.stream import PduStream, WholePdu
 
 ACCEPTED = frozenset((1, 3, 5, 7, 9, 11, 13))
 _START = associate_request([("1.2.840.10008.1.1", ["1.2.840.10008.1.2"])])
@@ -20,11 +20,13 @@ N_NORMAL, N_SLOW = 4_000, 90_000
 
 
 class Reception:
-    """Takes fragments as the file store does: nothing is copied before `flush`."""
+    """Takes fragments as the file store does: nothing is copied before `flush`, or the next one."""
 
     def __init__(self, peer: Peer, context_id: int, command: Command) -> None:
         self._peer = peer
         self._begun = context_id, command
+        self._is_holding = command.message_id % 2 == 1
+        self._held: list[memoryview] = []
         self._waiting: list[memoryview] = []
         self._data = bytearray()
         self.is_open = True
@@ -33,12 +35,16 @@ class Reception:
         assert self.is_open
         self._waiting.append(data)
 
-    def flush(self) -> None:
-        for part in self._waiting:
+    def flush(self) -> bool:
+        for part in self._held:
             self._data += part
-        self._waiting.clear()
+        self._held, self._waiting = self._waiting, []
+        if not self._is_holding and self._held:
+            self.flush()
+        return self._is_holding
 
     def finish(self) -> Outcome:
+        self.flush()
         self.flush()
         self.is_open = False
         context_id, command = self._begun
@@ -75,9 +81,8 @@ class Peer:
         at = 0
         try:
             while at < len(data) and not self.is_over:
-                self._messages.flush()
-                space = self._stream.space()
-                assert 0 < len(space) <= MAX_WHOLE_PDU + 6
+                space = self._stream.space(is_held=self._messages.flush())
+                assert 0 < len(space) <= 1 << 20
                 wanted = size if small <= at < small + 60 * size else 3000
                 part = data[at : at + min(wanted, len(space))]
                 space[: len(part)] = part

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from pydicom.sequence import Sequence
 from scp.deflate import inflate
 from scp.errors import StructureError
 from scp.part10 import read_layout
-from scp.structure import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, walk
+from scp.structure import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, BeyondError, walk
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
 SYNTAXES = (EXPLICIT_LITTLE, IMPLICIT_LITTLE, EXPLICIT_BIG)
@@ -205,3 +206,37 @@ def _patient() -> Dataset:
     made = Dataset()
     made.PatientID = "1234"
     return made
+
+
+@given(data_sets(), st.sampled_from((*SYNTAXES, DEFLATED)), st.data())
+@settings(max_examples=200, deadline=None)
+def test_a_beginning_tells_the_same_or_nothing(
+    data_set: Dataset, syntax: str, choice: st.DataObject
+) -> None:
+    data = encode(data_set, EXPLICIT_LITTLE if syntax == DEFLATED else syntax)
+    if choice.draw(st.booleans(), label="damaged"):
+        place = choice.draw(st.integers(0, len(data) - 1), label="place")
+        data = data[:place] + choice.draw(st.binary(min_size=1, max_size=4)) + data[place + 2 :]
+    beginning = data[: choice.draw(st.integers(0, len(data) - 1), label="length")]
+    wanted = {0x00280010, 0x00100020, 0x00081140}
+    try:
+        whole = walk(data, syntax, wanted)
+    except StructureError:
+        with pytest.raises((StructureError, BeyondError)):
+            walk(beginning, syntax, wanted, len(data))
+        return
+    with suppress(BeyondError):
+        assert walk(beginning, syntax, wanted, len(data)) == whole
+
+
+def test_the_beginning_suffices_where_only_pixels_follow() -> None:
+    made = Dataset()
+    made.PatientID = "P-1"
+    made.PixelData = bytes(5000)
+    made["PixelData"].VR = "OW"
+    data = encode(made, EXPLICIT_LITTLE)
+    assert walk(data[:100], EXPLICIT_LITTLE, {0x00100020}, len(data)).values[0x00100020] == b"P-1 "
+    with pytest.raises(StructureError):
+        walk(data[:100], EXPLICIT_LITTLE, (), len(data) - 1)
+    with pytest.raises(BeyondError):
+        walk(data[:20], EXPLICIT_LITTLE, (), len(data))
