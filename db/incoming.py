@@ -70,7 +70,7 @@ class IncomingImage:
         self._head = head
         self._digest = Digest()
         self._unwritten: list[memoryview] = []
-        self._beginning = b""
+        self._beginning: Sequence[memoryview] = ()
         self._file: NewFile | None = None
         store.in_progress.add(self)
 
@@ -97,19 +97,26 @@ class IncomingImage:
         """
         return isinstance(self._digest, AssistedDigest)
 
+    def complete(self) -> None:
+        """Write the rest: nothing more will come.
+
+        Raises
+        ------
+        StorageFullError, DatabaseError
+            If it cannot be written.
+        """
+        if not self.n_bytes:
+            self._unwritten.append(memoryview(b""))
+        self._flush(ends=True)
+
     def beginning(self) -> bytes | memoryview:
-        """Return the beginning of the data set, or all of it if it is still in memory."""
-        if self._file is not None:
-            return self._beginning
-        return self._unwritten[0] if len(self._unwritten) == 1 else b"".join(self._unwritten)
+        """Return the beginning of the data set, or all of it if it is small; once complete."""
+        return self._beginning[0] if len(self._beginning) == 1 else b"".join(self._beginning)
 
     @contextmanager
     def data_set(self) -> Iterator[memoryview]:
-        """Give the data set as received: from memory if it is still there, else from a map."""
-        if self._file is None:
-            yield memoryview(self.beginning())
-            return
-        self._flush(ends=True)
+        """Give the data set as received, once complete."""
+        assert self._file is not None
         with (
             mmap.mmap(self._file.descriptor, 0, prot=mmap.PROT_READ) as mapped,
             memoryview(mapped) as view,
@@ -131,7 +138,7 @@ class IncomingImage:
         StorageFullError, DatabaseError
             If it cannot be written.
         """
-        self._write_rest()
+        self.complete()
         assert self._file is not None
         base, first = self._store.base, self._place.first
         # Named and synced before the digest is asked for: it may still be on its way.
@@ -158,7 +165,7 @@ class IncomingImage:
 
     def quarantine(self, name: str) -> str:
         """Keep the bytes where no instance is; return the path relative to the root."""
-        self._write_rest()
+        self.complete()
         assert self._file is not None
         self._digest.close()
         final = self._store.quarantine_path(name)
@@ -169,14 +176,10 @@ class IncomingImage:
         """Forget what was not kept."""
         self._store.in_progress.discard(self)
         self._unwritten.clear()
+        self._beginning = ()
         self._digest.close()
         if self._file is not None:
             self._file.close()
-
-    def _write_rest(self) -> None:
-        if not self.n_bytes:
-            self._unwritten.append(memoryview(b""))
-        self._flush(ends=True)
 
     def _flush(self, *, ends: bool) -> None:
         if not self._unwritten:
@@ -185,7 +188,9 @@ class IncomingImage:
         parts, self._unwritten = self._unwritten, []
         if self._file is None:
             self._file = self._store.new_file(self._place.folder)
-            self._beginning = _first_bytes(parts, _BEGINNING)
+            self._beginning = _first_parts(parts, _BEGINNING)
+            if not ends:  # its memory will be used again
+                self._beginning = [memoryview(b"".join(self._beginning))]
             self._file.write([self._head, *parts])
         else:
             self._file.write(parts)
@@ -213,14 +218,14 @@ def _as_kept(base: str, path: str, transfer_syntax: bytes, digest: str) -> Store
     return StoredFile(path, final.stat().st_size, digest)
 
 
-def _first_bytes(parts: Sequence[memoryview], n_bytes: int) -> bytes:
+def _first_parts(parts: Sequence[memoryview], n_bytes: int) -> Sequence[memoryview]:
     taken: list[memoryview] = []
     for part in parts:
         if n_bytes <= 0:
             break
         taken.append(part[:n_bytes])
         n_bytes -= len(part)
-    return b"".join(taken)
+    return taken
 
 
 def _same_image(path: Path, transfer_syntax: bytes, digest: str) -> bool:

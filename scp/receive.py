@@ -129,6 +129,7 @@ class Receiver:
         """
         if not is_uid(request.sop_instance_uid):
             raise InvalidInstanceError("the Affected SOP Instance UID is no UID")
+        image.complete()  # first, so that the disk works meanwhile
         found = _header_of(image, request.transfer_syntax_uid)
         _require_match(found, request)
         stored = image.keep()
