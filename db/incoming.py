@@ -25,8 +25,8 @@ _META_AT = 144
 # finds little left to do, and on the way, so that the page cache holds little of a large one.
 _WRITEBACK_AT_END = 128 << 10
 _WRITEBACK_BETWEEN = 1 << 20
-# Below that a digest is done before another thread has begun with it.
-_ASSISTED = 256 << 10
+# Where less comes at once, handing it to another thread takes as long as the digest.
+_ASSISTED = 768 << 10
 # Of an image that is written as it comes so much stays in memory: what identifies it stands there.
 _BEGINNING = 64 << 10
 _TRANSFER_SYNTAX = b"\x02\x00\x10\x00UI"
