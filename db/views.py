@@ -22,7 +22,7 @@ VIEWS: Mapping[str, Mapping[str, str]] = {
         "n_series": "series received",
         "n_instances": "instances stored, revisions included",
         "received_at": "when the first instance came, UTC",
-        "last_received_at": "when the last instance came, UTC",
+        "last_received_at": "when the last instance came, UTC (SQLite: to 0.5 s)",
         "has_conflict": "true if different bytes came under one SOP Instance UID, or one Series "
         "Instance UID or study with several patients or studies",
         "n_analyses": "analyses asked for",
@@ -42,7 +42,7 @@ VIEWS: Mapping[str, Mapping[str, str]] = {
         "state": "receiving, read (a model was asked) or parked (no model reads it)",
         "routing": "JSON: the routes taken, and for each rule why it did or did not match",
         "received_at": "when the first image came, UTC",
-        "last_received_at": "when the last image came, UTC",
+        "last_received_at": "when the last image came, UTC (SQLite: to 0.5 s)",
         "completed_at": "when it was last found complete, UTC",
         "trace_id": "id of the association that brought it, as in the log",
     },

@@ -65,6 +65,8 @@ def benchmark(
         mixed_seconds=5.0 if quick else 20.0,
         n_large_at_once=1 if quick else 10,
     )
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
     place = Path(tempfile.mkdtemp(prefix="preread-benchmark-", dir=folder))
     try:
         has_errors = _run(options, place, out)

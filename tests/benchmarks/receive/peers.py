@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
@@ -239,6 +240,9 @@ class Preread(Peer):
             self._server.drop_database(self.url)
 
 
+_NUMBERS = itertools.count(1)  # of the folders, which stay until the end
+
+
 class Field:
     """Starts peers by name, each in a new folder below `folder`.
 
@@ -252,12 +256,10 @@ class Field:
     def __init__(self, folder: Path, server: PostgresServer | None) -> None:
         self._folder = folder
         self._server = server
-        self._n_started = 0
 
     def start(self, name: str, environment: Mapping[str, str] = _NO_VARIABLES) -> Peer:
         """Start a peer; `Peer.wait` tells when it is ready."""
-        self._n_started += 1
-        folder = self._folder / f"{self._n_started}-{name}"
+        folder = self._folder / f"{next(_NUMBERS)}-{name}"
         folder.mkdir()
         starts: Mapping[str, Callable[[], Peer]] = {
             "storescp": lambda: Storescp(folder, environment),
@@ -272,8 +274,7 @@ class Field:
         self, settings: Mapping[str, object], environment: Mapping[str, str], *, on_postgres: bool
     ) -> Preread:
         """Start Preread with settings of ``[scp]``."""
-        self._n_started += 1
-        folder = self._folder / f"{self._n_started}-preread"
+        folder = self._folder / f"{next(_NUMBERS)}-preread"
         folder.mkdir()
         server = self._server if on_postgres else None
         return Preread(folder, environment, settings=settings, server=server)
