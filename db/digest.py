@@ -14,12 +14,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
 
+from .errors import DatabaseError
+
 
 class Digest:
-    """The SHA-256 of the bytes that it is given."""
+    """The SHA-256 of the bytes that it is given.
+
+    Attributes
+    ----------
+    error : Exception or None
+        Why it is not one of all bytes.
+    """
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
+        self.error: Exception | None = None
 
     def add(self, parts: Sequence[memoryview]) -> None:
         """Take the next bytes."""
@@ -27,7 +36,9 @@ class Digest:
             self._hash.update(part)
 
     def hexdigest(self) -> str:
-        """Return the digest of everything."""
+        """Return the digest of everything; raise `DatabaseError` if it could not be computed."""
+        if self.error is not None:
+            raise DatabaseError(f"no digest ({type(self.error).__name__})") from self.error
         return self._hash.hexdigest()
 
     def close(self) -> None:
@@ -51,7 +62,7 @@ class DigestHelper:
     """
 
     def __init__(self) -> None:
-        self.is_useful = len(os.sched_getaffinity(0)) > 1
+        self.is_useful = _n_processors() > 1
         self._jobs: SimpleQueue[_Job] = SimpleQueue()
         self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -68,9 +79,13 @@ class DigestHelper:
     def _run(self) -> None:
         while True:
             job = self._jobs.get()
-            job.digest.add(job.parts)
-            job.parts = ()
-            job.done.release()
+            try:
+                job.digest.add(job.parts)
+            except Exception as error:  # noqa: BLE001 - thread boundary: who waits is told
+                job.digest.error = error
+            finally:
+                job.parts = ()
+                job.done.release()
             del job  # or the last image would stay in memory until the next one comes
 
 
@@ -105,3 +120,11 @@ class AssistedDigest(Digest):
         """Wait until the helper has let go of all memory."""
         with self._done:
             pass
+
+
+def _n_processors() -> int:
+    """Return how many processors this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        return os.cpu_count() or 1

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from db import FileStore
-from db.digest import AssistedDigest
+from db.digest import AssistedDigest, Digest, DigestHelper
 from db.errors import DatabaseError, StorageFullError
 from db.incoming import IncomingImage
 
@@ -152,3 +152,14 @@ def test_memory_is_in_use_for_one_flush_more(files: FileStore) -> None:
     assert image.is_holding == files.digest_helper.is_useful
     assert image.keep().sha256 == expected.hexdigest()
     image.discard()
+
+
+def test_a_digest_that_fails_is_told_and_the_helper_goes_on() -> None:
+    helper = DigestHelper()
+    failed = AssistedDigest(Digest(), helper)
+    failed.add(["no bytes"])  # type: ignore[list-item]
+    with pytest.raises(DatabaseError, match="no digest"):
+        failed.hexdigest()
+    next_one = AssistedDigest(Digest(), helper)
+    next_one.add([memoryview(MANY)])
+    assert next_one.hexdigest() == hashlib.sha256(MANY).hexdigest()
