@@ -22,13 +22,13 @@ class Digest:
 
     Attributes
     ----------
-    error : Exception or None
+    error : BaseException or None
         Why it is not one of all bytes.
     """
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     def add(self, parts: Sequence[memoryview]) -> None:
         """Take the next bytes."""
@@ -68,12 +68,13 @@ class DigestHelper:
         self._thread: threading.Thread | None = None
 
     def put(self, job: _Job) -> None:
-        """Have a job done after all earlier ones."""
+        """Have a job done after all earlier ones; a RuntimeError if no thread can be started."""
         if self._thread is None:
             with self._guard:
                 if self._thread is None:
-                    self._thread = threading.Thread(target=self._run, name="digest", daemon=True)
-                    self._thread.start()
+                    thread = threading.Thread(target=self._run, name="digest", daemon=True)
+                    thread.start()
+                    self._thread = thread
         self._jobs.put(job)
 
     def _run(self) -> None:
@@ -81,7 +82,7 @@ class DigestHelper:
             job = self._jobs.get()
             try:
                 job.digest.add(job.parts)
-            except Exception as error:  # noqa: BLE001 - thread boundary: who waits is told
+            except BaseException as error:  # noqa: BLE001 - thread boundary: who waits is told
                 job.digest.error = error
             finally:
                 job.parts = ()
@@ -109,7 +110,11 @@ class AssistedDigest(Digest):
         """Take the next bytes; their memory is in use until the next `add` or `close` returns."""
         self.close()
         self._done.acquire()
-        self._helper.put(_Job(self._begun, parts, self._done))
+        try:
+            self._helper.put(_Job(self._begun, parts, self._done))
+        except RuntimeError:  # no more threads: nobody may wait for one
+            self._done.release()
+            self._begun.add(parts)
 
     def hexdigest(self) -> str:
         """Return the digest of everything, as soon as the helper has got so far."""

@@ -115,7 +115,7 @@ class GroupWriter:
             outcomes = self._transaction(together)
             self._remember_contexts(ledger)
             if self._touched is not None and indexed_at is None:
-                self._touched.remember(records)
+                self._touched.commit()
         except _RowFaultError:
             self._known_contexts.clear()
             if self._touched is not None:

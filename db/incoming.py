@@ -7,7 +7,7 @@ import mmap
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -141,27 +141,17 @@ class IncomingImage:
         self.complete()
         assert self._file is not None
         base, first = self._store.base, self._place.first
-        # Named and synced before the digest is asked for: it may still be on its way.
-        is_new = self._file.publish(f"{base}/{first}")
         digest, syntax = self._digest.hexdigest(), _transfer_syntax(self._head)
-        mine = StoredFile(first, len(self._head) + self.n_bytes, digest)
         # Equal bytes in another transfer syntax are another image, and need another name.
         other = self._place.other(f"{digest} {syntax.decode('ascii', 'replace')}")
-        if is_new:
-            if not os.access(f"{base}/{other}", os.F_OK):
-                return mine
-            # The file of the first bytes was lost: its name is not for others.
-            if (known := _as_kept(base, other, syntax, digest)) is None:
-                return mine
-            Path(f"{base}/{first}").unlink()
-            return known
-        if known := _as_kept(base, first, syntax, digest):
-            return known
-        if self._file.publish(f"{base}/{other}"):
-            return replace(mine, path=other)
-        if known := _as_kept(base, other, syntax, digest):
-            return known
-        raise DatabaseError(f"{base}/{other} exists with other bytes")
+        # Looked for first: if the file of the first bytes was lost, its name is not for others.
+        is_there = os.access(f"{base}/{other}", os.F_OK)
+        for path in (other, first) if is_there else (first, other):
+            if self._file.publish(f"{base}/{path}"):
+                return StoredFile(path, len(self._head) + self.n_bytes, digest)
+            if known := _as_kept(base, path, syntax, digest):
+                return known
+        raise DatabaseError(f"{base}/{path} exists with other bytes")
 
     def quarantine(self, name: str) -> str:
         """Keep the bytes where no instance is; return the path relative to the root."""
@@ -183,7 +173,8 @@ class IncomingImage:
 
     def _flush(self, *, ends: bool) -> None:
         if not self._unwritten:
-            self._digest.close()
+            if not ends:  # memory is to be used again
+                self._digest.close()
             return
         parts, self._unwritten = self._unwritten, []
         if self._file is None:

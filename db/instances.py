@@ -123,8 +123,6 @@ WHERE NOT has_conflict
   AND study_instance_uid IN (SELECT study_instance_uid FROM instance WHERE sop_instance_uid = ?)
 """
 
-_OPEN_OR_NONE = frozenset(("open", None))
-
 _study_values = attrgetter(
     "study_instance_uid", "patient_id", "patient_name", "patient_birth_date", "patient_sex",
     "accession_number", "study_date", "study_description",
@@ -164,18 +162,23 @@ def write_instances(
     """
     placed = [record for record in records if record.study_instance_uid is not None]
     began = time.monotonic()
-    untouched = placed if touched is None else touched.uncovered(placed)
+    covered, untouched = ([], placed) if touched is None else touched.split(placed)
     if untouched:
         _write_studies(cursor, dialect, untouched, indexed_at)
     first = _first_of_each(records, "sop_instance_uid")
     rows = [(*_instance_values(one), dialect.time(one.received_at), 0) for one in first.values()]
-    if touched is None or len(untouched) == len(placed):
+    if touched is None or not covered:
         inserted = {uid for (uid,) in _run(cursor, dialect, _INSTANCE, rows)}
     else:
         states = dict(_run(cursor, dialect, _INSTANCE_OF_TOUCHED, rows))
         inserted = set(states)
-        if touched.is_outdated(began) or not _OPEN_OR_NONE.issuperset(states.values()):
+        # Also if one was known, whose state has not come back.
+        are_open = all(states.get(one.sop_instance_uid) == "open" for one in covered)
+        if not are_open or touched.is_outdated(began):
             _write_studies(cursor, dialect, placed, indexed_at)
+            untouched = placed
+    if touched is not None:
+        touched.written(untouched)
     if len(inserted) == len(records):
         return [Added.NEW] * len(records)
     outcomes = []

@@ -32,30 +32,44 @@ class TouchedSeries:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self._window = timedelta(seconds=seconds)
+        self._pending: Sequence[InstanceRecord] = ()
         self._series: dict[str | None, tuple[str | None, str | None, datetime]] = {}
 
-    def uncovered(self, records: Sequence[InstanceRecord]) -> list[InstanceRecord]:
-        """Return the records whose study and series have to be written again."""
+    def split(
+        self, records: Sequence[InstanceRecord]
+    ) -> tuple[list[InstanceRecord], list[InstanceRecord]]:
+        """Return the records whose study and series were just written, and the others."""
         now = datetime.now(UTC)
-        return [record for record in records if not self._covers(record, now)]
+        covered: list[InstanceRecord] = []
+        others: list[InstanceRecord] = []
+        for record in records:
+            (covered if self._covers(record, now) else others).append(record)
+        return covered, others
 
     def is_outdated(self, since: float) -> bool:
-        """Tell whether what `uncovered` said at this `time.monotonic` may not be true any more."""
+        """Tell whether what `split` said at this `time.monotonic` may not be true any more."""
         return time.monotonic() - since >= self.seconds
 
-    def remember(self, records: Sequence[InstanceRecord]) -> None:
-        """Take note of what was committed."""
+    def written(self, records: Sequence[InstanceRecord]) -> None:
+        """Say for which records study and series were written in the open transaction.
+
+        Only these: what is not written must not look as if it were, however often it is seen.
+        """
+        self._pending = records
+
+    def commit(self) -> None:
+        """Take note of what was written: the transaction was committed."""
         if len(self._series) > _MOST:
             self._series.clear()
-        now = datetime.now(UTC)
-        for record in records:
-            if not self._covers(record, now):
-                key = (record.study_instance_uid, record.patient_id, record.received_at)
-                self._series[record.series_instance_uid] = key
+        for record in self._pending:  # the last one of a series gave its row the time
+            key = (record.study_instance_uid, record.patient_id, record.received_at)
+            self._series[record.series_instance_uid] = key
+        self._pending = ()
 
     def forget(self) -> None:
         """Forget everything: rows may have been removed, or not been written."""
         self._series.clear()
+        self._pending = ()
 
     def _covers(self, record: InstanceRecord, now: datetime) -> bool:
         known = self._series.get(record.series_instance_uid)

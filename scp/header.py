@@ -108,13 +108,17 @@ class Header:
     instance_number: int | None
 
 
-@lru_cache(maxsize=1024)  # of an image's four, three are those of its series
 def is_uid(text: str) -> bool:
     """Tell whether `text` is a UID: digits and dots, at most 64 (PS3.5 Section 9.1).
 
     Leading zeros in a component are let pass: old equipment makes them, and they do no harm.
     """
-    return len(text) <= 64 and _UID.fullmatch(text) is not None
+    return len(text) <= 64 and _has_form_of_uid(text)
+
+
+@lru_cache(maxsize=1024)  # of an image's four, three are those of its series
+def _has_form_of_uid(text: str) -> bool:
+    return _UID.fullmatch(text) is not None
 
 
 def read_header(

@@ -106,17 +106,19 @@ def read_command(data: bytes | bytearray) -> Command:
 def response(command: Command, outcome: Outcome) -> bytes:
     """Return the command set that answers `command` (PS3.7 Sections 9.3.1.2 and 9.3.5.2)."""
     instance = _element(AFFECTED_SOP_INSTANCE_UID, _uid_value(command.sop_instance_uid))
-    before, after = _around_message_id(command.sop_class_uid, command.field, outcome, len(instance))
+    before, after = _around_message_id(
+        _uid_value(command.sop_class_uid), command.field, outcome, len(instance)
+    )
     return b"%b%b%b%b" % (before, _SHORT.pack(command.message_id), after, instance)
 
 
 @lru_cache(maxsize=256)  # for an association that stores images it is always the same
 def _around_message_id(
-    sop_class_uid: str, field: int, outcome: Outcome, n_instance: int
+    sop_class: bytes, field: int, outcome: Outcome, n_instance: int
 ) -> tuple[bytes, bytes]:
     """Return what stands before the value of the Message ID, and between it and the instance."""
     before = [
-        (AFFECTED_SOP_CLASS_UID, _uid_value(sop_class_uid)),
+        (AFFECTED_SOP_CLASS_UID, sop_class),
         (COMMAND_FIELD, _SHORT.pack(field | _RESPONSE)),
         (MESSAGE_ID_BEING_RESPONDED_TO, bytes(_SHORT.size)),
     ]

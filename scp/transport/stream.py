@@ -90,7 +90,9 @@ class PduStream:
         rest = self._end - self._start
         if is_held:
             self._swap()
-        elif not rest:
+        else:
+            self._spare = None
+        if not rest:
             self._start = self._end = 0
         elif self._start:
             self._view[:rest] = bytes(self._view[self._start : self._end])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -163,3 +164,16 @@ def test_a_digest_that_fails_is_told_and_the_helper_goes_on() -> None:
     next_one = AssistedDigest(Digest(), helper)
     next_one.add([memoryview(MANY)])
     assert next_one.hexdigest() == hashlib.sha256(MANY).hexdigest()
+
+
+def test_without_another_thread_the_digest_is_computed_by_the_caller(
+    files: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        assert files.write_image("1.2.1", HEAD, MANY).sha256 == hashlib.sha256(MANY).hexdigest()
+    assert files.write_image("1.2.2", HEAD, MANY).sha256 == hashlib.sha256(MANY).hexdigest()
+    assert not files.in_progress

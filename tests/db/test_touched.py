@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -11,6 +14,7 @@ from records import RECORD, count
 
 from db.completeness import due, mark_complete
 from db.ingest import Added, Ingest, InstanceRecord
+from db.schema import Series
 from db.touched import TouchedSeries
 
 
@@ -101,20 +105,69 @@ def test_no_image_comes_between_the_look_at_a_series_and_its_completion(
         assert not mark_complete(connection, seen, "digest", "", now)
 
 
+def note(touched: TouchedSeries, *records: InstanceRecord) -> None:
+    touched.written(records)
+    touched.commit()
+
+
 def test_a_clock_that_was_set_back_covers_nothing() -> None:
     touched = TouchedSeries(0.5)
-    ahead = image(1, seconds_ago=-60)
-    touched.remember([ahead])
-    assert touched.uncovered([image(2)]) != []
+    note(touched, image(1, seconds_ago=-60))
+    assert touched.split([image(2)])[0] == []
     touched.forget()
-    touched.remember([image(1)])
-    assert touched.uncovered([image(2)]) == []
+    note(touched, image(1))
+    assert len(touched.split([image(2)])[0]) == 1
+
+
+def test_what_was_not_written_makes_nothing_younger() -> None:
+    """Over many transactions that wrote the series no more, its time would be left behind."""
+    touched = TouchedSeries(30)
+    note(touched, image(1, seconds_ago=29.9))
+    for number in range(2, 9):
+        covered, others = touched.split([image(number)])
+        touched.written(others)
+        time.sleep(0.03)
+        touched.commit()
+        if not covered:
+            return
+    raise AssertionError("the series counts as just written for ever")
+
+
+def test_under_load_the_time_is_never_much_behind(engine: sa.Engine) -> None:
+    window, numbers = 0.1, itertools.count()
+    ingest, end = Ingest(engine, touch_seconds=window), time.monotonic() + 3
+
+    def store() -> None:
+        while time.monotonic() < end:
+            ingest.add(image(next(numbers)))
+
+    behind = []
+    with ThreadPoolExecutor(4) as threads:
+        running = [threads.submit(store) for _ in range(4)]
+        while time.monotonic() < end - 0.2:
+            time.sleep(0.05)
+            with engine.connect() as connection:
+                last = connection.scalar(sa.select(Series.last_received_at))
+            if last is not None:
+                behind.append((datetime.now(UTC) - last).total_seconds())
+        for one in running:
+            one.result()
+    assert sorted(behind)[len(behind) // 2] < 2 * window + 0.2, behind
+
+
+def test_a_revision_opens_a_completed_series(engine: sa.Engine) -> None:
+    ingest = Ingest(engine, touch_seconds=30)
+    ingest.add(image(1))
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE series SET state = 'complete'"))
+    assert ingest.add(image(1, sha256="b" * 64, path="images/00/b.dcm")) == Added.REVISED
+    assert series(engine).state == "open"
 
 
 def test_more_series_than_are_remembered_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("db.touched._MOST", 2)
     touched = TouchedSeries(30)
     for number in range(10):
-        touched.remember([image(1, series_instance_uid=f"1.2.{number}")])
-    assert touched.uncovered([image(2, series_instance_uid="1.2.9")]) == []
-    assert touched.uncovered([image(2, series_instance_uid="1.2.0")]) != []
+        note(touched, image(1, series_instance_uid=f"1.2.{number}"))
+    assert len(touched.split([image(2, series_instance_uid="1.2.9")])[0]) == 1
+    assert touched.split([image(2, series_instance_uid="1.2.0")])[0] == []
