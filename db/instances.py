@@ -35,7 +35,7 @@ class Added(StrEnum):
     UNINDEXED = "unindexed"  # durable in the backlog; its row follows when the database is back
 
 
-@dataclass(slots=True)  # not frozen, which would take four times as long for each image
+@dataclass(slots=True)  # not frozen: one is made for every image, and freezing is slow
 class InstanceRecord:
     """What is indexed of one stored instance; text is decoded, absent attributes are None.
 

@@ -83,7 +83,7 @@ _MOST_CHARACTER_SETS = 16
 _CODECS = frozenset(codecs.lookup(name).name for name in python_encoding.values())
 
 
-@dataclass(slots=True)  # not frozen, which would take four times as long for each image
+@dataclass(slots=True)  # not frozen: one is made for every image, and freezing is slow
 class Header:
     """Identifying attributes of one instance; absent or senseless ones are None.
 

@@ -36,7 +36,7 @@ _MIN_FREE_FILES = 1024
 _HEADER_FIELDS = tuple(one.name for one in fields(Header))
 
 
-@dataclass(slots=True)  # not frozen, which would take four times as long for each image
+@dataclass(slots=True)  # not frozen: one is made for every image, and freezing is slow
 class StoreRequest:
     """One C-STORE request without its data set, free of pynetdicom."""
 

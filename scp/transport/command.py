@@ -38,7 +38,7 @@ _SHORT = Struct("<H")
 _P_DATA = Struct(">BBLLBB")
 
 
-@dataclass(slots=True)  # not frozen, which would take four times as long for each image
+@dataclass(slots=True)  # not frozen: one is made for every image, and freezing is slow
 class Command:
     """A request, as far as it concerns the transport.
 

@@ -36,7 +36,7 @@ class WholePdu:
     data: bytes
 
 
-@dataclass(slots=True)  # not frozen, which would take four times as long for each piece
+@dataclass(slots=True)  # not frozen: one is made for every piece, and freezing is slow
 class Fragment:
     """A piece of a presentation data value.
 
