@@ -20,6 +20,8 @@ from pydicom.uid import UID
 from pynetdicom import build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.pdu import A_ASSOCIATE_RJ
+from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.status import code_to_category
 
 from .ae import requestor
@@ -96,6 +98,11 @@ def association(peer: Peer, contexts: Sequence[Context]) -> Iterator[Association
 
 def _open(peer: Peer, contexts: Sequence[Context]) -> Association:
     timers: list[threading.Timer] = []
+    rejections: list[A_ASSOCIATE] = []
+
+    def received(event: evt.Event) -> None:
+        if isinstance(event.pdu, A_ASSOCIATE_RJ):
+            rejections.append(event.pdu.to_primitive())
 
     def connected(event: evt.Event) -> None:
         timers.append(start_timer(event.assoc, peer.timeout))
@@ -109,7 +116,7 @@ def _open(peer: Peer, contexts: Sequence[Context]) -> Association:
             peer.port,
             contexts=[build_context(one.abstract_syntax, one.transfer_syntax) for one in contexts],
             ae_title=peer.called_ae,
-            evt_handlers=[(evt.EVT_CONN_OPEN, connected)],
+            evt_handlers=[(evt.EVT_CONN_OPEN, connected), (evt.EVT_PDU_RECV, received)],
         )
     except (OSError, ValueError) as error:
         raise AssociationError(f"{peer}: {error}") from error
@@ -117,18 +124,21 @@ def _open(peer: Peer, contexts: Sequence[Context]) -> Association:
         for timer in timers:
             timer.cancel()
     if not opened.is_established:
-        raise AssociationError(f"{peer}: {_why_not(opened, connected=bool(timers))}")
+        raise AssociationError(f"{peer}: {_why_not(opened, rejections, connected=bool(timers))}")
+    opened.unbind(evt.EVT_PDU_RECV, received)
     return opened
 
 
-def _why_not(refused: Association, *, connected: bool) -> str:
+def _why_not(
+    refused: Association, rejections: Sequence[A_ASSOCIATE], *, connected: bool
+) -> str:
     if not connected:
         return "cannot connect"
-    answer = refused.acceptor.primitive
-    if answer is None:
-        return "association not answered"
-    if refused.is_rejected:
+    # pynetdicom takes a rejection that is faster than its own thread for a failure to connect.
+    for answer in rejections:
         return f"association rejected: {answer.reason_str} ({answer.result_str.lower()})"
+    if refused.acceptor.primitive is None:
+        return "association not answered"
     return "accepts none of the presentation contexts"
 
 

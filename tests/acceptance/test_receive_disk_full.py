@@ -41,10 +41,13 @@ def ballast(disk: Path, megabytes: int) -> Path:
 
 
 def fill(node: Node, acknowledged: dict[str, str], n_bytes: int) -> list[int]:
-    """Send on one association until three images in a row are refused; return all statuses."""
+    """Send on one association until three images in a row are refused; return all statuses.
+
+    Half a second may go by before the server learns that the disk is full.
+    """
     statuses: list[int] = []
     with RawAssociation(node.port, CONTEXTS) as opened:
-        while len(statuses) < 200 and not all((statuses or [0])[-3:]):
+        while len(statuses) < 1000 and not all((statuses or [0])[-3:]):
             one = image("fill", n_bytes, len(acknowledged), len(statuses), n_bytes=n_bytes)
             statuses.append(opened.store(one))
             if statuses[-1] == 0:

@@ -214,3 +214,18 @@ class RawAssociation:
         tcp_repair = 19  # a socket in repair mode (linux/tcp.h) tells its peer nothing
         self.socket.setsockopt(socket.IPPROTO_TCP, tcp_repair, 1)
         self.socket.close()
+
+
+def rejection(
+    port: int, calling: str = "SENDER", called: str = "PREREAD"
+) -> tuple[int, int, int] | None:
+    """Return what a request for an association is rejected with, None if it is accepted.
+
+    pynetdicom's requestor does not always tell: it takes a rejection that comes faster than its own
+    thread goes on for a failure to connect.
+    """
+    try:
+        with RawAssociation(port, calling=calling, called=called):
+            return None
+    except Rejected as rejected:
+        return rejected.answer

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from pynetdicom import AE
 from pynetdicom.association import Association
+from raw_scu import rejection
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 5.0) -> None:
@@ -65,8 +66,7 @@ def test_bare_connections_use_up_no_association(start_node: Any) -> None:
         assert first.send_c_echo().Status == second.send_c_echo().Status == 0
         assert time.monotonic() - started < 3
         assert node.server.n_open == 2
-        answer = associate(node).acceptor.primitive
-        assert (answer.result, answer.result_source, answer.diagnostic) == (2, 3, 2)
+        assert rejection(node.server.port) == (2, 3, 2)
         first.release()
         third = associate(node)
         assert third.is_established
@@ -107,7 +107,8 @@ def test_simultaneous_requests_get_exactly_the_places_there_are(start_node: Any)
     with ThreadPoolExecutor(12) as pool:
         asked = list(pool.map(lambda _: associate(node), range(12)))
     assert sum(one.is_established for one in asked) == 5
-    assert sum(one.is_rejected for one in asked) == 7
+    # Not `is_rejected`: pynetdicom takes a fast rejection for a failure to connect.
+    assert sum(one.is_aborted or one.is_rejected for one in asked) == 7
     for one in asked:
         if one.is_established:
             one.release()

@@ -20,6 +20,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID, generate_uid
 from pynetdicom import AE
 from pynetdicom.association import Association
+from raw_scu import rejection
 
 from db.errors import DatabaseError, StorageFullError
 from db.files import FreeSpace
@@ -229,10 +230,7 @@ def test_disk_watermark(start_node: Any, image: Any, monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(node.files, "free_space", lambda: FreeSpace(99 << 20, 1 << 20))
         context_id = opened.accepted_contexts[0].context_id
         assert exchange(opened, build_request(raw, 1), context_id, 20) == 0xA700
-    rejected = associate(node)
-    assert rejected.is_rejected
-    answer = rejected.acceptor.primitive
-    assert (answer.result, answer.result_source, answer.diagnostic) == (2, 3, 1)
+    assert rejection(node.server.port) == (2, 3, 1)
     monkeypatch.undo()
     monkeypatch.setattr("scp.receive._ASK_DISK_SECONDS", 0)
     wait_for(lambda: send_raw(node.peer, raw) == [0])
@@ -244,14 +242,12 @@ def test_closed_list_of_calling_ae_titles(start_node: Any) -> None:
         opened = associate(node, calling=title)
         assert opened.is_established
         opened.release()
-    rejected = associate(node, calling="STRANGER")
-    answer = rejected.acceptor.primitive
-    assert (answer.result, answer.result_source, answer.diagnostic) == (1, 1, 3)
+    assert rejection(node.server.port, calling="STRANGER") == (1, 1, 3)
 
 
 def test_called_ae_title(start_node: Any) -> None:
     node = start_node(called_ae_allow=("PREREAD",))
-    assert associate(node, called="OTHER").is_rejected
+    assert rejection(node.server.port, called="OTHER") == (1, 1, 7)
     opened = associate(node)
     assert opened.is_established
     opened.release()
@@ -280,9 +276,7 @@ def test_ledger_counts_and_ends(node: Any, image: Any) -> None:
 def test_more_associations_than_allowed(start_node: Any) -> None:
     node = start_node(max_associations=1)
     first = associate(node)
-    second = associate(node)
-    answer = second.acceptor.primitive
-    assert (answer.result, answer.result_source, answer.diagnostic) == (2, 3, 2)
+    assert rejection(node.server.port) == (2, 3, 2)
     first.release()
 
 

@@ -17,6 +17,7 @@ import pytest
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 from pynetdicom import AE, _config, build_context, evt
+from pynetdicom.acse import ACSE
 
 from scp import Peer, send_files
 from scp.errors import AssociationError
@@ -239,3 +240,21 @@ def test_dcmtk_storescp_keeps_the_same_bytes(tmp_path: Path) -> None:
         content = source.read_bytes()
         data_set = content[read_layout(content).data_set_offset :]
         assert any(one.endswith(data_set[-2000:]) for one in kept)
+
+
+def test_a_rejection_faster_than_the_requestor_is_told(
+    start_node: Any, image: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pynetdicom closes the connection before it has looked whether there was one."""
+    request = ACSE.send_request
+
+    def send_and_wait(acse: ACSE) -> None:
+        request(acse)
+        deadline = time.monotonic() + 10
+        while not acse.dul._kill_thread and time.monotonic() < deadline:
+            time.sleep(0.001)
+
+    monkeypatch.setattr(ACSE, "send_request", send_and_wait)
+    node = start_node(calling_ae_allow=("OTHER",))
+    report = send_files(node.peer, [save(tmp_path, image())])
+    assert "rejected: Calling AE title not recognised" in str(report.failure)
