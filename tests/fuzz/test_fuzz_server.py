@@ -19,8 +19,8 @@ from test_fuzz_association import conversation
 N_HOSTILE = 3
 N_NORMAL = {"streaming": 150, "pynetdicom": 15}
 N_SLOW = {"streaming": 3_000, "pynetdicom": 120}
-# 11 to 15 MiB were seen, mostly the log that pytest keeps of 3,000 inputs. What a process of its own
-# takes is looked at by tests/acceptance/test_receive_many.py.
+# 11 to 15 MiB were seen, mostly the log that pytest keeps of 3,000 inputs. What a process of its
+# own takes is looked at by tests/acceptance/test_receive_many.py.
 _MOST_GROWTH = 64 << 20
 
 
