@@ -129,9 +129,7 @@ def _open(peer: Peer, contexts: Sequence[Context]) -> Association:
     return opened
 
 
-def _why_not(
-    refused: Association, rejections: Sequence[A_ASSOCIATE], *, connected: bool
-) -> str:
+def _why_not(refused: Association, rejections: Sequence[A_ASSOCIATE], *, connected: bool) -> str:
     if not connected:
         return "cannot connect"
     # pynetdicom takes a rejection that is faster than its own thread for a failure to connect.
