@@ -24,7 +24,7 @@ from pynetdicom.ae import ApplicationEntity
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation, ThreadedAssociationServer
 
-from .transport import StoreService, StreamingAssociation
+from .transport import Negotiations, StoreService, StreamingAssociation
 from .transport.association import handshake_failed
 from .transport.upper_layer import set_timeouts
 
@@ -78,6 +78,7 @@ class Listener(ThreadedAssociationServer):
         reuse_port: bool = False,
     ) -> None:
         self._store = store
+        self.negotiations = Negotiations()
         self._tls = tls
         self._reuse_port = reuse_port
         self._allows_address = allows_address
@@ -184,7 +185,7 @@ class Listener(ThreadedAssociationServer):
         if self._store is None:
             self.process_request(connection, address)
             return
-        association = StreamingAssociation(self.ae, connection, self._store)
+        association = StreamingAssociation(self.ae, connection, self._store, self.negotiations)
         configure_acceptor(association, self, address)
         association.start()
 
@@ -222,17 +223,9 @@ class Listener(ThreadedAssociationServer):
 
 def configure_acceptor(association: Any, server: Listener, address: Any) -> None:
     """Give an association what `RequestHandler` gives those of pynetdicom's reactor."""
-    entity: ApplicationEntity = server.ae
     association._server = server
     # By this prefix pynetdicom finds the associations of a server among all threads.
     association.name = f"AcceptorThread@{datetime.now(UTC):%Y%m%d%H%M%S}"
-    acceptor = association.acceptor
-    acceptor.maximum_length = entity.maximum_pdu_size
-    acceptor.ae_title = server.ae_title
-    acceptor.address_info = AddressInformation.from_tuple(server.server_address)
-    acceptor.implementation_class_uid = entity.implementation_class_uid
-    acceptor.implementation_version_name = entity.implementation_version_name
-    acceptor.supported_contexts = server.contexts
     association.requestor.address_info = AddressInformation.from_tuple(address)
     # Shared, as the contexts are: nobody binds handlers to one association.
     association._handlers = server._handlers

@@ -185,17 +185,18 @@ class StorageServer:
 
     def _requested(self, event: evt.Event) -> None:
         """Reject what must not come in, before pynetdicom negotiates."""
-        request = cast(A_ASSOCIATE, event.assoc.requestor.primitive)
+        peer = event.assoc.requestor
+        request = cast(A_ASSOCIATE, peer.primitive)
         make_refusable(request.presentation_context_definition_list)
-        record = self._record(event.assoc)
+        calling_ae, called_ae = _ae_titles(request)
         rejection = self._admission.decide(
-            event.assoc, Applicant(record.calling_ae, record.called_ae, record.peer_host)
+            event.assoc, Applicant(calling_ae, called_ae, peer.address)
         )
         if rejection is None:
             self._admitted[event.assoc] = None
             return
         self._observer.association_rejected(str(rejection.kind))
-        self._ledger.rejected(record, rejection.why)
+        self._ledger.rejected(self._record(event.assoc), rejection.why)
         event.assoc.acse.send_reject(rejection.result, rejection.source, rejection.reason)
         event.assoc.kill()
 
@@ -209,13 +210,13 @@ class StorageServer:
         self._observer.association_opened()
 
     def _record(self, association: Association) -> AssociationRecord:
-        request = cast(A_ASSOCIATE, association.requestor.primitive)
         peer = association.requestor
+        calling_ae, called_ae = _ae_titles(cast(A_ASSOCIATE, peer.primitive))
         return AssociationRecord(
             id=uuid.uuid4().hex,
             acceptor=self._acceptor_id,
-            calling_ae=str(request.calling_ae_title).strip(),
-            called_ae=str(request.called_ae_title).strip(),
+            calling_ae=calling_ae,
+            called_ae=called_ae,
             peer_host=peer.address,
             peer_port=peer.port,
             opened_at=datetime.now(UTC),
@@ -266,6 +267,11 @@ class StorageServer:
         while not self._stopping.wait(_SWEEP_SECONDS):
             for association in [one for one in list(self._admitted) if not one.is_alive()]:
                 self._end(association, AssociationEnd.LOST)
+
+
+def _ae_titles(request: A_ASSOCIATE) -> tuple[str, str]:
+    """Return who calls, and whom; spaces around AE titles mean nothing (PS3.8 Section 9.3.2)."""
+    return str(request.calling_ae_title).strip(), str(request.called_ae_title).strip()
 
 
 def _contexts(association: Association) -> tuple[ContextResult, ...]:

@@ -16,6 +16,7 @@ from pynetdicom.transport import AssociationSocket
 from ..errors import ProtocolError
 from .command import Command, Outcome, p_data, response
 from .messages import Messages, Reception, StoreService
+from .negotiation import Negotiations, RememberingACSE
 from .upper_layer import UpperLayer, set_timeouts
 
 if TYPE_CHECKING:
@@ -35,17 +36,24 @@ class StreamingAssociation(Association):
         Accepted from a peer; under TLS already wrapped, the handshake still to come.
     store : StoreService
         Receives the images.
+    negotiations : Negotiations
+        What was negotiated with the same `entity` before.
     """
 
     def __init__(
-        self, entity: ApplicationEntity, connection: socket.socket, store: StoreService
+        self,
+        entity: ApplicationEntity,
+        connection: socket.socket,
+        store: StoreService,
+        negotiations: Negotiations,
     ) -> None:
         super().__init__(entity, "acceptor")
         self._store = store
         self._abort_wanted = False
         self._messages = Messages(self._begin, self._answer)
-        # The provider that the base class has made was not started: it leaves nothing behind.
-        self.dul = UpperLayer(self, self._messages)
+        # The providers that the base class has made were not started: they leave nothing behind.
+        self.dul = UpperLayer(self, self._messages, negotiations)
+        self.acse = RememberingACSE(self, negotiations)
         self.acse_timeout, self.network_timeout = entity.acse_timeout, entity.network_timeout
         self.set_socket(AssociationSocket(self, client_socket=connection))
 

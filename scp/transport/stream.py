@@ -22,6 +22,10 @@ IS_COMMAND = 1
 IS_LAST = 2
 
 _FIRST_CAPACITY = 4096
+# For data, and then as long as more comes than there is room for: a small image has no use for more,
+# and the memory of a large buffer takes longer to get than to fill.
+_DATA_CAPACITY = 64 * 1024
+_GROWTH = 4
 # Enough that system calls are few, little enough that a thousand associations do no harm.
 _STREAM_CAPACITY = 1024 * 1024
 # PDUs that are not P-DATA-TF are kept whole. An A-ASSOCIATE-RQ with 128 presentation contexts of 40
@@ -69,6 +73,7 @@ class PduStream:
         self._view = memoryview(self._buffer)
         self._spare: bytearray | None = None
         self._start = self._end = 0
+        self._was_filled = False
         self._pdu_left = 0  # of the P-DATA-TF PDU that is being given out
         self._pdv_left = 0
         self._context_id = 0
@@ -97,8 +102,10 @@ class PduStream:
         elif self._start:
             self._view[:rest] = bytes(self._view[self._start : self._end])
             self._start, self._end = 0, rest
-        if self._pdu_left and len(self._buffer) < _STREAM_CAPACITY:
-            self._grow(_STREAM_CAPACITY)
+        capacity = len(self._buffer)
+        if self._pdu_left and capacity < _STREAM_CAPACITY:
+            if self._was_filled or capacity < _DATA_CAPACITY:
+                self._grow(min(max(_GROWTH * capacity, _DATA_CAPACITY), _STREAM_CAPACITY))
         elif self._end == len(self._buffer):
             # For a PDU to be kept whole, as far as it has come: its length is only a claim.
             self._grow(min(2 * self._end, MAX_WHOLE_PDU + _PDU_HEADER.size))
@@ -107,6 +114,7 @@ class PduStream:
     def received(self, n_bytes: int) -> None:
         """Say how many bytes came into `space`."""
         self._end += n_bytes
+        self._was_filled = self._end == len(self._buffer)
 
     def next(self, *, cut_data: bool) -> Piece | None:
         """Return the next piece, or None when more bytes are needed.

@@ -6,25 +6,31 @@ here nothing runs until somebody asks for the next PDU, and then the thread slee
 
 from __future__ import annotations
 
+import queue
 import socket
 import struct
 import threading
 import time
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pynetdicom.dul import DULServiceProvider
-from pynetdicom.pdu import A_ABORT_RQ
+from pynetdicom.fsm import StateMachine
+from pynetdicom.pdu import A_ABORT_RQ, A_ASSOCIATE_AC
+from pynetdicom.timer import Timer
 
 from ..errors import ProtocolError
 from .associate import A_ASSOCIATE_RQ, check_associate_request
+from .negotiation import Negotiated, Negotiations
 from .stream import Fragment, PduStream
 
 if TYPE_CHECKING:
     from pynetdicom.association import Association
 
-_IDLE, _ESTABLISHED, _AWAITING_CLOSE = "Sta1", "Sta6", "Sta13"
-_CLOSED, _INVALID_PDU, _ARTIM_EXPIRED = "Evt17", "Evt19", "Evt18"
+_IDLE, _AWAITING_REQUEST, _AWAITING_ANSWER = "Sta1", "Sta2", "Sta3"
+_ESTABLISHED, _AWAITING_CLOSE = "Sta6", "Sta13"
+_REQUESTED, _CLOSED, _ARTIM_EXPIRED, _INVALID_PDU = "Evt6", "Evt17", "Evt18", "Evt19"
 # How long a peer may take to read our last PDU and close. Closing first would reset the connection
 # if it is still sending, and with a reset it may never see why it was aborted.
 _LINGER_SECONDS = 1.0
@@ -41,6 +47,29 @@ class FragmentSink(Protocol):
         """Let go of the memory of fragments; True to use that of the last ones until the next."""
 
 
+class Line(deque[Any]):
+    """What pynetdicom uses of a `queue.Queue`, for one thread; `put` may be called by any."""
+
+    put = deque.append
+
+    @property
+    def queue(self) -> deque[Any]:
+        """What is in it."""
+        return self
+
+    def get(self, block: bool = False, timeout: float | None = None) -> Any:  # noqa: ARG002
+        """Return the next; raise `queue.Empty` at once if there is none: nobody would bring it."""
+        if not self:
+            raise queue.Empty
+        return self.popleft()
+
+    get_nowait = get
+
+    def empty(self) -> bool:
+        """Return whether there is nothing in it."""
+        return not self
+
+
 class UpperLayer(DULServiceProvider):
     """A DUL service provider without a thread.
 
@@ -50,16 +79,37 @@ class UpperLayer(DULServiceProvider):
     sink : FragmentSink
         Takes the fragments of P-DATA-TF PDUs in state 6 (PS3.8 Table 9-10, action DT-2), past the
         state machine, which such a PDU does not move.
+    negotiations : Negotiations
+        Requests that need not be decoded again.
 
     Attributes
     ----------
     timed_out : bool
         The peer has been silent for longer than `network_timeout`.
+    request : bytes
+        The A-ASSOCIATE-RQ PDU, once it has come.
+    known_request : Negotiated or None
+        What an equal request led to.
+    acceptance : bytes
+        The A-ASSOCIATE-AC PDU, once it was sent.
     """
 
-    def __init__(self, association: Association, sink: FragmentSink) -> None:
-        super().__init__(association)
+    def __init__(
+        self, association: Association, sink: FragmentSink, negotiations: Negotiations
+    ) -> None:
+        # Not `super().__init__`: it makes a thread that is never started, and queues with locks and
+        # conditions, which take longer to make than a known association takes to negotiate.
+        self._assoc = association
+        self.socket = None
+        self.event_queue, self._recv_pdu = Line(), Line()
+        self.to_provider_queue, self.to_user_queue = Line(), Line()
+        self._idle_timer, self.artim_timer = Timer(None), Timer(None)
+        self.state_machine = StateMachine(self)
+        self._kill_thread = False
         self.timed_out = False
+        self.request = self.acceptance = b""
+        self.known_request: Negotiated | None = None
+        self._negotiations = negotiations
         self._stream = PduStream()
         self._sink = sink
         self._is_running = False
@@ -89,6 +139,13 @@ class UpperLayer(DULServiceProvider):
         """Send encoded P-DATA-TF PDUs in state 6 (action DT-1)."""
         if self.state_machine.current_state == _ESTABLISHED and self.socket is not None:
             self.socket.send(b"".join(pdus))
+            self.settle()
+
+    def accept(self, answer: bytes) -> None:
+        """Send an encoded A-ASSOCIATE-AC PDU in state 3 (action AE-7)."""
+        if self.state_machine.current_state == _AWAITING_ANSWER and self.socket is not None:
+            self.socket.send(answer)
+            self.state_machine.transition(_ESTABLISHED)
             self.settle()
 
     def receive_pdu(self, wait: bool = False, timeout: float | None = None) -> Any:
@@ -179,13 +236,27 @@ class UpperLayer(DULServiceProvider):
         if piece is not None:
             self._take_pdu(piece.data)
 
+    def _send(self, pdu: Any) -> None:
+        if isinstance(pdu, A_ASSOCIATE_AC):
+            self.acceptance = pdu.encode()
+        super()._send(pdu)
+
     def _take_pdu(self, data: bytes) -> None:
+        if data[0] == A_ASSOCIATE_RQ and self.state_machine.current_state == _AWAITING_REQUEST:
+            self.request = data
+            self.known_request = self._negotiations.find(data)
+            if self.known_request is not None:
+                self._put(self.known_request, _REQUESTED)
+                return
         if data[0] == A_ASSOCIATE_RQ:
             check_associate_request(data)
         try:
             pdu, event = self._decode_pdu(bytearray(data))
         except Exception as error:  # noqa: BLE001 - whatever pynetdicom raises on a hostile PDU
             raise ProtocolError(f"a PDU cannot be decoded ({type(error).__name__})") from None
+        self._put(pdu, event)
+
+    def _put(self, pdu: Any, event: str) -> None:
         self.event_queue.put(event)
         self._recv_pdu.put(pdu)
         self.settle()

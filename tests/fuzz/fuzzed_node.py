@@ -73,7 +73,9 @@ class FuzzedNode:
         listener: Any = self.server._listener
         ours, theirs = socket.socketpair()
         with ours:
-            association = StreamingAssociation(listener.ae, theirs, self.server._store)
+            association = StreamingAssociation(
+                listener.ae, theirs, self.server._store, listener.negotiations
+            )
             configure_acceptor(association, listener, ("127.0.0.1", 104))
             association.start()
             got = exchange(ours, data)
