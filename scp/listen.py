@@ -123,7 +123,7 @@ class Listener(ThreadedAssociationServer):
             if key.fileobj is self.listening:
                 self._accept()
             elif key.fileobj in self._silent:  # else it was closed to make room, a moment ago
-                self._speaks(cast(socket.socket, key.fileobj))
+                self._speaks(cast(socket.socket, key.fileobj), key.data)
         self._close_overdue()
 
     def shutdown(self) -> None:
@@ -150,23 +150,33 @@ class Listener(ThreadedAssociationServer):
         with suppress(OSError):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        self._silent[connection] = time.monotonic() + float(self.ae.acse_timeout or 0)
-        self._selector.register(connection, selectors.EVENT_READ)
+        if self._begins(connection, address):  # most have sent their request by now
+            return
+        self._remember(connection, address, time.monotonic() + float(self.ae.acse_timeout or 0))
         if len(self._silent) > _MAX_SILENT:
             self._close_oldest()
 
-    def _speaks(self, connection: socket.socket) -> None:
-        """Start the association of a connection whose first byte has come."""
-        self._forget(connection)
+    def _speaks(self, connection: socket.socket, address: Any) -> None:
+        overdue = self._silent[connection]
+        self._forget(connection)  # first: its number may be another connection's very soon
+        if not self._begins(connection, address):
+            self._remember(connection, address, overdue)
+
+    def _begins(self, connection: socket.socket, address: Any) -> bool:
+        """Start the association of a connection, if its first byte has come; False if not."""
         try:
-            if not connection.recv(1, socket.MSG_PEEK):
+            if connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
+                self._serve(connection, address)
+            else:
                 connection.close()
-                return
-            connection.setblocking(True)
-            address = connection.getpeername()
+        except BlockingIOError:
+            return False
         except OSError:  # reset
             connection.close()
-            return
+        return True
+
+    def _serve(self, connection: socket.socket, address: Any) -> None:
+        connection.setblocking(True)
         if threading.active_count() > self._most_threads:
             _LOG.warning("connection.not_served", reason="too many connections that ask nothing")
             connection.close()
@@ -204,6 +214,10 @@ class Listener(ThreadedAssociationServer):
             request.close()
             return
         super().process_request_thread(request, client_address)
+
+    def _remember(self, connection: socket.socket, address: Any, overdue: float) -> None:
+        self._silent[connection] = overdue
+        self._selector.register(connection, selectors.EVENT_READ, address)
 
     def _forget(self, connection: socket.socket) -> None:
         self._selector.unregister(connection)

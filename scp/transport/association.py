@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from pynetdicom import evt
-from pynetdicom.association import Association
+from pynetdicom.association import (
+    MODE_ACCEPTOR,
+    MODE_REQUESTOR,
+    Association,
+    ServiceUser,
+)
 from pynetdicom.transport import AssociationSocket
 
 from ..errors import ProtocolError
@@ -21,8 +26,12 @@ from .upper_layer import UpperLayer, set_timeouts
 
 if TYPE_CHECKING:
     from pynetdicom.ae import ApplicationEntity
+    from pynetdicom.presentation import PresentationContext
 
 _LOG = structlog.get_logger()
+# For events by which threads of pynetdicom wait for each other: here there is one thread.
+_ALWAYS = threading.Event()
+_ALWAYS.set()
 
 
 class StreamingAssociation(Association):
@@ -47,15 +56,34 @@ class StreamingAssociation(Association):
         store: StoreService,
         negotiations: Negotiations,
     ) -> None:
-        super().__init__(entity, "acceptor")
+        # Not `super().__init__`, but what it sets for an acceptor: it makes a provider with a thread
+        # and four queues, and takes half as long as all the rest of a known association.
+        threading.Thread.__init__(self, daemon=True)
+        self._ae, self.mode, self._server = entity, MODE_ACCEPTOR, None
+        self._handlers: dict[Any, Any] = {}
+        self.requestor = ServiceUser(self, MODE_REQUESTOR)
+        self.acceptor = ServiceUser(self, MODE_ACCEPTOR)
+        self.is_established = self.is_rejected = self.is_aborted = self.is_released = False
+        self._sent_abort = self._sent_release = False
+        self._kill = self._started_dul = self._is_paused = False
+        self._accepted_cx: dict[int, PresentationContext] = {}
+        self._rejected_cx: list[PresentationContext] = []
+        self._dul_ready, self._reactor_checkpoint = _ALWAYS, _ALWAYS
+        self._timer_resolution = None
+        self.network_timeout_response = "A-ABORT"
+
         self._store = store
         self._abort_wanted = False
         self._messages = Messages(self._begin, self._answer)
-        # The providers that the base class has made were not started: they leave nothing behind.
-        self.dul = UpperLayer(self, self._messages, negotiations)
         self.acse = RememberingACSE(self, negotiations)
+        self.dul = UpperLayer(self, self._messages, negotiations)
         self.acse_timeout, self.network_timeout = entity.acse_timeout, entity.network_timeout
+        self.connection_timeout, self.dimse_timeout = None, entity.dimse_timeout
         self.set_socket(AssociationSocket(self, client_socket=connection))
+
+    def run(self) -> None:
+        """Run the thread."""
+        self.run_reactor()
 
     @property
     def upper_layer(self) -> UpperLayer:

@@ -22,8 +22,8 @@ IS_COMMAND = 1
 IS_LAST = 2
 
 _FIRST_CAPACITY = 4096
-# For data, and then as long as more comes than there is room for: a small image has no use for more,
-# and the memory of a large buffer takes longer to get than to fill.
+# For data, and then more as long as it is filled: a small image has no use for a large buffer,
+# whose memory takes longer to get than to fill.
 _DATA_CAPACITY = 64 * 1024
 _GROWTH = 4
 # Enough that system calls are few, little enough that a thousand associations do no harm.

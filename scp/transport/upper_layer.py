@@ -57,7 +57,7 @@ class Line(deque[Any]):
         """What is in it."""
         return self
 
-    def get(self, block: bool = False, timeout: float | None = None) -> Any:  # noqa: ARG002
+    def get(self, block: bool = False, timeout: float | None = None) -> Any:
         """Return the next; raise `queue.Empty` at once if there is none: nobody would bring it."""
         if not self:
             raise queue.Empty
@@ -119,7 +119,6 @@ class UpperLayer(DULServiceProvider):
         """Be ready; there is no thread to start."""
         self._is_running = True
         self._idle_timer.start()
-        self.assoc._dul_ready.set()
 
     def is_alive(self) -> bool:
         """Return whether the state machine may still be driven."""
