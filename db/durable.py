@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,6 +33,8 @@ class NewFile:
         Where it will lie.
     temporary : str or None
         Its name until then; None makes it without one.
+    sync : callable, optional
+        Given descriptor and folder, returns when both are on disk, or raises OSError.
 
     Attributes
     ----------
@@ -49,9 +51,12 @@ class NewFile:
         From every method, if the file cannot be written.
     """
 
-    def __init__(self, folder: str, temporary: str | None) -> None:
+    def __init__(
+        self, folder: str, temporary: str | None, sync: Callable[[int, str], None] | None = None
+    ) -> None:
         self._folder = folder
         self._temporary = temporary
+        self._sync = sync or sync_both
         self.n_bytes = self._n_started = 0
         flags = os.O_RDWR | os.O_CLOEXEC
         try:
@@ -93,8 +98,7 @@ class NewFile:
         except OSError as error:
             raise failed(error, final) from error
         try:
-            os.fsync(self.descriptor)
-            sync_folder(final.rpartition("/")[0])
+            self._sync(self.descriptor, final.rpartition("/")[0])
         except OSError as error:
             with suppress(OSError):  # what is not on disk must not look as if it were
                 Path(final).unlink()
@@ -147,6 +151,12 @@ def sync_existing(path: Path) -> None:
         sync_folder(path.parent)
     except OSError as error:
         raise failed(error, path) from error
+
+
+def sync_both(descriptor: int, folder: str) -> None:
+    """Sync a file and then the names in its folder."""
+    os.fsync(descriptor)
+    sync_folder(folder)
 
 
 def sync_folder(folder: str | Path) -> None:

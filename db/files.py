@@ -27,6 +27,7 @@ from .digest import DigestHelper
 from .durable import NewFile, knows_unnamed_files, sync_existing, sync_folder
 from .errors import DatabaseError
 from .incoming import IncomingImage, StoredFile
+from .syncs import Syncs
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*\Z")
 _SHARDS = tuple(f"{number:02x}" for number in range(256))
@@ -80,6 +81,7 @@ class FileStore:
         # In a container the process id after a restart is the one from before.
         self._token = secrets.token_hex(4)
         self._unnamed = False
+        self._sync = Syncs().file_and_folder
         self.in_progress: set[IncomingImage] = set()
         self.digest_helper = DigestHelper()
 
@@ -159,9 +161,9 @@ class FileStore:
     def new_file(self, folder: str) -> NewFile:
         """Open a new file that will lie in `folder`, relative to the data directory."""
         if self._unnamed:
-            return NewFile(f"{self.base}/{folder}", None)
+            return NewFile(f"{self.base}/{folder}", None, self._sync)
         name = f"{os.getpid()}-{self._token}-{next(self._serial)}"
-        return NewFile(f"{self.base}/{folder}", f"{self.base}/incoming/{name}")
+        return NewFile(f"{self.base}/{folder}", f"{self.base}/incoming/{name}", self._sync)
 
     def place_of(self, area: str, uid: str) -> Place:
         """Return where the files of an instance lie: spread evenly over 256 folders."""

@@ -10,12 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from pynetdicom import evt
-from pynetdicom.association import (
-    MODE_ACCEPTOR,
-    MODE_REQUESTOR,
-    Association,
-    ServiceUser,
-)
+from pynetdicom._globals import MODE_ACCEPTOR, MODE_REQUESTOR
+from pynetdicom.association import Association, ServiceUser
+from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.transport import AssociationSocket
 
 from ..errors import ProtocolError
@@ -56,8 +53,8 @@ class StreamingAssociation(Association):
         store: StoreService,
         negotiations: Negotiations,
     ) -> None:
-        # Not `super().__init__`, but what it sets for an acceptor: it makes a provider with a thread
-        # and four queues, and takes half as long as all the rest of a known association.
+        # Not `super().__init__`, but what it sets for an acceptor: it makes a provider with a
+        # thread and four queues, which are never used.
         threading.Thread.__init__(self, daemon=True)
         self._ae, self.mode, self._server = entity, MODE_ACCEPTOR, None
         self._handlers: dict[Any, Any] = {}
@@ -76,6 +73,7 @@ class StreamingAssociation(Association):
         self._abort_wanted = False
         self._messages = Messages(self._begin, self._answer)
         self.acse = RememberingACSE(self, negotiations)
+        self.dimse = DIMSEServiceProvider(self)  # is told of an abort
         self.dul = UpperLayer(self, self._messages, negotiations)
         self.acse_timeout, self.network_timeout = entity.acse_timeout, entity.network_timeout
         self.connection_timeout, self.dimse_timeout = None, entity.dimse_timeout

@@ -121,6 +121,7 @@ class RememberingACSE(ACSE):
     def _introduce(self) -> None:
         """Say who accepts, and what."""
         entity, server, acceptor = self._association.ae, self._association._server, self.acceptor
+        assert server is not None
         acceptor.maximum_length = entity.maximum_pdu_size
         acceptor.ae_title = server.ae_title
         acceptor.address_info = AddressInformation.from_tuple(server.server_address)

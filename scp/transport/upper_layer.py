@@ -47,27 +47,31 @@ class FragmentSink(Protocol):
         """Let go of the memory of fragments; True to use that of the last ones until the next."""
 
 
-class Line(deque[Any]):
-    """What pynetdicom uses of a `queue.Queue`, for one thread; `put` may be called by any."""
+class Line(queue.Queue[Any]):
+    """A queue for one thread; `put` may be called by any."""
 
-    put = deque.append
+    def __init__(self) -> None:
+        # Not `super().__init__`: its lock and its three conditions take longer to make than a known
+        # association takes to negotiate.
+        self.queue = deque()
 
-    @property
-    def queue(self) -> deque[Any]:
-        """What is in it."""
-        return self
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        """Append."""
+        self.queue.append(item)
 
-    def get(self, block: bool = False, timeout: float | None = None) -> Any:
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
         """Return the next; raise `queue.Empty` at once if there is none: nobody would bring it."""
-        if not self:
+        if not self.queue:
             raise queue.Empty
-        return self.popleft()
+        return self.queue.popleft()
 
-    get_nowait = get
+    def get_nowait(self) -> Any:
+        """Return the next."""
+        return self.get()
 
     def empty(self) -> bool:
         """Return whether there is nothing in it."""
-        return not self
+        return not self.queue
 
 
 class UpperLayer(DULServiceProvider):
@@ -97,8 +101,7 @@ class UpperLayer(DULServiceProvider):
     def __init__(
         self, association: Association, sink: FragmentSink, negotiations: Negotiations
     ) -> None:
-        # Not `super().__init__`: it makes a thread that is never started, and queues with locks and
-        # conditions, which take longer to make than a known association takes to negotiate.
+        # Not `super().__init__`, but what it sets: it makes a thread, which would not be started.
         self._assoc = association
         self.socket = None
         self.event_queue, self._recv_pdu = Line(), Line()

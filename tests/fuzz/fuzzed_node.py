@@ -70,6 +70,10 @@ class FuzzedNode:
 
     def converse(self, data: bytes) -> Answers:
         """Hold a conversation over a pair of sockets, with an association of its own."""
+        return self._judge(data, self.answers_to(data))
+
+    def answers_to(self, data: bytes) -> bytes:
+        """Return what comes back in such a conversation."""
         listener: Any = self.server._listener
         ours, theirs = socket.socketpair()
         with ours:
@@ -81,7 +85,7 @@ class FuzzedNode:
             got = exchange(ours, data)
         association.join(_JOIN_SECONDS)
         assert not association.is_alive(), "the association does not end"
-        return self._judge(data, got)
+        return got
 
     def connect(self, data: bytes) -> Answers:
         """Hold a conversation over TCP."""

@@ -8,6 +8,7 @@ from conversation import ending, messages_of
 from damage import damaged, splice
 from fuzzed_node import fuzzed_node
 from inputs import Rng, run
+from raw_pdus import ASSOCIATE_AC
 
 N_NORMAL, N_SLOW = 500, 9_000
 
@@ -45,3 +46,31 @@ def test_associations(crashes: list[str]) -> None:
 @pytest.mark.slow
 def test_many_associations(crashes: list[str]) -> None:
     converse(N_SLOW)
+
+
+def repeat(n_inputs: int) -> None:
+    n_known = 0
+    with fuzzed_node() as node:
+
+        def one_input(rng: Rng) -> None:
+            nonlocal n_known
+            rng.made = conversation(rng)
+            first = node.answers_to(rng.made)
+            n_known += first[:1] == bytes((ASSOCIATE_AC,))
+            assert node.answers_to(rng.made) == first
+            node.converse(rng.made)
+
+        done = run("repeated", n_inputs, one_input)
+    print(f"{done} associations three times each, {n_known} accepted")
+    if done > 1:
+        assert n_known > done / 4
+
+
+def test_a_request_is_answered_as_it_was_before(crashes: list[str]) -> None:
+    """The answers to a known request come from memory."""
+    repeat(N_NORMAL // 2)
+
+
+@pytest.mark.slow
+def test_many_requests_are_answered_as_they_were_before(crashes: list[str]) -> None:
+    repeat(N_SLOW // 3)

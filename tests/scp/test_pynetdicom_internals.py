@@ -8,23 +8,30 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import socket
 from importlib.metadata import version
+from threading import Thread
+from typing import Any
 
 import pytest
-from pynetdicom import acse, association, dul, fsm, transport
+from pynetdicom import AE, acse, association, dul, fsm, transport
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.transport import AssociationSocket, ThreadedAssociationServer
+
+from scp.transport import Negotiations, StreamingAssociation
 
 # The source of what is replaced or called, as it was when the transport was written for it.
 _RELIED_UPON = {
     "Association.__init__": Association.__init__,
     "Association._abort_blocking": Association._abort_blocking,
     "Association.kill": Association.kill,
+    "ServiceUser.__init__": association.ServiceUser.__init__,
     "Association.run_reactor": Association.run_reactor,
     "Association._run_reactor": Association._run_reactor,
     "Association._serve_request": Association._serve_request,
     "DULServiceProvider.__init__": DULServiceProvider.__init__,
+    "DULServiceProvider._send": DULServiceProvider._send,
     "DULServiceProvider._decode_pdu": DULServiceProvider._decode_pdu,
     "DULServiceProvider._process_recv_primitive": DULServiceProvider._process_recv_primitive,
     "DULServiceProvider.receive_pdu": DULServiceProvider.receive_pdu,
@@ -39,7 +46,7 @@ _RELIED_UPON = {
     "fsm.TRANSITION_TABLE": fsm,
 }
 _SEEN_IN = "3.0.4"
-_DIGEST = "f286b1a5f638d0a21eb510f00cdcbf1059d086de5b7871275e43c9aa30a208ae"
+_DIGEST = "2b2c6e168ba105cc2850a1b538d043d2eda09e4a3eac6bd1b6aac7e229b5ea50"
 
 
 def _digest() -> str:
@@ -85,3 +92,18 @@ def test_names_that_are_set_from_outside_exist() -> None:
         assert f"self.{name}" in initialiser
     for name in ("_idle_timer", "_recv_pdu", "event_queue", "to_user_queue", "_kill_thread"):
         assert f"self.{name}" in inspect.getsource(dul)
+
+
+def test_an_association_has_all_that_pynetdicom_gives_one() -> None:
+    """Its constructors are not called, because they make a thread and queues for nothing."""
+    entity = AE()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        store: Any = None
+        association = StreamingAssociation(entity, ours, store, Negotiations())
+        usual = Association(entity, "acceptor")
+        assert vars(usual).keys() <= vars(association).keys()
+        of_thread = vars(Thread()).keys() | {"_run_loop_delay"}
+        assert vars(usual.dul).keys() - of_thread <= vars(association.dul).keys()
+        for name in ("is_established", "is_aborted", "_kill", "_sent_abort", "mode", "daemon"):
+            assert getattr(association, name) == getattr(usual, name), name
