@@ -11,6 +11,7 @@ import logging
 import sys
 import traceback
 from collections.abc import MutableMapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +68,30 @@ def configure(settings: LogSettings, part: str) -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.captureWarnings(True)
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        # Rendered and written here: by way of a logger of the standard library a line takes three
+        # times as long, and a sender of one image per association makes two for each.
+        processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[settings.level.upper()]
         ),
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        logger_factory=_Lines,
         cache_logger_on_first_use=True,
     )
+
+
+class _Lines:
+    """Writes lines to standard error; one that cannot be written must not stop what is logged."""
+
+    def __init__(self, *_name: str) -> None:
+        self._stream = sys.stderr
+
+    def msg(self, line: str) -> None:
+        """Write a line, at once and as a whole."""
+        with suppress(OSError, ValueError):  # the disk is full, nobody reads, or it is closed
+            self._stream.write(f"{line}\n")
+            self._stream.flush()
+
+    debug = info = warning = warn = error = critical = exception = fatal = log = msg
 
 
 def _describe_exception(

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import structlog
@@ -62,3 +66,31 @@ def test_what_libraries_quote_of_images_stays_out(capsys: pytest.CaptureFixture[
     logging.getLogger("dbos").warning("a job waits")
     lines = capsys.readouterr().err.splitlines()
     assert [json.loads(line)["event"] for line in lines] == ["a job waits"]
+
+
+def test_lines_of_many_threads_are_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (tmp_path / "log").open("w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        configure(LogSettings(format="json"), "scp")
+
+        def log(thread: int) -> None:
+            for number in range(200):
+                structlog.get_logger().info("event", thread=thread, number=number, text="x" * 300)
+                logging.getLogger("library").warning("another %s", thread)
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(log, range(8)))
+    events = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert len(events) == 2 * 8 * 200
+    ours = {(one["thread"], one["number"]) for one in events if one["event"] == "event"}
+    assert len(ours) == 8 * 200
+
+
+def test_a_log_that_cannot_be_written_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        configure(LogSettings(format="json"), "scp")
+        structlog.get_logger().error("disk full")
+        with suppress(OSError):  # what it could not write is tried once more
+            full.close()
+        structlog.get_logger().error("closed")
