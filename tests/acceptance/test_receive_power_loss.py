@@ -74,7 +74,8 @@ def assert_survived(
 
 
 def lose_power(start_receiver: Any, tmp_path: Path, n_losses: int) -> None:
-    disk_image = need_disk_image(tmp_path, 256)
+    # The more losses, the longer the senders go on.
+    disk_image = need_disk_image(tmp_path, 256 if n_losses < 10 else 1024)
     moments = random.Random(SEED)
     with mounted(disk_image, tmp_path / "disk") as disk:
         node = start_receiver("min_free_disk_mb = 0\n", data_at=disk / "data")
