@@ -17,8 +17,10 @@ from .durable import sync_folder
 # Beyond this a folder is worth handing over, which takes a tenth of it.
 _SLOW_SECONDS = 0.001
 # Of so many folders one is synced by itself, to see how long it takes now.
-_PROBE_EVERY = 64
-_WEIGHT = 1 / 8
+_PROBE_EVERY = 16
+# Where the processor has too much to do, a sync takes long now and then on any disk, and another
+# thread would be one more that waits. On a slow disk all do: what is known grows by doubling only.
+_LEAST_SECONDS = 0.0001
 _MOST_HELPERS = 32
 
 
@@ -28,12 +30,12 @@ class Syncs:
     Attributes
     ----------
     folder_seconds : float
-        How long a folder took lately, when it was synced after its file.
+        How long a folder takes at least, when it is synced after its file.
     """
 
     def __init__(self) -> None:
         self.folder_seconds = 0.0
-        self._serial = itertools.count()
+        self._serial = itertools.count(1)
         self._helpers: ThreadPoolExecutor | None = None
 
     def file_and_folder(self, descriptor: int, folder: str) -> None:
@@ -61,7 +63,7 @@ class Syncs:
         began = time.perf_counter()
         sync_folder(folder)
         took = time.perf_counter() - began
-        self.folder_seconds += _WEIGHT * (took - self.folder_seconds)
+        self.folder_seconds = min(took, 2 * self.folder_seconds + _LEAST_SECONDS)
 
     def _hand_over(self, folder: str) -> Future[None] | None:
         """Let another thread sync a folder; None if there can be none."""
