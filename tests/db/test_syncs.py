@@ -45,6 +45,8 @@ class Disk:
 
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    # Far from what a loaded machine takes for nothing.
+    monkeypatch.setattr("db.syncs._SLOW_SECONDS", 0.01)
     return Disk(monkeypatch)
 
 
@@ -64,14 +66,12 @@ def test_on_a_fast_disk_no_other_thread_is_asked(files: FileStore, disk: Disk) -
 
 def test_on_a_slow_disk_file_and_folder_are_synced_at_once(files: FileStore, disk: Disk) -> None:
     disk.seconds = 0.02
-    for number in range(8):
+    for number in range(12):
         files.write_image(f"1.2.{number}", HEAD, b"data")
     disk.most_at_once = 0
     disk.synced.clear()
-    began = time.monotonic()
     for number in range(10):
         files.write_image(f"1.3.{number}", HEAD, b"data")
-    assert time.monotonic() - began < 10 * 0.035
     assert disk.most_at_once == 2
     assert sorted(is_folder for is_folder, _ in disk.synced) == [False] * 10 + [True] * 10
 
@@ -84,21 +84,21 @@ def test_a_sync_that_takes_long_now_and_then_is_no_slow_disk(files: FileStore, d
 
 
 def test_many_threads_on_a_slow_disk(files: FileStore, disk: Disk) -> None:
-    disk.seconds = 0.005
+    disk.seconds = 0.02
     with ThreadPoolExecutor(40) as pool:
-        kept = list(pool.map(lambda n: files.write_image(f"1.2.{n}", HEAD, b"x"), range(200)))
-    assert len({one.path for one in kept}) == 200
-    assert sum(is_folder for is_folder, _ in disk.synced) == 200
+        kept = list(pool.map(lambda n: files.write_image(f"1.2.{n}", HEAD, b"x"), range(400)))
+    assert len({one.path for one in kept}) == 400
+    assert sum(is_folder for is_folder, _ in disk.synced) == 400
 
 
 def test_a_disk_that_is_fast_again_is_noticed(disk: Disk, tmp_path: Path) -> None:
     syncs = Syncs()
     with (tmp_path / "file").open("wb") as file:
-        for seconds, n in ((0.004, 10), (0.0, 32)):
+        for seconds, n in ((0.02, 12), (0.0, 32)):
             disk.seconds = seconds
             for _ in range(n):
                 syncs.file_and_folder(file.fileno(), str(tmp_path))
-        assert syncs.folder_seconds < 0.001
+        assert syncs.folder_seconds < 0.01
         disk.synced.clear()
         syncs.file_and_folder(file.fileno(), str(tmp_path))
     assert {thread for _, thread in disk.synced} == {threading.current_thread()}
@@ -112,8 +112,8 @@ def test_a_folder_that_cannot_be_synced_leaves_no_image(
     files: FileStore, disk: Disk, is_slow: bool, number: int, expected: type[Exception]
 ) -> None:
     if is_slow:
-        disk.seconds = 0.01
-        for n in range(4):
+        disk.seconds = 0.02
+        for n in range(8):
             files.write_image(f"1.3.{n}", HEAD, b"data")
     disk.on_folder = OSError(number, os.strerror(number))
     with pytest.raises(expected):
@@ -126,8 +126,8 @@ def test_a_folder_that_cannot_be_synced_leaves_no_image(
 def test_without_another_thread_the_folder_is_synced_all_the_same(
     files: FileStore, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    disk.seconds = 0.01
-    for n in range(4):
+    disk.seconds = 0.02
+    for n in range(8):
         files.write_image(f"1.3.{n}", HEAD, b"data")
 
     def refuse(*_: object) -> NoReturn:
