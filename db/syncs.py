@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from queue import SimpleQueue
 
 from .durable import sync_folder
 
@@ -36,7 +38,9 @@ class Syncs:
     def __init__(self) -> None:
         self.folder_seconds = 0.0
         self._serial = itertools.count(1)
-        self._helpers: ThreadPoolExecutor | None = None
+        self._folders: SimpleQueue[tuple[str, Future[None]]] = SimpleQueue()
+        self._guard = threading.Lock()
+        self._n_helpers = self._n_idle = 0
 
     def file_and_folder(self, descriptor: int, folder: str) -> None:
         """Return when a file and the names in its folder are on disk.
@@ -66,10 +70,35 @@ class Syncs:
         self.folder_seconds = min(took, 2 * self.folder_seconds + _LEAST_SECONDS)
 
     def _hand_over(self, folder: str) -> Future[None] | None:
-        """Let another thread sync a folder; None if there can be none."""
-        if self._helpers is None:
-            self._helpers = ThreadPoolExecutor(_MOST_HELPERS, thread_name_prefix="sync")
+        """Let another thread sync a folder; None if there is none."""
+        done: Future[None] = Future()
+        with self._guard:
+            if self._n_idle:
+                self._n_idle -= 1
+            elif not self._start_helper():
+                return None
+        self._folders.put((folder, done))
+        return done
+
+    def _start_helper(self) -> bool:
+        if self._n_helpers == _MOST_HELPERS:
+            return False
         try:
-            return self._helpers.submit(sync_folder, folder)
-        except RuntimeError:  # no more threads, or the process is about to end
-            return None
+            # A daemon: where a disk hangs for good the process must end all the same.
+            threading.Thread(target=self._help, name="sync", daemon=True).start()
+        except RuntimeError:  # no more threads
+            return False
+        self._n_helpers += 1
+        return True
+
+    def _help(self) -> None:
+        while True:
+            folder, done = self._folders.get()
+            try:
+                sync_folder(folder)
+            except BaseException as error:  # noqa: BLE001 - thread boundary: raised by who waits
+                done.set_exception(error)
+            else:
+                done.set_result(None)
+            with self._guard:
+                self._n_idle += 1

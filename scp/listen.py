@@ -181,11 +181,16 @@ class Listener(ThreadedAssociationServer):
             _LOG.warning("connection.not_served", reason="too many connections that ask nothing")
             connection.close()
             return
-        try:
-            if self._tls is not None:
+        if self._tls is not None:
+            try:
                 connection = self._tls.wrap_socket(
                     connection, server_side=True, do_handshake_on_connect=False
                 )
+            except OSError as error:  # reset meanwhile
+                handshake_failed(address[0], error)
+                connection.close()
+                return
+        try:
             self._start_association(connection, address)
         except (OSError, RuntimeError) as error:  # RuntimeError: no more threads
             _LOG.error("connection.not_served", reason=str(error))

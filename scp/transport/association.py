@@ -70,7 +70,6 @@ class StreamingAssociation(Association):
         self.network_timeout_response = "A-ABORT"
 
         self._store = store
-        self._abort_wanted = False
         self._messages = Messages(self._begin, self._answer)
         self.acse = RememberingACSE(self, negotiations)
         self.dimse = DIMSEServiceProvider(self)  # is told of an abort
@@ -113,11 +112,12 @@ class StreamingAssociation(Association):
         if threading.current_thread() is self:
             super()._abort_blocking(block)
             return
-        self._abort_wanted = True
+        self.upper_layer.abort_wanted = True
         connection = self._connection()
         if connection is not None:
             with suppress(OSError):  # it is closed already
-                connection.shutdown(socket.SHUT_RD)
+                # Not that of a TLS socket, which would go on in plain text.
+                socket.socket.shutdown(connection, socket.SHUT_RD)
         if block:
             self.join(self.acse_timeout)
 
@@ -127,7 +127,7 @@ class StreamingAssociation(Association):
         self._use_kernel_timeout()
         while not self._kill:
             self.upper_layer.pump()
-            if self._abort_wanted or self.upper_layer.timed_out:
+            if self.upper_layer.abort_wanted or self.upper_layer.timed_out:
                 self.abort()
             elif self._has_ended() or not self.dul.is_alive():
                 self.kill()
@@ -143,7 +143,7 @@ class StreamingAssociation(Association):
             evt.trigger(self, evt.EVT_RELEASED, {})
             return True
         if self.acse.is_aborted():
-            if self._abort_wanted:  # the end of the connection was our own doing
+            if self.upper_layer.abort_wanted:  # the end of the connection was our own doing
                 return False
             self.dul.receive_pdu(wait=False)
             self.is_aborted = True

@@ -90,6 +90,8 @@ class UpperLayer(DULServiceProvider):
     ----------
     timed_out : bool
         The peer has been silent for longer than `network_timeout`.
+    abort_wanted : bool
+        Another thread wants the association to be aborted.
     request : bytes
         The A-ASSOCIATE-RQ PDU, once it has come.
     known_request : Negotiated or None
@@ -109,7 +111,7 @@ class UpperLayer(DULServiceProvider):
         self._idle_timer, self.artim_timer = Timer(None), Timer(None)
         self.state_machine = StateMachine(self)
         self._kill_thread = False
-        self.timed_out = False
+        self.timed_out = self.abort_wanted = False
         self.request = self.acceptance = b""
         self.known_request: Negotiated | None = None
         self._negotiations = negotiations
@@ -281,8 +283,10 @@ class UpperLayer(DULServiceProvider):
         except OSError:
             n_bytes = 0
         if not n_bytes:
-            self.event_queue.put(_CLOSED)
-            self.settle()
+            # What woke this thread to abort looks like an end; an A-ABORT can be sent all the same.
+            if not (self.abort_wanted and self.state_machine.current_state == _ESTABLISHED):
+                self.event_queue.put(_CLOSED)
+                self.settle()
             return False
         self._stream.received(n_bytes)
         return True

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -130,10 +132,35 @@ def test_without_another_thread_the_folder_is_synced_all_the_same(
     for n in range(8):
         files.write_image(f"1.3.{n}", HEAD, b"data")
 
-    def refuse(*_: object) -> NoReturn:
+    def refuse(_thread: threading.Thread) -> NoReturn:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr("concurrent.futures.ThreadPoolExecutor.submit", refuse)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
     disk.synced.clear()
     files.write_image("1.2.3", HEAD, b"data")
     assert [is_folder for is_folder, _ in disk.synced] == [False, True]
+
+
+def test_a_disk_that_hangs_does_not_keep_the_process(tmp_path: Path) -> None:
+    program = """
+import os, sys, threading, time
+from stat import S_ISDIR
+from pathlib import Path
+from db import FileStore
+store = FileStore(Path(sys.argv[1]))
+store.prepare()
+hangs = False
+def fsync(descriptor):
+    time.sleep(0.02)
+    if hangs and S_ISDIR(os.fstat(descriptor).st_mode):
+        threading.Event().wait()
+os.fsync = fsync
+head = bytes(128) + b"DICM"
+for number in range(12):
+    store.write_image(f"1.2.{number}", head, b"data")
+hangs = True
+threading.Thread(target=store.write_image, args=("1.3", head, b""), daemon=True).start()
+time.sleep(0.2)
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], timeout=60)
+    assert done.returncode == 0

@@ -154,7 +154,7 @@ def fuzzed_node(transport: Transport = "streaming") -> Iterator[FuzzedNode]:
 def resources() -> SimpleNamespace:
     gc.collect()
     # On a slow disk `db.syncs` has helpers, a bounded number, that stay.
-    threads = [one for one in threading.enumerate() if not one.name.startswith("sync_")]
+    threads = [one for one in threading.enumerate() if one.name != "sync"]
     return SimpleNamespace(
         n_threads=len(threads), n_descriptors=len(list(Path("/proc/self/fd").iterdir()))
     )

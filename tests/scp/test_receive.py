@@ -20,7 +20,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID, generate_uid
 from pynetdicom import AE
 from pynetdicom.association import Association
-from raw_scu import rejection
+from raw_scu import Aborted, RawAssociation, rejection
 
 from db.errors import DatabaseError, StorageFullError
 from db.files import FreeSpace
@@ -294,6 +294,17 @@ def test_stop_lets_go_on_and_then_aborts(start_node: Any) -> None:
     wait_for(lambda: opened.is_aborted)
     (row,) = node.rows("SELECT ended_by FROM association")
     assert row["ended_by"] == "aborted"
+
+
+@pytest.mark.parametrize("transport", ["streaming"], indirect=True)
+def test_an_association_that_is_still_open_is_told(start_node: Any) -> None:
+    node = start_node(shutdown_seconds=0.1)
+    with RawAssociation(node.server.port) as opened:
+        assert opened.echo() == 0
+        node.server.stop()
+        with pytest.raises(Aborted):
+            opened.read()
+        opened.accepted.clear()  # nothing to release
 
 
 def test_rows_of_a_killed_process_are_closed_at_start(start_node: Any, engine: sa.Engine) -> None:
