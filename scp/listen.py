@@ -165,18 +165,19 @@ class Listener(ThreadedAssociationServer):
     def _begins(self, connection: socket.socket, address: Any) -> bool:
         """Start the association of a connection, if its first byte has come; False if not."""
         try:
-            if connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
-                self._serve(connection, address)
-            else:
-                connection.close()
+            first = connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            connection.setblocking(True)
         except BlockingIOError:
             return False
         except OSError:  # reset
+            first = b""
+        if first:
+            self._serve(connection, address)
+        else:
             connection.close()
         return True
 
     def _serve(self, connection: socket.socket, address: Any) -> None:
-        connection.setblocking(True)
         if threading.active_count() > self._most_threads:
             _LOG.warning("connection.not_served", reason="too many connections that ask nothing")
             connection.close()

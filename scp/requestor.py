@@ -133,7 +133,8 @@ def _why_not(refused: Association, rejections: Sequence[A_ASSOCIATE], *, connect
     if not connected:
         return "cannot connect"
     # pynetdicom takes a rejection that is faster than its own thread for a failure to connect.
-    for answer in rejections:
+    if rejections:
+        answer = rejections[0]
         return f"association rejected: {answer.reason_str} ({answer.result_str.lower()})"
     if refused.acceptor.primitive is None:
         return "association not answered"

@@ -1,9 +1,8 @@
 """Negotiation of associations, done once for equal requests (PS3.8 Section 7.1, PS3.7 Annex D).
 
 A sender asks for the same again and again, many for each image anew, and what a request is answered
-depends on nothing but its bytes and the settings of this node. To decode, negotiate and encode it
-takes pynetdicom longer than a small image takes to be stored. Whom it lets in the node decides for
-each association all the same.
+depends on nothing but its bytes and the settings of this node: decoding, negotiating and encoding it
+are done once. Whom it lets in the node decides for each association all the same.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ if TYPE_CHECKING:
 
     from .association import StreamingAssociation
 
-# Bounds what a peer that never asks for the same twice can make a node remember: objects take some
-# thirty times the bytes of their request.
+# Bounds what a peer that never asks for the same twice can make a node remember: objects take five
+# to sixteen times the bytes of their request.
 _MOST_BYTES = 256 * 1024
 _LONGEST = 32 * 1024
 _PROTOCOL_VERSION = 1

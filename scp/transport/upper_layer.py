@@ -51,8 +51,8 @@ class Line(queue.Queue[Any]):
     """A queue for one thread; `put` may be called by any."""
 
     def __init__(self) -> None:
-        # Not `super().__init__`: its lock and its three conditions take longer to make than a known
-        # association takes to negotiate.
+        # Not `super().__init__`: one thread needs neither its lock nor its three conditions, which
+        # take 15 microseconds to make, and an association has four queues.
         self.queue = deque()
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
