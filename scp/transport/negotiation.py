@@ -1,8 +1,8 @@
 """Negotiation of associations, done once for equal requests (PS3.8 Section 7.1, PS3.7 Annex D).
 
-A sender asks for the same again and again, many for each image anew, and what a request is answered
-depends on nothing but its bytes and the settings of this node: decoding, negotiating and encoding it
-are done once. Whom it lets in the node decides for each association all the same.
+A sender asks for the same again and again, many for each image anew, and what a request is
+answered depends on nothing but its bytes and the settings of this node: decoding, negotiating and
+encoding it are done once. Whom it lets in the node decides for each association all the same.
 """
 
 from __future__ import annotations
