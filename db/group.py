@@ -25,10 +25,15 @@ from .faults import Fault, fault_of
 from .instances import Added, InstanceRecord, write_instances
 from .ledger_queue import LedgerBatch
 from .touched import TouchedSeries
+from .write_lock import FairConnection
 
 _LOG = structlog.get_logger()
 _ATTEMPTS = 4
 _STALE_SECONDS = 1.0
+# Beyond this another group is written while one is synced. Where the processor has too much to do,
+# a sync takes long now and then on any disk: what is known grows by doubling only.
+_SLOW_SYNC_SECONDS = 0.001
+_LEAST_SYNC_SECONDS = 0.0001
 _MOST_KNOWN_CONTEXTS = 1024
 # A statement that changes nothing and yet needs everything that writing needs.
 _PROBE = "UPDATE association SET n_bytes = n_bytes WHERE 1 = 0"
@@ -68,12 +73,14 @@ class GroupWriter:
         self._connection: sa.PoolProxiedConnection | None = None
         self._known_contexts: set[str] = set()
         self._busy_since: float | None = None
+        self._sync_seconds = 0.0
 
     def write(
         self,
         ledger: LedgerBatch,
         records: Sequence[InstanceRecord],
         indexed_at: datetime | None = None,
+        let_next: Callable[[], None] | None = None,
     ) -> list[Outcome]:
         """Write rows of the ledger and of instances in one transaction, durable on return.
 
@@ -81,6 +88,9 @@ class GroupWriter:
         ----------
         indexed_at : datetime or None
             As in `write_instances`.
+        let_next : callable or None
+            Called when another thread may write its group, if that is before this one is durable:
+            on SQLite, where a disk takes its time.
 
         Returns
         -------
@@ -112,7 +122,7 @@ class GroupWriter:
             return [self._record_alone(cursor, record, indexed_at) for record in records]
 
         try:
-            outcomes = self._transaction(together)
+            outcomes, log = self._transaction(together)
             self._remember_contexts(ledger)
             if self._touched is not None and indexed_at is None:
                 self._touched.commit()
@@ -120,7 +130,9 @@ class GroupWriter:
             self._known_contexts.clear()
             if self._touched is not None:
                 self._touched.forget()
-            outcomes = self._transaction(each_alone)
+            outcomes, log = self._transaction(each_alone)
+        if log is not None:
+            self._sync(log, let_next)
         if n_lost:
             _LOG.warning("association.lost", n_associations=n_lost)
         return outcomes
@@ -132,7 +144,9 @@ class GroupWriter:
 
     def probe(self) -> None:
         """Return if the database takes what is written; raise DatabaseAwayError if not."""
-        self._transaction(lambda cursor: cursor.execute(_PROBE))
+        _, log = self._transaction(lambda cursor: cursor.execute(_PROBE))
+        if log is not None:
+            self._sync(log, None)
 
     def break_off(self, seconds: float) -> None:
         """Break the connection if a transaction has hung for longer; any thread may call this.
@@ -159,15 +173,18 @@ class GroupWriter:
             with suppress(sa.exc.SQLAlchemyError, *self._errors):
                 connection.close()
 
-    def _transaction(self, write: Callable[[Cursor], _T]) -> _T:
-        """Run one transaction; again if another one stood in its way or the connection was dead."""
+    def _transaction(self, write: Callable[[Cursor], _T]) -> tuple[_T, int | None]:
+        """Run one transaction; again if another one stood in its way or the connection was dead.
+
+        Its outcome is durable when the descriptor that is returned as well, if any, was synced.
+        """
         for _ in range(_ATTEMPTS):
             was_kept = self._connection is not None
             connection = self._connect()
             self._busy_since = started = time.monotonic()
             try:
                 outcome = write(cast(Cursor, connection.cursor()))
-                connection.commit()
+                log = self._commit(connection)
             except self._errors as error:
                 is_dead = not self._roll_back(connection)
                 # A restart of the server leaves us a dead connection: no news, and known at once.
@@ -181,10 +198,37 @@ class GroupWriter:
                 self._roll_back(connection)
                 raise
             else:
-                return outcome
+                return outcome, log
             finally:
                 self._busy_since = None
         raise DatabaseAwayError(f"given up after {_ATTEMPTS} attempts")
+
+    def _commit(self, connection: sa.PoolProxiedConnection) -> int | None:
+        driver_connection = connection.driver_connection
+        if not isinstance(driver_connection, FairConnection):
+            connection.commit()
+            return None
+        if self._sync_seconds > _SLOW_SYNC_SECONDS:
+            return driver_connection.commit_unsynced()
+        driver_connection.commit()
+        self._learn(driver_connection.sync_seconds)
+        return None
+
+    def _sync(self, log: int, let_next: Callable[[], None] | None) -> None:
+        """Sync what was committed, and close the descriptor."""
+        if let_next is not None:
+            let_next()  # from here on connection and state are another thread's
+        began = time.perf_counter()
+        try:
+            os.fdatasync(log)
+        except OSError as error:
+            raise DatabaseAwayError(f"the log of the database: {error.strerror}") from error
+        finally:
+            os.close(log)
+        self._learn(time.perf_counter() - began)
+
+    def _learn(self, sync_seconds: float) -> None:
+        self._sync_seconds = min(sync_seconds, 2 * self._sync_seconds + _LEAST_SYNC_SECONDS)
 
     def _connect(self) -> sa.PoolProxiedConnection:
         if self._connection is None:

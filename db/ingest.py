@@ -2,8 +2,9 @@
 
 Many associations wait for their row at once; one commit costs an fsync whatever it holds. The
 first to come commits for all that wait (leader and followers), then hands over to the first of
-those that came since. Rows of the ledger ride along: nobody waits for them, and they cost no commit
-of their own while images come.
+those that came since; where the disk is slow already while the log is synced, so that the next
+group need not wait for that. Rows of the ledger ride along: nobody waits for them, and they cost no
+commit of their own while images come.
 
 A database that is away does not stop the receiving of images: with a backlog their records are kept
 there, durable, and get their rows when the database is back.
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -173,22 +174,36 @@ class Ingest:
         return waiter
 
     def _lead(self) -> None:
-        """Commit for all that wait now, then hand over to the first of those that came since."""
+        """Commit for all that wait now, and hand over to the first of those that came since.
+
+        That is when the group is durable; on a slow disk when it only has to be synced.
+        """
         with self._guard:
             group, self._waiting = self._waiting[:_GROUP_LIMIT], self._waiting[_GROUP_LIMIT:]
+        leads = True
+
+        def let_next() -> None:
+            nonlocal leads
+            if leads:
+                leads = False
+                self._hand_over()
+
         try:
-            self._commit(group)
+            self._commit(group, let_next)
         finally:
-            with self._guard:
-                successor = self._waiting[0] if self._waiting else None
-                self._has_leader = successor is not None
             for waiter in group:
                 waiter.done = True
                 waiter.woken.release()
-            if successor is not None:
-                successor.woken.release()
+            let_next()
 
-    def _commit(self, group: Sequence[_Waiter]) -> None:
+    def _hand_over(self) -> None:
+        with self._guard:
+            successor = self._waiting[0] if self._waiting else None
+            self._has_leader = successor is not None
+        if successor is not None:
+            successor.woken.release()
+
+    def _commit(self, group: Sequence[_Waiter], let_next: Callable[[], None]) -> None:
         waiters = [waiter for waiter in group if waiter.record is not None]
         records = [waiter.record for waiter in waiters if waiter.record is not None]
         outcomes: Sequence[Outcome]
@@ -196,27 +211,30 @@ class Ingest:
             outcomes = self._keep(records)
         else:
             try:
-                outcomes = self._write(records)
+                outcomes = self._write(records, let_next)
             except DatabaseAwayError as error:
                 outcomes = self._without_database(records, error)
         for waiter, outcome in zip(waiters, outcomes, strict=True):
             waiter.outcome = outcome
 
-    def _write(self, records: Sequence[InstanceRecord]) -> Sequence[Outcome]:
+    def _write(
+        self, records: Sequence[InstanceRecord], let_next: Callable[[], None]
+    ) -> Sequence[Outcome]:
         """Write a group and what waits of the ledger; every opening of theirs is among it."""
         started = time.monotonic()
         ledger = self._ledger.take()
         if not ledger and not records:
             return []
         try:
-            outcomes = self._writer.write(ledger, records)
+            outcomes = self._writer.write(ledger, records, let_next=let_next)
         except BaseException:
             self._ledger.put_back(ledger)
             raise
         self._ledger.written(ledger)
-        self.n_groups += bool(records)
-        self.n_rows += len(records)
-        self.seconds += time.monotonic() - started
+        with self._guard:  # the next group may be written already
+            self.n_groups += bool(records)
+            self.n_rows += len(records)
+            self.seconds += time.monotonic() - started
         return outcomes
 
     def _without_database(

@@ -8,6 +8,12 @@ the gate is next; everybody else queues at the gate. The kernel frees both when 
 The lock is taken before the statement that opens a write transaction and freed when the
 transaction has ended, whoever ends it. It sits in the `sqlite3.Connection` class, so that every
 user of the engine takes part, the job engine too.
+
+SQLite itself syncs the write-ahead log before it lets others write (``synchronous=FULL``), and so
+the disk's time is everybody's: the last of four writers waits for four syncs. Here the next one
+writes while the log is synced, and a commit returns when what it wrote is on disk. Others may see
+it a moment before; but whatever they write upon it comes later in the same log, and a power loss
+takes the end of a log, never its middle.
 """
 
 from __future__ import annotations
@@ -23,6 +29,8 @@ _WRITES = (
     "CREATE", "DROP", "ALTER", "VACUUM", "REINDEX",
 )  # fmt: skip
 _LONGEST = max(map(len, _WRITES))
+_ANY_WRITE = _WRITES[0]
+_READ = os.O_RDONLY | os.O_CLOEXEC
 _POLL_SECONDS = 0.0003
 
 
@@ -42,7 +50,7 @@ class FairCursor(sqlite3.Cursor):
         try:
             return super().execute(sql, *args)
         finally:
-            connection.release_if_ended()
+            connection.settle()
 
     def executemany(self, sql: str, *args: Any) -> FairCursor:
         """Run one statement for many rows."""
@@ -51,7 +59,17 @@ class FairCursor(sqlite3.Cursor):
         try:
             return super().executemany(sql, *args)
         finally:
-            connection.release_if_ended()
+            connection.settle()
+
+    def executescript(self, sql: str) -> FairCursor:
+        """Run several statements."""
+        connection = self.connection
+        connection.require_turn(_ANY_WRITE)
+        try:
+            super().executescript(sql)
+        finally:
+            connection.settle()
+        return self
 
 
 class FairConnection(sqlite3.Connection):
@@ -61,13 +79,20 @@ class FairConnection(sqlite3.Connection):
     ----------
     wait_seconds : float
         How long a write may wait for its turn before `sqlite3.OperationalError` is raised.
+    sync_seconds : float
+        How long the log took to be synced, last time.
     """
 
     wait_seconds = 30.0
+    sync_seconds = 0.0
 
     def __init__(self, database: str, *args: Any, **kwargs: Any) -> None:
         super().__init__(database, *args, **kwargs)
         self._held = False
+        self._n_changes_synced = 0
+        # Opened at the first commit: then the log is there, and SQLite deletes it when the last
+        # connection closes, no sooner.
+        self._log_name, self._log = f"{database}-wal", -1
         flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC
         self._gate = os.open(f"{database}.gate", flags, 0o600)
         self._lock = os.open(f"{database}.lock", flags, 0o600)
@@ -81,39 +106,114 @@ class FairConnection(sqlite3.Connection):
         cursor: sqlite3.Cursor = self.cursor().execute(sql, *args)
         return cursor
 
+    def executescript(self, sql: str) -> sqlite3.Cursor:
+        """Run several statements on a new cursor; the base class would take a plain one."""
+        cursor: sqlite3.Cursor = self.cursor().executescript(sql)
+        return cursor
+
     def require_turn(self, sql: str) -> None:
         """Take the lock if this statement opens a write transaction."""
         if not self._held and not self.in_transaction and _opens_write(sql):
             self._acquire()
 
-    def release_if_ended(self) -> None:
-        """Free the lock if the transaction has ended."""
-        if self._held and not self.in_transaction:
-            fcntl.flock(self._lock, fcntl.LOCK_UN)
-            self._held = False
+    def settle(self) -> None:
+        """If the transaction has ended, let the next writer in and see what was written to disk.
+
+        Raises
+        ------
+        sqlite3.OperationalError
+            If the disk does not say that it has it: others may see what a power loss takes away.
+        """
+        if self.in_transaction:
+            return
+        # The second: a statement whose beginning does not tell that it writes.
+        has_written = self._held or self.total_changes != self._n_changes_synced
+        self._release()
+        if has_written:
+            self._n_changes_synced = self.total_changes
+            self._sync()
 
     def commit(self) -> None:
-        """Commit, then let the next writer in."""
+        """Commit, let the next writer in, return when it is on disk."""
+        self._open_log()
         try:
             super().commit()
         finally:
-            self.release_if_ended()
+            self.settle()
+
+    def commit_unsynced(self) -> int | None:
+        """Commit and let the next writer in; this connection may be used by another thread then.
+
+        Returns
+        -------
+        int or None
+            A descriptor: what was committed is on disk when it was synced, not before. It is the
+            caller's to close. None if it is on disk already.
+        """
+        try:
+            # Each commit has its own, opened before: of a disk that fails each open file is told
+            # once, and two that share one would hear of it by turns.
+            log = os.open(self._log_name, _READ)
+        except OSError:  # a rollback journal, or no descriptor left
+            self.commit()
+            return None
+        try:
+            super().commit()
+        except BaseException:
+            os.close(log)
+            raise
+        finally:
+            if not self.in_transaction:
+                self._n_changes_synced = self.total_changes
+                self._release()
+        return log
 
     def rollback(self) -> None:
         """Roll back, then let the next writer in."""
         try:
             super().rollback()
         finally:
-            self.release_if_ended()
+            if not self.in_transaction:
+                self._n_changes_synced = self.total_changes
+                self._release()
+
+    def __exit__(self, *error: Any) -> Any:
+        """Commit or roll back."""
+        try:
+            return super().__exit__(*error)
+        finally:
+            self.settle()
 
     def close(self) -> None:
         """Close the database and the lock files (closing frees a lock still held)."""
         super().close()
         self._held = False
-        for descriptor in (self._gate, self._lock):
+        for descriptor in (self._gate, self._lock, self._log):
             if descriptor >= 0:
                 os.close(descriptor)
-        self._gate = self._lock = -1
+        self._gate = self._lock = self._log = -1
+
+    def _release(self) -> None:
+        if self._held:
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
+            self._held = False
+
+    def _open_log(self) -> bool:
+        if self._log < 0:
+            try:
+                self._log = os.open(self._log_name, _READ)
+            except FileNotFoundError:  # a rollback journal, whose commits SQLite syncs itself
+                return False
+        return True
+
+    def _sync(self) -> None:
+        began = time.perf_counter()
+        try:
+            if self._open_log():
+                os.fdatasync(self._log)
+        except OSError as error:
+            raise sqlite3.OperationalError(f"disk I/O error ({error.strerror})") from error
+        self.sync_seconds = time.perf_counter() - began
 
     def _acquire(self) -> None:
         deadline = time.monotonic() + self.wait_seconds

@@ -53,10 +53,20 @@ def start_receiver(tmp_path: Path, warm: WarmStart, transport: str) -> Iterator[
     started: list[Node] = []
 
     def start(
-        scp: str = "", *, database_url: str | None = None, data_at: Path | None = None
+        scp: str = "",
+        *,
+        database_url: str | None = None,
+        data_at: Path | None = None,
+        sync_seconds: float = 0.0,
     ) -> Node:
         folder = tmp_path / f"receiver-{len(started)}"
-        made = Node(folder, database_url=database_url, warm=warm, data_at=data_at)
+        made = Node(
+            folder,
+            database_url=database_url,
+            warm=warm,
+            data_at=data_at,
+            sync_seconds=sync_seconds,
+        )
         # One process starts faster; the tests of several say so.
         acceptors = "" if "acceptors" in scp else "acceptors = 1\n"
         made.configure(scp=f'transport = "{transport}"\n{acceptors}{scp}')

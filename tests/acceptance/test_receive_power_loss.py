@@ -73,12 +73,16 @@ def assert_survived(
     print(f"{len(acknowledged)} acknowledged and kept, {n_others} files without a row")
 
 
-def lose_power(start_receiver: Any, tmp_path: Path, n_losses: int) -> None:
+def lose_power(
+    start_receiver: Any, tmp_path: Path, n_losses: int, *, sync_seconds: float = 0.0
+) -> None:
     # The more losses, the longer the senders go on.
     disk_image = need_disk_image(tmp_path, 256 if n_losses < 10 else 1024)
     moments = random.Random(SEED)
     with mounted(disk_image, tmp_path / "disk") as disk:
-        node = start_receiver("min_free_disk_mb = 0\n", data_at=disk / "data")
+        node = start_receiver(
+            "min_free_disk_mb = 0\n", data_at=disk / "data", sync_seconds=sync_seconds
+        )
         with Senders(node.port, 8, small) as senders:
             for number in range(n_losses):
                 time.sleep(moments.uniform(0.2, 1.0))
@@ -140,6 +144,12 @@ def n_refused(senders: Senders) -> int:
 
 def test_three_power_losses(start_receiver: Any, tmp_path: Path) -> None:
     lose_power(start_receiver, tmp_path, 3)
+
+
+@pytest.mark.parametrize("transport", ["streaming"], indirect=True)
+def test_three_power_losses_of_a_slow_disk(start_receiver: Any, tmp_path: Path) -> None:
+    """Where groups of rows are written while earlier ones are synced."""
+    lose_power(start_receiver, tmp_path, 3, sync_seconds=0.003)
 
 
 @pytest.mark.slow

@@ -189,7 +189,7 @@ def test_rows_wait_for_a_database_that_is_away(
 ) -> None:
     with monkeypatch.context() as patch:
 
-        def away(*_: object) -> None:
+        def away(*_: object, **__: object) -> None:
             raise DatabaseAwayError("away")
 
         patch.setattr(ingest._writer, "write", away)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -253,7 +257,7 @@ def test_groups_are_bounded_and_in_order(
     begun, free = threading.Event(), threading.Event()
     write_group = ingest._writer.write
 
-    def slow(ledger: LedgerBatch, group: list[InstanceRecord]) -> object:
+    def slow(ledger: LedgerBatch, group: list[InstanceRecord], **_: object) -> object:
         groups.append([record.sop_instance_uid for record in group])
         begun.set()
         assert free.wait(30)
@@ -287,7 +291,133 @@ def test_no_patient_data_in_the_error(engine: sa.Engine) -> None:
     assert "P-1" not in str(caught.value)
 
 
-def test_many_threads_share_commits(engine: sa.Engine) -> None:
+class SlowLog:
+    """Takes the place of `os.fdatasync`: as slow as wanted, and fails where wanted."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.free = threading.Event()
+        self.free.set()
+        self.n_begun = self.n_ended = 0
+        self.failing: set[int] = set()
+        monkeypatch.setattr(os, "fdatasync", self.sync)
+
+    def sync(self, descriptor: int) -> None:
+        assert Path(f"/proc/self/fd/{descriptor}").readlink().name.endswith("-wal")
+        self.n_begun += 1
+        number = self.n_begun
+        time.sleep(0.02)
+        assert self.free.wait(30)
+        self.n_ended += 1
+        if number in self.failing:
+            raise OSError(errno.EIO, "Input/output error")
+
+
+@pytest.fixture
+def slow_log(monkeypatch: pytest.MonkeyPatch, engine: sa.Engine) -> SlowLog:
+    if engine.dialect.name != "sqlite":
+        pytest.skip("PostgreSQL syncs its log itself")
+    return SlowLog(monkeypatch)
+
+
+def known_as_slow(ingest: Ingest, slow_log: SlowLog) -> None:
+    for number in range(8):
+        ingest.add(replace(RECORD, sop_instance_uid=f"1.9.{number}", path=f"images/00/{number}"))
+    slow_log.n_begun = slow_log.n_ended = 0
+
+
+def waiting_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+def test_on_a_slow_disk_groups_are_synced_at_once(engine: sa.Engine, slow_log: SlowLog) -> None:
+    """A group is committed, and seen by others, while those before it are not durable yet."""
+    ingest = Ingest(engine)
+    known_as_slow(ingest, slow_log)
+    n_before = count(engine, "instance")
+    slow_log.free.clear()
+    acknowledged: list[Added] = []
+    threads = [
+        threading.Thread(target=lambda mine=one: acknowledged.append(ingest.add(mine)))
+        for one in records(3)
+    ]
+    for number, thread in enumerate(threads, start=1):
+        thread.start()
+        waiting_for(lambda n=number: slow_log.n_begun == n)
+    assert count(engine, "instance") == n_before + 3
+    assert not acknowledged
+    slow_log.free.set()
+    for thread in threads:
+        thread.join(30)
+    assert acknowledged == [Added.NEW] * 3
+
+
+def test_where_the_log_cannot_be_synced_its_own_group_fails(
+    engine: sa.Engine, slow_log: SlowLog
+) -> None:
+    ingest = Ingest(engine)
+    known_as_slow(ingest, slow_log)
+    slow_log.free.clear()
+    slow_log.failing = {2}
+    outcomes: dict[int, object] = {}
+
+    def add(number: int, record: InstanceRecord) -> None:
+        try:
+            outcomes[number] = ingest.add(record)
+        except DatabaseError as error:
+            outcomes[number] = type(error)
+
+    threads = []
+    for number, record in enumerate(records(3), start=1):
+        threads.append(threading.Thread(target=add, args=(number, record)))
+        threads[-1].start()
+        waiting_for(lambda n=number: slow_log.n_begun == n)
+    slow_log.free.set()
+    for thread in threads:
+        thread.join(30)
+    assert outcomes == {1: Added.NEW, 2: DatabaseAwayError, 3: Added.NEW}
+    # Sent once more it is known already, and this time on disk.
+    assert ingest.add(list(records(3))[1]) == Added.EQUAL
+    assert slow_log.n_ended == 4
+
+
+def n_descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def test_no_descriptor_is_left_open(engine: sa.Engine, slow_log: SlowLog) -> None:
+    ingest = Ingest(engine)
+    known_as_slow(ingest, slow_log)
+    slow_log.failing = {3, 7}
+    n_open = n_descriptors()
+    outcomes = in_threads(ingest.add, list(records(40)))
+    assert n_descriptors() <= n_open
+    assert Added.NEW in outcomes
+
+
+def test_on_a_fast_disk_a_group_waits_for_the_one_before(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, slow_log: SlowLog
+) -> None:
+    monkeypatch.setattr("db.group._SLOW_SYNC_SECONDS", 60.0)
+    ingest = Ingest(engine)
+    known_as_slow(ingest, slow_log)
+    slow_log.free.clear()
+    threads = [threading.Thread(target=ingest.add, args=(one,)) for one in records(3)]
+    threads[0].start()
+    waiting_for(lambda: slow_log.n_begun == 1)
+    for thread in threads[1:]:
+        thread.start()
+    waiting_for(lambda: len(ingest._waiting) == 2)
+    slow_log.free.set()
+    for thread in threads:
+        thread.join(30)
+    assert slow_log.n_begun == 2
+
+
+def test_many_threads_share_commits(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("db.group._SLOW_SYNC_SECONDS", 60.0)
     ingest = Ingest(engine)
     every = list(records(200))
     threads = [

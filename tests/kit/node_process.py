@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from warm import WarmProcess, WarmStart
+from warm import SYNC_SECONDS, WarmProcess, WarmStart
 
 
 def free_port() -> int:
@@ -63,6 +63,8 @@ class Node:
         A PostgreSQL database; without one it is the SQLite file in the data directory.
     warm : WarmStart, optional
         Starts parts without the seconds that importing takes.
+    sync_seconds : float
+        How much longer each sync takes, as on a slow disk; with `warm` only.
     """
 
     folder: Path
@@ -71,6 +73,7 @@ class Node:
     database_url: str | None = None
     warm: WarmStart | None = None
     data_at: Path | None = None
+    sync_seconds: float = 0.0
 
     @property
     def config(self) -> Path:
@@ -109,6 +112,9 @@ class Node:
         """Start and return at once."""
         arguments = [part, "--config", str(self.config)]
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        if self.sync_seconds:
+            assert self.warm is not None
+            environment[SYNC_SECONDS] = str(self.sync_seconds)
         if self.warm is not None:
             self.process = self.warm.start(arguments, self.log, self.folder, environment)
             return
