@@ -11,10 +11,38 @@ import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import cast
 
 import sqlalchemy as sa
 
 from .schema import Association, Instance, Series, SeriesState
+
+# Built once: SQLAlchemy takes several times as long to build a statement as the database to run it,
+# and a series is marked while everybody else waits for the write lock.
+_INSTANCES = (
+    sa.select(
+        Instance.id,
+        Instance.sop_instance_uid,
+        Instance.revision,
+        Instance.sha256,
+        Instance.path,
+        # Never NULL here: an instance has a study if it has a series.
+        sa.type_coerce(Instance.study_instance_uid, sa.String),
+        Instance.patient_id,
+    )
+    .where(Instance.series_instance_uid == sa.bindparam("of_series"))
+    .order_by(Instance.revision)
+)
+_SERIES = cast(sa.Table, Series.__table__)
+_MARK = (
+    sa.update(_SERIES)
+    .where(
+        _SERIES.c.series_instance_uid == sa.bindparam("of_series"),
+        _SERIES.c.state == SeriesState.OPEN,
+        _SERIES.c.last_received_at == sa.bindparam("was_last_received_at"),
+    )
+    .returning(_SERIES.c.series_instance_uid)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,20 +124,7 @@ def newest_instances(
     connection: sa.Connection, series_instance_uid: str
 ) -> tuple[SeriesInstance, ...]:
     """Return the newest revision of each SOP instance of a series, in the order of their UIDs."""
-    rows = connection.execute(
-        sa.select(
-            Instance.id,
-            Instance.sop_instance_uid,
-            Instance.revision,
-            Instance.sha256,
-            Instance.path,
-            # Never NULL here: an instance has a study if it has a series.
-            sa.type_coerce(Instance.study_instance_uid, sa.String),
-            Instance.patient_id,
-        )
-        .where(Instance.series_instance_uid == series_instance_uid)
-        .order_by(Instance.revision)
-    )
+    rows = connection.execute(_INSTANCES, {"of_series": series_instance_uid})
     newest = {row.sop_instance_uid: SeriesInstance(*row) for row in rows}
     return tuple(newest[uid] for uid in sorted(newest))
 
@@ -136,18 +151,14 @@ def mark_complete(
 ) -> bool:
     """Complete a series if it is still open and no image came since it was seen."""
     marked = connection.execute(
-        sa.update(Series)
-        .where(
-            Series.series_instance_uid == seen.series_instance_uid,
-            Series.state == SeriesState.OPEN,
-            Series.last_received_at == seen.last_received_at,
-        )
-        .values(
-            state=SeriesState.COMPLETE,
-            completed_at=completed_at,
-            instance_digest=instance_digest,
-            routing=routing,
-        )
-        .returning(Series.series_instance_uid)
+        _MARK,
+        {
+            "of_series": seen.series_instance_uid,
+            "was_last_received_at": seen.last_received_at,
+            "state": SeriesState.COMPLETE,
+            "completed_at": completed_at,
+            "instance_digest": instance_digest,
+            "routing": routing,
+        },
     )
     return marked.first() is not None

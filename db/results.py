@@ -10,6 +10,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
+from typing import cast
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -127,57 +129,112 @@ class Outcome:
     facts: Mapping[str, object] | None = None
 
 
+# Built once: SQLAlchemy takes several times as long to build a statement as the database to run it,
+# and these are built while everybody else waits for the write lock.
+_ANALYSIS = cast(sa.Table, Analysis.__table__)
+_REQUESTED = tuple(name for name in AnalysisRequest.__slots__ if name != "instance_ids")
+_INSERT_INSTANCES = sa.insert(cast(sa.Table, AnalysisInstance.__table__))
+_INSERT_FINDINGS = sa.insert(cast(sa.Table, Finding.__table__))
+_START = (
+    sa.update(_ANALYSIS)
+    .where(_ANALYSIS.c.id == sa.bindparam("of_id"))
+    .values(
+        started_at=sa.func.coalesce(
+            _ANALYSIS.c.started_at, sa.bindparam("now", type_=UtcDateTime())
+        )
+    )
+    .returning(_ANALYSIS.c.started_at)
+)
+_END = (
+    sa.update(_ANALYSIS)
+    .where(_ANALYSIS.c.id == sa.bindparam("of_id"), _ANALYSIS.c.state == AnalysisState.PENDING)
+    .returning(_ANALYSIS.c.study_instance_uid)
+)
+
+
+@lru_cache
+def _insert_analysis(dialect: str) -> sa.Executable:
+    """Return the dialect's INSERT, for its ON CONFLICT."""
+    of_model = sa.and_(
+        _ANALYSIS.c.series_instance_uid == sa.bindparam("of_series"),
+        _ANALYSIS.c.model_name == sa.bindparam("of_model"),
+    )
+    earlier = sa.select(_ANALYSIS.c.id).where(of_model).order_by(_ANALYSIS.c.version.desc())
+    last = sa.select(sa.func.coalesce(sa.func.max(_ANALYSIS.c.version), 0) + 1).where(of_model)
+    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    return (
+        insert(_ANALYSIS)
+        .values(version=last.scalar_subquery(), predecessor_id=earlier.limit(1).scalar_subquery())
+        .on_conflict_do_nothing(index_elements=["id"])
+        .returning(_ANALYSIS.c.id)
+    )
+
+
+def _summarise() -> sa.Update:
+    """Return what keeps the study's counters, which lists sort by.
+
+    Counted are the labels of current, non-shadow analyses at their widest scope: a slice that
+    scores high does not make its series positive.
+    """
+    newer = sa.orm.aliased(Analysis)
+    wider = sa.orm.aliased(Finding)
+    study: sa.BindParameter[str] = sa.bindparam("of_study")
+    counted = sa.and_(
+        Finding.study_instance_uid == study,
+        ~Analysis.shadow,
+        ~sa.exists().where(
+            newer.series_instance_uid == Analysis.series_instance_uid,
+            newer.model_name == Analysis.model_name,
+            newer.version > Analysis.version,
+            newer.state == AnalysisState.DONE,
+        ),
+        sa.or_(
+            Finding.scope != Scope.IMAGE,
+            ~sa.exists().where(
+                wider.analysis_id == Finding.analysis_id,
+                wider.label == Finding.label,
+                wider.scope != Scope.IMAGE,
+            ),
+        ),
+    )
+    joined = sa.join(Finding, Analysis, Finding.analysis_id == Analysis.id)
+    positive = sa.select(sa.func.count(Finding.label.distinct())).select_from(joined)
+    highest = sa.select(sa.func.max(Finding.probability)).select_from(joined)
+    return (
+        sa.update(Study)
+        .where(Study.study_instance_uid == study)
+        .values(
+            n_positive=positive.where(
+                counted, Finding.presence == Presence.PRESENT
+            ).scalar_subquery(),
+            max_probability=highest.where(counted).scalar_subquery(),
+        )
+    )
+
+
+_SUMMARISE = _summarise()
+
+
 def request_analysis(connection: sa.Connection, request: AnalysisRequest) -> bool:
     """Store the request; False if the same analysis was asked for before.
 
     A series that had been analysed by the same model on other images gets the next version, with
     the last one as predecessor.
     """
-    earlier = (
-        sa.select(Analysis.id)
-        .where(
-            Analysis.series_instance_uid == request.series_instance_uid,
-            Analysis.model_name == request.model_name,
-        )
-        .order_by(Analysis.version.desc())
-        .limit(1)
-        .scalar_subquery()
-    )
-    last_version = (
-        sa.select(sa.func.coalesce(sa.func.max(Analysis.version), 0) + 1)
-        .where(
-            Analysis.series_instance_uid == request.series_instance_uid,
-            Analysis.model_name == request.model_name,
-        )
-        .scalar_subquery()
-    )
     inserted = connection.execute(
-        _insert(connection, Analysis)
-        .values(
-            id=request.id,
-            study_instance_uid=request.study_instance_uid,
-            series_instance_uid=request.series_instance_uid,
-            model_name=request.model_name,
-            model_version=request.model_version,
-            weights_sha256=request.weights_sha256,
-            configuration_digest=request.configuration_digest,
-            instance_digest=request.instance_digest,
-            version=last_version,
-            predecessor_id=earlier,
-            priority=request.priority,
-            shadow=request.shadow,
-            state=AnalysisState.PENDING,
-            trace_id=request.trace_id,
-            received_at=request.received_at,
-            requested_at=datetime.now(UTC),
-        )
-        .on_conflict_do_nothing(index_elements=["id"])
-        .returning(Analysis.id)
+        _insert_analysis(connection.dialect.name),
+        {
+            **{name: getattr(request, name) for name in _REQUESTED},
+            "of_series": request.series_instance_uid,
+            "of_model": request.model_name,
+            "state": AnalysisState.PENDING,
+            "requested_at": datetime.now(UTC),
+        },
     ).first()
     if inserted is None:
         return False
     connection.execute(
-        sa.insert(AnalysisInstance),
+        _INSERT_INSTANCES,
         [{"analysis_id": request.id, "instance_id": number} for number in request.instance_ids],
     )
     return True
@@ -220,23 +277,13 @@ def mark_started(connection: sa.Connection, analysis_id: str, worker: str, devic
 
     A second attempt after a crash keeps the time of the first, so that it makes the same bytes.
     """
-    started = connection.execute(
-        sa.update(Analysis)
-        .where(Analysis.id == analysis_id)
-        .values(
-            started_at=sa.func.coalesce(Analysis.started_at, _timestamp(datetime.now(UTC))),
-            worker=worker,
-            device=device,
-        )
-        .returning(Analysis.started_at)
+    started: datetime | None = connection.execute(
+        _START,
+        {"of_id": analysis_id, "now": datetime.now(UTC), "worker": worker, "device": device},
     ).scalar_one()
     if started is None:
         raise DatabaseError(f"analysis {analysis_id[:12]} has no start although it was just set")
     return started
-
-
-def _timestamp(value: datetime) -> sa.BindParameter[datetime]:
-    return sa.literal(value, UtcDateTime())
 
 
 def record_outcome(connection: sa.Connection, analysis_id: str, outcome: Outcome) -> bool:
@@ -246,23 +293,22 @@ def record_outcome(connection: sa.Connection, analysis_id: str, outcome: Outcome
     """
     now = datetime.now(UTC)
     study = connection.execute(
-        sa.update(Analysis)
-        .where(Analysis.id == analysis_id, Analysis.state == AnalysisState.PENDING)
-        .values(
-            state=outcome.state,
-            finished_at=now,
-            reason_code=outcome.reason_code,
-            reason=outcome.reason,
-            facts=json.dumps(outcome.facts) if outcome.facts is not None else None,
-        )
-        .returning(Analysis.study_instance_uid)
+        _END,
+        {
+            "of_id": analysis_id,
+            "state": outcome.state,
+            "finished_at": now,
+            "reason_code": outcome.reason_code,
+            "reason": outcome.reason,
+            "facts": json.dumps(outcome.facts) if outcome.facts is not None else None,
+        },
     ).scalar_one_or_none()
     if study is None:
         return False
     _insert_findings(connection, analysis_id, study, outcome.findings)
     for made in outcome.objects:
         _insert_object(connection, analysis_id, made, now)
-    _summarise(connection, study)
+    connection.execute(_SUMMARISE, {"of_study": study})
     return True
 
 
@@ -307,13 +353,6 @@ def latest_object(connection: sa.Connection, analysis_id: str | None, kind: str)
     return None
 
 
-def _insert(connection: sa.Connection, table: type[Analysis]) -> postgresql.Insert | sqlite.Insert:
-    """Return the dialect's INSERT, for its ON CONFLICT."""
-    if connection.dialect.name == "postgresql":
-        return postgresql.insert(table)
-    return sqlite.insert(table)
-
-
 def _insert_findings(
     connection: sa.Connection, analysis_id: str, study: str, findings: Sequence[FindingRecord]
 ) -> None:
@@ -326,7 +365,7 @@ def _insert_findings(
             }
             for found in findings
         ]
-        connection.execute(sa.insert(Finding), rows)
+        connection.execute(_INSERT_FINDINGS, rows)
 
 
 def _insert_object(
@@ -357,44 +396,3 @@ def _insert_object(
                 created_at=now,
             )
         )
-
-
-def _summarise(connection: sa.Connection, study: str) -> None:
-    """Keep the study's counters, which lists sort by.
-
-    Counted are the labels of current, non-shadow analyses at their widest scope: a slice that
-    scores high does not make its series positive.
-    """
-    newer = sa.orm.aliased(Analysis)
-    wider = sa.orm.aliased(Finding)
-    counted = sa.and_(
-        Finding.study_instance_uid == study,
-        ~Analysis.shadow,
-        ~sa.exists().where(
-            newer.series_instance_uid == Analysis.series_instance_uid,
-            newer.model_name == Analysis.model_name,
-            newer.version > Analysis.version,
-            newer.state == AnalysisState.DONE,
-        ),
-        sa.or_(
-            Finding.scope != Scope.IMAGE,
-            ~sa.exists().where(
-                wider.analysis_id == Finding.analysis_id,
-                wider.label == Finding.label,
-                wider.scope != Scope.IMAGE,
-            ),
-        ),
-    )
-    joined = sa.join(Finding, Analysis, Finding.analysis_id == Analysis.id)
-    positive = sa.select(sa.func.count(Finding.label.distinct())).select_from(joined)
-    highest = sa.select(sa.func.max(Finding.probability)).select_from(joined)
-    connection.execute(
-        sa.update(Study)
-        .where(Study.study_instance_uid == study)
-        .values(
-            n_positive=positive.where(
-                counted, Finding.presence == Presence.PRESENT
-            ).scalar_subquery(),
-            max_probability=highest.where(counted).scalar_subquery(),
-        )
-    )
