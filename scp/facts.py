@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 import zlib
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
@@ -12,15 +14,19 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pydicom import dcmread
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence as DicomSequence
 
 from .conditions import Facts
-from .errors import Part10Error
+from .errors import Part10Error, StructureError
+from .header import CHARACTER_SET
+from .part10 import read_layout
 from .rules import decide, keywords_needed
 from .settings import RuleSettings
+from .structure import BeyondError, encodings
 
 # What pydicom 3 lets out for bytes that contradict themselves; there is no common base.
 _DAMAGE = (
@@ -36,8 +42,62 @@ _DAMAGE = (
     ValueError,  # text that is no number, date or code; NUL in a character set
     zlib.error,  # a deflated data set that does not inflate
 )
+_BEGINNING = 65536
+# Of facts that are remembered: how many headers', and bytes of the elements that they were read of.
+_MOST_KNOWN = 256
+_MOST_SAID = 4096
 # Specific Character Set (0008,0005), little or big endian.
 _CHARACTER_SET = re.compile(rb"\x08\x00\x05\x00|\x00\x08\x00\x05(?=[A-Z]{2})")
+
+
+class FactsReader:
+    """Reads the facts of many files; those of equal headers once.
+
+    The images of a series say the same of nearly everything that rules ask for, and to tell that
+    takes a tenth of the time that decoding does.
+
+    Parameters
+    ----------
+    keywords : iterable of str
+        What the rules ask for.
+    """
+
+    def __init__(self, keywords: Iterable[str]) -> None:
+        self._keywords = tuple(sorted(keywords))
+        attributes = {keyword.partition(".")[0] for keyword in self._keywords}
+        tags = {tag_for_keyword(attribute) for attribute in attributes}
+        self._tags = frozenset(tag for tag in tags if tag is not None) | {CHARACTER_SET}
+        self._known: OrderedDict[tuple[str, bytes], Facts] = OrderedDict()
+
+    def read(self, path: Path) -> Facts:
+        """Return what `read_facts` does, the very same object for headers that say the same.
+
+        Raises what `read_facts` raises.
+        """
+        key = self._key(path)
+        if key is None:
+            return read_facts(path, self._keywords)
+        if key in self._known:
+            self._known.move_to_end(key)
+            return self._known[key]
+        facts = self._known[key] = read_facts(path, self._keywords)
+        if len(self._known) > _MOST_KNOWN:
+            self._known.popitem(last=False)
+        return facts
+
+    def _key(self, path: Path) -> tuple[str, bytes] | None:
+        """Return all that the facts of a file depend on, None if that is not told so easily."""
+        with path.open("rb") as file:
+            beginning = file.read(_BEGINNING)
+            size = os.fstat(file.fileno()).st_size
+        try:
+            layout = read_layout(beginning)
+            start, syntax = layout.data_set_offset, layout.transfer_syntax_uid
+            data_set = memoryview(beginning)[start:]
+            said = encodings(data_set, syntax, self._tags, size - start)
+        except (Part10Error, StructureError, BeyondError):
+            return None
+        return (syntax, said) if len(said) <= _MOST_SAID else None
 
 
 def read_facts(path: Path, keywords: Iterable[str]) -> Facts:

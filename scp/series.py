@@ -22,8 +22,9 @@ from db import completeness
 from db.completeness import DueSeries, SeriesInstance
 from db.files import FileStore
 
+from .conditions import Facts
 from .errors import Part10Error
-from .facts import read_facts
+from .facts import FactsReader
 from .rules import Decision, decide, keywords_needed, merge
 from .settings import RuleSettings, ScpSettings
 
@@ -33,6 +34,7 @@ _LOG = structlog.get_logger()
 _MAX_HEADERS = 16
 _RETRY_FIRST_SECONDS = 2.0
 _RETRY_MAX_SECONDS = 300.0
+_UNREADABLE = Decision((), ("a header that cannot be read",))
 _MIXED = "images of several studies or patients bear this Series Instance UID: read by no model"
 
 
@@ -94,7 +96,7 @@ class SeriesWatch:
         self._files = files
         self._settings = settings
         self._rules = tuple(rules)
-        self._keywords = keywords_needed(self._rules)
+        self._facts = FactsReader(keywords_needed(self._rules))
         self._on_complete = on_complete
         self._clock = clock
         self._stopping = threading.Event()
@@ -202,12 +204,16 @@ class SeriesWatch:
             # Read as one series, the images of one patient would speak for another.
             return Decision((), (_MIXED,))
         step = max(1, -(-len(instances) // _MAX_HEADERS))
-        return merge(self._decide_one(one) for one in instances[::step])
+        headers = [self._read(one) for one in instances[::step]]
+        # Most of them say the same, and are the same object.
+        different = {id(facts): facts for facts in headers}.values()
+        return merge(
+            _UNREADABLE if facts is None else decide(facts, self._rules) for facts in different
+        )
 
-    def _decide_one(self, instance: SeriesInstance) -> Decision:
+    def _read(self, instance: SeriesInstance) -> Facts | None:
         try:
-            facts = read_facts(self._files.absolute(instance.path), self._keywords)
+            return self._facts.read(self._files.absolute(instance.path))
         except Part10Error:
             # Kept as received, but pydicom cannot read it: trying again would change nothing.
-            return Decision((), ("a header that cannot be read",))
-        return decide(facts, self._rules)
+            return None

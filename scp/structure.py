@@ -37,6 +37,8 @@ _SEQUENCE_END = 0xFFFEE0DD
 # (PS3.5 Section 7.1.2).
 _SHORT = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
 _FRAGMENTED = frozenset((b"OB", b"OW"))
+# Float, Double Float and Pixel Data.
+_PIXELS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
 # Of a wanted value so much is returned: more than any that identifies may have.
 _MAX_VALUE = 8192
 _CUT = 8 + _MAX_VALUE
@@ -120,6 +122,40 @@ def walk(
     return walker.elements(transfer_syntax_uid in _IMPLICIT, frozenset(wanted))
 
 
+def encodings(
+    data: bytes | memoryview, transfer_syntax_uid: str, wanted: Collection[int], size: int
+) -> bytes:
+    """Return the wanted elements ahead of the pixels as they are encoded, one after another.
+
+    Of the outermost data set, header and value, sequences with all their items. What two data sets
+    say by these elements is the same if these bytes are, and the transfer syntaxes.
+
+    Parameters
+    ----------
+    data : bytes
+        The data set, or its beginning.
+    transfer_syntax_uid : str
+    wanted : collection of int
+        Tags (group << 16 | element).
+    size : int
+        Size of the whole data set in bytes.
+
+    Raises
+    ------
+    StructureError
+        If the data set is truncated or is none.
+    BeyondError
+        If that cannot be told from its beginning.
+    """
+    if transfer_syntax_uid in _DEFLATED:
+        raise BeyondError
+    walker = _Walker(data, transfer_syntax_uid != EXPLICIT_BIG, size=size)
+    try:
+        return walker.encodings(transfer_syntax_uid in _IMPLICIT, frozenset(wanted))
+    except struct.error:  # nothing else unpacks behind the end of `data`
+        raise BeyondError from None
+
+
 def _walk_beginning(
     data: bytes | bytearray | memoryview,
     transfer_syntax_uid: str,
@@ -185,6 +221,21 @@ class _Walker:
         if not n_elements:
             raise StructureError("the data set is empty")
         return Elements(values, self._little, n_elements)
+
+    def encodings(self, implicit: bool, wanted: frozenset[int]) -> bytes:
+        found = []
+        at = 0
+        while at < self._end:
+            start = at
+            tag, vr, length, value = self._header(at, implicit)
+            if tag in _PIXELS:
+                break
+            at = self._after_value(tag, vr, length, value, implicit, 0)
+            if tag in wanted:
+                if at > self._n_here:
+                    raise BeyondError
+                found.append(bytes(self._data[start:at]))
+        return b"".join(found)
 
     def _outermost(self, implicit: bool, wanted: frozenset[int], values: dict[int, bytes]) -> int:
         end, most = self._end, self._most_elements

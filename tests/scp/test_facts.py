@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
 
 from scp import explain, rules_in_force
 from scp.errors import ScpError
-from scp.facts import read_facts
+from scp.facts import FactsReader, read_facts
 from scp.rules import keywords_needed
 
 RULES = rules_in_force(())
@@ -120,3 +123,99 @@ def test_no_damage_lets_a_foreign_error_out(
         except ScpError as error:
             assert str(error).startswith(str(path))
             assert "\n" not in str(error)
+
+
+def same(path: Path) -> Path:
+    """Check that a reader that has read others and one that has not say what `read_facts` says."""
+    expected = outcome(lambda: read_facts(path, KEYWORDS))
+    reader = FactsReader(KEYWORDS)
+    assert outcome(lambda: reader.read(path)) == expected
+    assert outcome(lambda: reader.read(path)) == expected
+    return path
+
+
+def outcome(read: Callable[[], object]) -> object:
+    try:
+        return read()
+    except ScpError as error:
+        return str(error)
+
+
+def test_headers_that_say_the_same_are_read_once(image: Any, tmp_path: Path) -> None:
+    reader = FactsReader(KEYWORDS)
+    paths = []
+    for number, view in enumerate(("PA", "PA", "LL", "PA")):
+        one = image(sop_class=CHEST, Modality="DX", ViewPosition=view, InstanceNumber=number)
+        one.SOPInstanceUID = f"1.2.{number}"
+        paths.append(tmp_path / f"{number}.dcm")
+        one.save_as(paths[-1], enforce_file_format=True)
+    first, second, lateral, third = map(reader.read, paths)
+    assert first is second is third
+    assert first == read_facts(paths[0], KEYWORDS)
+    assert lateral == read_facts(paths[2], KEYWORDS)
+    assert (first["ViewPosition"], lateral["ViewPosition"]) == (("PA",), ("LL",))
+
+
+@pytest.mark.parametrize("undefined_length", [False, True])
+def test_what_items_say_tells_headers_apart(
+    image: Any, tmp_path: Path, undefined_length: bool
+) -> None:
+    reader = FactsReader(KEYWORDS)
+    found = []
+    for meaning in ("frontal", "lateral", "frontal"):
+        view = Dataset()
+        view.CodeMeaning = meaning
+        one = image(sop_class=CHEST, Modality="DX", ViewCodeSequence=[view])
+        one["ViewCodeSequence"].is_undefined_length = undefined_length
+        path = tmp_path / "one.dcm"
+        one.save_as(path, enforce_file_format=True)
+        found.append(reader.read(path))
+        assert found[-1] == read_facts(path, KEYWORDS)
+    assert found[0] is found[2]
+    assert found[0] != found[1]
+
+
+def test_a_value_representation_tells_headers_apart(image: Any, tmp_path: Path) -> None:
+    reader = FactsReader(KEYWORDS)
+    path = chest(image, tmp_path / "c.dcm")
+    assert reader.read(path)["ViewPosition"] == ("PA",)
+    chest(image, path, b"\x18\0\x01\x51CS", b"\x18\0\x01\x51US")
+    assert reader.read(path) == read_facts(path, KEYWORDS) != {}
+    assert reader.read(path)["ViewPosition"] != ("PA",)
+
+
+def test_real_files_say_the_same_to_either(tmp_path: Path) -> None:
+    names = ("CT_small.dcm", "MR_small_bigendian.dcm", "image_dfl.dcm", "JPEG2000.dcm",
+             "liver_1frame.dcm", "rtplan.dcm", "693_J2KI.dcm", "MR_small_implicit.dcm")  # fmt: skip
+    large = dcmread(same(Path(str(get_testdata_file("JPEG2000.dcm")))))
+    large.PixelData = encapsulate([bytes(200_000), bytes(200_000)])
+    large.save_as(tmp_path / "large.dcm")
+    reader = FactsReader(KEYWORDS)
+    reader.read(same(tmp_path / "large.dcm"))
+    assert len(reader._known) == 1  # its pixels go beyond what is looked at
+    for name in names:
+        same(Path(str(get_testdata_file(name))))
+
+
+def test_not_too_many_are_remembered(image: Any, tmp_path: Path) -> None:
+    reader = FactsReader(["SeriesDescription"])
+    path = tmp_path / "one.dcm"
+    for number in range(300):
+        image(SeriesDescription=str(number)).save_as(path, enforce_file_format=True)
+        assert reader.read(path) == {"SeriesDescription": (str(number),)}
+    assert len(reader._known) == 256
+
+
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(changes, min_size=1, max_size=6))
+def test_damaged_headers_say_the_same_to_either(
+    tmp_path: Path, damage: list[tuple[int, bytes]]
+) -> None:
+    content = bytearray(CT_SMALL)
+    for at, new in damage:
+        content[at : at + len(new)] = new
+    path = tmp_path / "damaged.dcm"
+    path.write_bytes(content)
+    same(path)
