@@ -13,15 +13,15 @@ from .errors import DatabaseSettingsError
 from .write_lock import FairConnection
 
 # Why each one stands here:
-# - synchronous NORMAL: alone it would lose the last commits on power loss, and a C-STORE is
-#   answered on the strength of such a commit. The connection syncs each one itself when the next
-#   writer has been let in (`FairConnection`); SQLite's FULL does so before.
+# - synchronous FULL: in WAL mode NORMAL loses the last commits on power loss, and a C-STORE was
+#   answered on the strength of that commit. `FairConnection.sync_here` sets NORMAL nevertheless,
+#   and syncs each commit when the next writer has been let in; SQLite's FULL does so before.
 # - busy_timeout (below): the fair lock orders our writers; this one covers checkpoints and foreign
 #   tools.
 # - wal_autocheckpoint, journal_size_limit: a bounded WAL without a separate checkpointer.
 _PRAGMAS = (
     "PRAGMA journal_mode=WAL",
-    "PRAGMA synchronous=NORMAL",
+    "PRAGMA synchronous=FULL",
     "PRAGMA foreign_keys=ON",
     "PRAGMA wal_autocheckpoint=1000",
     "PRAGMA journal_size_limit=67108864",
@@ -120,6 +120,7 @@ def _sqlite(url: sa.URL, pool_size: int, wait_seconds: float) -> sa.Engine:
         connection.wait_seconds = wait_seconds
         for pragma in (f"PRAGMA busy_timeout={round(wait_seconds * 1000)}", *_PRAGMAS):
             connection.execute(pragma)
+        connection.sync_here()
 
     event.listen(engine, "connect", configure)
     return engine

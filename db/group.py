@@ -39,6 +39,8 @@ _MOST_KNOWN_CONTEXTS = 1024
 _PROBE = "UPDATE association SET n_bytes = n_bytes WHERE 1 = 0"
 
 Outcome: TypeAlias = Added | DatabaseError
+# What `FairConnection.commit_unsynced` has returned, and which connection that was.
+UnsyncedLog: TypeAlias = tuple[FairConnection, int]
 _T = TypeVar("_T")
 
 
@@ -173,10 +175,10 @@ class GroupWriter:
             with suppress(sa.exc.SQLAlchemyError, *self._errors):
                 connection.close()
 
-    def _transaction(self, write: Callable[[Cursor], _T]) -> tuple[_T, int | None]:
+    def _transaction(self, write: Callable[[Cursor], _T]) -> tuple[_T, UnsyncedLog | None]:
         """Run one transaction; again if another one stood in its way or the connection was dead.
 
-        Its outcome is durable when the descriptor that is returned as well, if any, was synced.
+        Its outcome is durable when the log that is returned as well, if any, was synced.
         """
         for _ in range(_ATTEMPTS):
             was_kept = self._connection is not None
@@ -203,28 +205,28 @@ class GroupWriter:
                 self._busy_since = None
         raise DatabaseAwayError(f"given up after {_ATTEMPTS} attempts")
 
-    def _commit(self, connection: sa.PoolProxiedConnection) -> int | None:
+    def _commit(self, connection: sa.PoolProxiedConnection) -> UnsyncedLog | None:
         driver_connection = connection.driver_connection
         if not isinstance(driver_connection, FairConnection):
             connection.commit()
             return None
         if self._sync_seconds > _SLOW_SYNC_SECONDS:
-            return driver_connection.commit_unsynced()
+            descriptor = driver_connection.commit_unsynced()
+            return None if descriptor is None else (driver_connection, descriptor)
         driver_connection.commit()
         self._learn(driver_connection.sync_seconds)
         return None
 
-    def _sync(self, log: int, let_next: Callable[[], None] | None) -> None:
-        """Sync what was committed, and close the descriptor."""
+    def _sync(self, log: UnsyncedLog, let_next: Callable[[], None] | None) -> None:
+        """Sync what was committed."""
+        connection, descriptor = log
         if let_next is not None:
-            let_next()  # from here on connection and state are another thread's
+            let_next()  # from here on the transaction and the state here are another thread's
         began = time.perf_counter()
         try:
-            os.fdatasync(log)
-        except OSError as error:
-            raise DatabaseAwayError(f"the log of the database: {error.strerror}") from error
-        finally:
-            os.close(log)
+            connection.sync(descriptor)
+        except self._errors as error:
+            raise DatabaseAwayError(_reason(error)) from error
         self._learn(time.perf_counter() - began)
 
     def _learn(self, sync_seconds: float) -> None:

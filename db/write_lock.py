@@ -13,7 +13,8 @@ SQLite itself syncs the write-ahead log before it lets others write (``synchrono
 the disk's time is everybody's: the last of four writers waits for four syncs. Here the next one
 writes while the log is synced, and a commit returns when what it wrote is on disk. Others may see
 it a moment before; but whatever they write upon it comes later in the same log, and a power loss
-takes the end of a log, never its middle.
+takes the end of a log, never its middle. A disk that fails to sync does leave a hole: then nothing
+is acknowledged until the log was brought into the database and begun anew.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import fcntl
 import os
 import sqlite3
 import time
+from contextlib import suppress
 from typing import Any
 
 _WRITES = (
@@ -30,12 +32,11 @@ _WRITES = (
 )  # fmt: skip
 _LONGEST = max(map(len, _WRITES))
 _ANY_WRITE = _WRITES[0]
-_READ = os.O_RDONLY | os.O_CLOEXEC
+# What begins so writes nothing, except behind a WITH, which is told by the number of changes.
+_READS = ("SELECT", "WITH", "EXPLAIN", "BEGIN", "COMMIT", "END", "ROLLBACK", "SAVEPOINT", "RELEASE")
 _POLL_SECONDS = 0.0003
-
-
-def _opens_write(sql: str) -> bool:
-    return sql.lstrip()[:_LONGEST].upper().startswith(_WRITES)
+# Databases whose log failed to be synced, by this process; see `_suspect_log`.
+_SUSPECT: set[str] = set()
 
 
 class FairCursor(sqlite3.Cursor):
@@ -88,14 +89,32 @@ class FairConnection(sqlite3.Connection):
 
     def __init__(self, database: str, *args: Any, **kwargs: Any) -> None:
         super().__init__(database, *args, **kwargs)
-        self._held = False
+        self._held = self._is_dirty = False
         self._n_changes_synced = 0
-        # Opened at the first commit: then the log is there, and SQLite deletes it when the last
-        # connection closes, no sooner.
-        self._log_name, self._log = f"{database}-wal", -1
+        self._log = -1
+        self._spare_logs: list[int] = []
+        # As SQLite knows it: the name that was given may be a link or a URI.
+        self._name = self._plainly("PRAGMA database_list")[2] or database
         flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC
-        self._gate = os.open(f"{database}.gate", flags, 0o600)
-        self._lock = os.open(f"{database}.lock", flags, 0o600)
+        self._gate = os.open(f"{self._name}.gate", flags, 0o600)
+        self._lock = os.open(f"{self._name}.lock", flags, 0o600)
+
+    def sync_here(self) -> None:
+        """Leave it to this object to sync the log of a database in WAL mode.
+
+        Without that, and in any other mode, SQLite syncs each commit itself.
+
+        Raises
+        ------
+        sqlite3.OperationalError
+            If the log cannot be opened.
+        """
+        if self._plainly("PRAGMA journal_mode")[0] != "wal":
+            return
+        # Reading opens the log; from now on SQLite does not delete it before this is closed.
+        self._plainly("SELECT COUNT(*) FROM sqlite_schema")
+        self._log = self._open_log()
+        self._plainly("PRAGMA synchronous=NORMAL")
 
     def cursor(self, factory: Any = FairCursor) -> Any:
         """Return a cursor that takes part in the lock."""
@@ -113,7 +132,10 @@ class FairConnection(sqlite3.Connection):
 
     def require_turn(self, sql: str) -> None:
         """Take the lock if this statement opens a write transaction."""
-        if not self._held and not self.in_transaction and _opens_write(sql):
+        start = sql.lstrip()[:_LONGEST].upper()
+        if not start.startswith(_READS):
+            self._is_dirty = True
+        if not self._held and not self.in_transaction and start.startswith(_WRITES):
             self._acquire()
 
     def settle(self) -> None:
@@ -122,20 +144,19 @@ class FairConnection(sqlite3.Connection):
         Raises
         ------
         sqlite3.OperationalError
-            If the disk does not say that it has it: others may see what a power loss takes away.
+            If it may not be on disk: others may see what a power loss takes away.
         """
         if self.in_transaction:
             return
-        # The second: a statement whose beginning does not tell that it writes.
-        has_written = self._held or self.total_changes != self._n_changes_synced
+        # The last: a statement that begins like one that reads.
+        has_written = self._held or self._is_dirty or self.total_changes != self._n_changes_synced
         self._release()
         if has_written:
-            self._n_changes_synced = self.total_changes
-            self._sync()
+            self._sync(self._log)
+            self._is_dirty, self._n_changes_synced = False, self.total_changes
 
     def commit(self) -> None:
         """Commit, let the next writer in, return when it is on disk."""
-        self._open_log()
         try:
             super().commit()
         finally:
@@ -147,26 +168,41 @@ class FairConnection(sqlite3.Connection):
         Returns
         -------
         int or None
-            A descriptor: what was committed is on disk when it was synced, not before. It is the
-            caller's to close. None if it is on disk already.
+            A descriptor for `sync`: what was committed is on disk when that has returned, not
+            before. None if it is on disk already.
         """
-        try:
-            # Each commit has its own, opened before: of a disk that fails each open file is told
-            # once, and two that share one would hear of it by turns.
-            log = os.open(self._log_name, _READ)
-        except OSError:  # a rollback journal, or no descriptor left
+        if self._log < 0:
             self.commit()
             return None
+        # Of a disk that fails each open file is told once: two commits that shared one would hear
+        # of it by turns, and one that is opened afterwards never.
+        log = self._spare_logs.pop() if self._spare_logs else self._open_log()
         try:
             super().commit()
         except BaseException:
-            os.close(log)
+            self._spare_logs.append(log)
             raise
         finally:
             if not self.in_transaction:
-                self._n_changes_synced = self.total_changes
+                self._is_dirty, self._n_changes_synced = False, self.total_changes
                 self._release()
         return log
+
+    def sync(self, log: int) -> None:
+        """Return when what `commit_unsynced` has committed is on disk; any thread may call this.
+
+        Raises
+        ------
+        sqlite3.OperationalError
+            If it may not be.
+        """
+        try:
+            self._sync(log)
+        finally:
+            if self._lock < 0:
+                os.close(log)
+            else:
+                self._spare_logs.append(log)
 
     def rollback(self) -> None:
         """Roll back, then let the next writer in."""
@@ -174,7 +210,7 @@ class FairConnection(sqlite3.Connection):
             super().rollback()
         finally:
             if not self.in_transaction:
-                self._n_changes_synced = self.total_changes
+                self._is_dirty, self._n_changes_synced = False, self.total_changes
                 self._release()
 
     def __exit__(self, *error: Any) -> Any:
@@ -188,32 +224,62 @@ class FairConnection(sqlite3.Connection):
         """Close the database and the lock files (closing frees a lock still held)."""
         super().close()
         self._held = False
-        for descriptor in (self._gate, self._lock, self._log):
+        own = (self._gate, self._lock, self._log, *self._spare_logs)
+        self._gate = self._lock = self._log = -1
+        self._spare_logs.clear()
+        for descriptor in own:
             if descriptor >= 0:
                 os.close(descriptor)
-        self._gate = self._lock = self._log = -1
+
+    def _plainly(self, sql: str) -> tuple[Any, ...]:
+        """Run a statement outside the lock; return its first row."""
+        row: tuple[Any, ...] = super().cursor(sqlite3.Cursor).execute(sql).fetchone() or ()
+        return row
 
     def _release(self) -> None:
         if self._held:
             fcntl.flock(self._lock, fcntl.LOCK_UN)
             self._held = False
 
-    def _open_log(self) -> bool:
-        if self._log < 0:
-            try:
-                self._log = os.open(self._log_name, _READ)
-            except FileNotFoundError:  # a rollback journal, whose commits SQLite syncs itself
-                return False
-        return True
+    def _open_log(self) -> int:
+        try:
+            return os.open(f"{self._name}-wal", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise sqlite3.OperationalError(f"no log of the database ({error.strerror})") from error
 
-    def _sync(self) -> None:
+    def _sync(self, log: int) -> None:
+        if log < 0:
+            return
         began = time.perf_counter()
         try:
-            if self._open_log():
-                os.fdatasync(self._log)
+            os.fdatasync(log)
         except OSError as error:
+            self._suspect_log()
             raise sqlite3.OperationalError(f"disk I/O error ({error.strerror})") from error
+        if self._is_log_suspect():
+            raise sqlite3.OperationalError("disk I/O error (of an earlier part of the log)")
         self.sync_seconds = time.perf_counter() - began
+
+    def _suspect_log(self) -> None:
+        """Let all processes know that part of the log may never come to be on disk.
+
+        What the disk has refused once, Linux takes for written. A power loss would end the log
+        there, whatever was synced behind it.
+        """
+        _SUSPECT.add(self._name)
+        with suppress(OSError):  # it is the disk that fails
+            os.pwrite(self._lock, b"!", 0)
+
+    def _is_log_suspect(self) -> bool:
+        return self._name in _SUSPECT or os.fstat(self._lock).st_size > 0
+
+    def _begin_log_anew(self) -> None:
+        """Bring all that the log holds into the database, on disk, and empty the log."""
+        is_busy = self._plainly("PRAGMA wal_checkpoint(TRUNCATE)")[0]
+        if is_busy:
+            raise sqlite3.OperationalError("disk I/O error (readers hold the log that has it)")
+        os.ftruncate(self._lock, 0)
+        _SUSPECT.discard(self._name)
 
     def _acquire(self) -> None:
         deadline = time.monotonic() + self.wait_seconds
@@ -223,6 +289,12 @@ class FairConnection(sqlite3.Connection):
         finally:
             fcntl.flock(self._gate, fcntl.LOCK_UN)
         self._held = True
+        if self._is_log_suspect():
+            try:
+                self._begin_log_anew()
+            except BaseException:
+                self._release()
+                raise
 
 
 def _flock(descriptor: int, deadline: float) -> None:

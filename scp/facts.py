@@ -92,6 +92,8 @@ class FactsReader:
             size = os.fstat(file.fileno()).st_size
         try:
             layout = read_layout(beginning)
+            if layout.has_odd_vr:
+                return None
             start, syntax = layout.data_set_offset, layout.transfer_syntax_uid
             data_set = memoryview(beginning)[start:]
             said = encodings(data_set, syntax, self._tags, size - start)

@@ -13,6 +13,8 @@ from .errors import Part10Error
 # Derived from a random UUID (PS3.5 B.2); names the implementation, whatever its version.
 IMPLEMENTATION_CLASS_UID = "2.25.129952454429659626447457658158947351020"
 _PREFIX_END = 132
+# Of the elements of group 2 (PS3.10 Section 7.1).
+_META_VRS = frozenset((b"AE", b"OB", b"SH", b"UI", b"UL", b"UR"))
 
 
 def implementation_version_name() -> str:
@@ -64,13 +66,15 @@ def _element(number: int, vr: bytes, text: str) -> bytes:
 class FileLayout:
     """Where the data set of a DICOM file lies, how it is encoded, and what the head says it is.
 
-    The two UIDs of the head (PS3.10 Section 7.1) are empty where it does not name them.
+    The two UIDs of the head (PS3.10 Section 7.1) are empty where it does not name them. Where the
+    head has a value representation that it must not have, others may read it in another way.
     """
 
     transfer_syntax_uid: str
     data_set_offset: int
     sop_class_uid: str
     sop_instance_uid: str
+    has_odd_vr: bool = False
 
 
 def read_layout(data: bytes | memoryview) -> FileLayout:
@@ -88,23 +92,24 @@ def read_layout(data: bytes | memoryview) -> FileLayout:
     """
     if bytes(data[128:_PREFIX_END]) != b"DICM":
         raise Part10Error("not a DICOM file: no DICM prefix at byte 128 (PS3.10 Section 7.1)")
-    elements, end = _meta_elements(data)
+    elements, end, has_odd_vr = _meta_elements(data)
     sop_class, sop_instance, syntax = (
         elements.get(tag, b"").decode("ascii", "replace").strip(" \0")
         for tag in (0x00020002, 0x00020003, 0x00020010)
     )
     if not syntax:
         raise Part10Error("not a usable DICOM file: no Transfer Syntax UID (0002,0010)")
-    return FileLayout(syntax, end, sop_class, sop_instance)
+    return FileLayout(syntax, end, sop_class, sop_instance, has_odd_vr)
 
 
-def _meta_elements(data: bytes | memoryview) -> tuple[Mapping[int, bytes], int]:
+def _meta_elements(data: bytes | memoryview) -> tuple[Mapping[int, bytes], int, bool]:
     """Elements of group 2; followed one by one, because the group length is often wrong."""
     values: dict[int, bytes] = {}
-    at = _PREFIX_END
+    at, has_odd_vr = _PREFIX_END, False
     while at + 8 <= len(data) and bytes(data[at : at + 2]) == b"\2\0":
         _, element, vr, length = struct.unpack_from("<HH2sH", data, at)
         at += 8
+        has_odd_vr |= vr not in _META_VRS
         if vr in (b"OB", b"UN", b"UT"):
             if at + 4 > len(data):
                 break
@@ -114,4 +119,4 @@ def _meta_elements(data: bytes | memoryview) -> tuple[Mapping[int, bytes], int]:
             raise Part10Error(f"truncated in the file meta information, at (0002,{element:04X})")
         values[0x00020000 | element] = bytes(data[at : at + length])
         at += length
-    return values, at
+    return values, at, has_odd_vr

@@ -36,6 +36,10 @@ _SEQUENCE_END = 0xFFFEE0DD
 # VRs with a 16-bit length; all others, future ones too, have two reserved bytes and 32 bits
 # (PS3.5 Section 7.1.2).
 _SHORT = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
+# These have 32 bits whoever reads them; where a later edition's begin and end is told by who reads.
+_LONG = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+_VRS = _SHORT | _LONG
+_IMPLICIT_VRS = frozenset((b"",))
 _FRAGMENTED = frozenset((b"OB", b"OW"))
 # Float, Double Float and Pixel Data.
 _PIXELS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
@@ -127,8 +131,9 @@ def encodings(
 ) -> bytes:
     """Return the wanted elements ahead of the pixels as they are encoded, one after another.
 
-    Of the outermost data set, header and value, sequences with all their items. What two data sets
-    say by these elements is the same if these bytes are, and the transfer syntaxes.
+    Of the outermost data set, header and value, sequences with all their items; also whatever else
+    has undefined length. What two data sets say by these elements is the same if these bytes are,
+    and the transfer syntaxes: whoever reads them steps over all others by their lengths.
 
     Parameters
     ----------
@@ -145,7 +150,7 @@ def encodings(
     StructureError
         If the data set is truncated or is none.
     BeyondError
-        If that cannot be told from its beginning.
+        If that cannot be told from its beginning, or others may read it in another way.
     """
     if transfer_syntax_uid in _DEFLATED:
         raise BeyondError
@@ -223,6 +228,9 @@ class _Walker:
         return Elements(values, self._little, n_elements)
 
     def encodings(self, implicit: bool, wanted: frozenset[int]) -> bytes:
+        # Other readers tell by the first length whether there are VRs.
+        if implicit and _is_vr(bytes(self._data[4:6])):
+            raise BeyondError
         found = []
         at = 0
         while at < self._end:
@@ -230,8 +238,11 @@ class _Walker:
             tag, vr, length, value = self._header(at, implicit)
             if tag in _PIXELS:
                 break
+            if not 8 <= tag >> 16 < 0xFFFE or vr not in (_IMPLICIT_VRS if implicit else _VRS):
+                raise BeyondError
             at = self._after_value(tag, vr, length, value, implicit, 0)
-            if tag in wanted:
+            # What has no length others have to parse as well, and may fail to.
+            if tag in wanted or length == _UNDEFINED:
                 if at > self._n_here:
                     raise BeyondError
                 found.append(bytes(self._data[start:at]))

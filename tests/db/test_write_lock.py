@@ -16,6 +16,7 @@ import pytest
 import sqlalchemy as sa
 
 from db import create_engine
+from db.write_lock import FairConnection
 
 WRITER = """
 import sys, time
@@ -126,12 +127,11 @@ class Log:
         self.seen: list[int] = []
         self.fails = False
         self._sync = os.fdatasync
-        self._engine = create_engine(url)
         self._path = f"{sa.make_url(url).database}-wal"
         monkeypatch.setattr(os, "fdatasync", self.sync)
 
     def sync(self, descriptor: int) -> None:
-        assert os.path.sameopenfile(descriptor, os.open(self._path, os.O_RDONLY))
+        assert str(Path(f"/proc/self/fd/{descriptor}").readlink()) == self._path
         # Another connection writes meanwhile.
         with sqlite3.connect(self._path.removesuffix("-wal"), timeout=0) as other:
             other.execute("UPDATE t SET who = who")
@@ -165,7 +165,13 @@ def test_whatever_writes_is_synced_when_others_may_write(url: str, log: Log) -> 
     with engine.connect() as connection:
         autocommit = connection.execution_options(isolation_level="AUTOCOMMIT")
         autocommit.execute(sa.text("INSERT INTO t VALUES ('f')"))
-    assert log.seen == [2, 3, 3, 5, 6]
+    assert log.seen[-1] == 6
+    log.seen.clear()
+    raw = engine.raw_connection()
+    for statement in ("BEGIN", "CREATE TABLE v (w)", "COMMIT", "-- a comment\nCREATE TABLE w (x)"):
+        raw.driver_connection.execute(statement)
+    assert log.seen == [6, 6]
+    raw.close()
     engine.dispose()
 
 
@@ -181,24 +187,88 @@ def test_what_writes_nothing_syncs_nothing(url: str, log: Log) -> None:
     engine.dispose()
 
 
-def test_a_log_that_cannot_be_synced_fails_its_commit_alone(url: str, log: Log) -> None:
+def rows_without_the_log(url: str) -> list[str]:
+    """What the database file itself holds."""
+    path = Path(str(sa.make_url(url).database))
+    alone = path.with_name("alone.sqlite")
+    alone.write_bytes(path.read_bytes())
+    with sqlite3.connect(alone) as connection:
+        rows = [who for (who,) in connection.execute("SELECT who FROM t")]
+    connection.close()
+    alone.unlink()
+    return rows
+
+
+def insert(engine: sa.Engine, who: str) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.text("INSERT INTO t VALUES (:who)"), {"who": who})
+
+
+def test_behind_a_log_that_failed_to_be_synced_nothing_is_acknowledged(url: str, log: Log) -> None:
+    """Linux takes for written what the disk has refused once: a hole in the log would stay."""
     engine = create_engine(url)
+    insert(engine, "a")
     log.fails = True
-    with pytest.raises(sa.exc.OperationalError, match="disk I/O error"), engine.begin() as first:
-        first.execute(sa.text("INSERT INTO t VALUES ('x')"))
+    with pytest.raises(sa.exc.OperationalError, match="disk I/O error"):
+        insert(engine, "b")
     log.fails = False
-    with engine.begin() as second:
-        second.execute(sa.text("INSERT INTO t VALUES ('y')"))
-    assert log.seen == [1, 2]
+    # A second connection and a second process are told, too.
+    other = create_engine(url)
+    with sqlite3.connect(str(engine.url.database)) as reader:
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT COUNT(*) FROM t").fetchone() == (2,)
+        other.dispose()
+        program = (
+            "import sys, sqlalchemy as sa\nfrom db import create_engine\n"
+            "try:\n"
+            "    with create_engine(sys.argv[1], wait_seconds=0.2).begin() as connection:\n"
+            "        connection.execute(sa.text(\"INSERT INTO t VALUES ('c')\"))\n"
+            "except sa.exc.OperationalError as error:\n"
+            "    sys.exit(3 if 'readers hold the log' in str(error) else 4)\n"
+        )
+        command = [sys.executable, "-c", program, url]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        assert subprocess.run(command, env=environment, check=False).returncode == 3
+    reader.close()
+    insert(engine, "d")
+    # In the database, on disk, before the log went on.
+    assert rows_without_the_log(url) == ["a", "b"]
+    assert (Path(f"{engine.url.database}.lock")).stat().st_size == 0
+    insert(engine, "e")
+    assert rows_without_the_log(url) == ["a", "b"]
     engine.dispose()
 
 
-def test_without_a_descriptor_the_commit_is_synced_all_the_same(
+def test_a_commit_that_is_tried_again_after_a_failed_sync_is_synced(url: str, log: Log) -> None:
+    raw = create_engine(url).raw_connection()
+    raw.cursor().execute("INSERT INTO t VALUES ('a')")
+    log.fails = True
+    for _ in range(2):
+        with pytest.raises(sqlite3.OperationalError, match="disk I/O error"):
+            raw.commit()
+    raw.close()
+
+
+def test_one_sync_that_succeeds_does_not_cover_another_that_failed(url: str, log: Log) -> None:
+    first, second = (create_engine(url).raw_connection() for _ in range(2))
+    descriptors = []
+    for raw in (first, second):
+        raw.cursor().execute("INSERT INTO t VALUES ('x')")
+        descriptors.append(raw.driver_connection.commit_unsynced())
+    log.fails = True
+    with pytest.raises(sqlite3.OperationalError, match="disk I/O error"):
+        first.driver_connection.sync(descriptors[0])
+    log.fails = False
+    with pytest.raises(sqlite3.OperationalError, match="of an earlier part"):
+        second.driver_connection.sync(descriptors[1])
+    first.close()
+    second.close()
+
+
+def test_without_a_descriptor_nothing_is_committed(
     url: str, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = create_engine(url)
-    with engine.begin() as connection:  # opens the log
-        connection.execute(sa.text("INSERT INTO t VALUES ('a')"))
     raw = engine.raw_connection()
     raw.cursor().execute("INSERT INTO t VALUES ('b')")
 
@@ -207,8 +277,45 @@ def test_without_a_descriptor_the_commit_is_synced_all_the_same(
 
     with monkeypatch.context() as patch:
         patch.setattr("db.write_lock.os.open", refuse)
-        patch.setattr(os, "fdatasync", lambda _: log.seen.append(-1))
-        assert raw.driver_connection.commit_unsynced() is None
-    assert log.seen == [1, -1]
+        with pytest.raises(sqlite3.OperationalError, match="Too many open files"):
+            raw.driver_connection.commit_unsynced()
+    raw.rollback()
+    assert raw.cursor().execute("SELECT COUNT(*) FROM t").fetchone() == (0,)
+    assert not log.seen
     raw.close()
     engine.dispose()
+
+
+@pytest.mark.parametrize("way", ["link", "uri"])
+def test_a_database_of_another_name_is_synced_too(
+    url: str, tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = sa.make_url(url).database
+    if way == "link":
+        (tmp_path / "link").symlink_to(str(path))
+        engine = create_engine(f"sqlite:///{tmp_path}/link")
+    else:
+        engine = create_engine(f"sqlite:///file:{path}?uri=true")
+    synced: list[str] = []
+    monkeypatch.setattr(
+        os, "fdatasync", lambda d: synced.append(str(Path(f"/proc/self/fd/{d}").readlink()))
+    )
+    insert(engine, "a")
+    raw = engine.raw_connection()
+    raw.cursor().execute("INSERT INTO t VALUES ('b')")
+    raw.driver_connection.sync(raw.driver_connection.commit_unsynced())
+    assert synced == [f"{path}-wal"] * 2
+    raw.close()
+    engine.dispose()
+    assert {one.name for one in tmp_path.glob("*.lock")} == {"fair.sqlite.lock"}
+
+
+def test_without_a_log_sqlite_syncs_itself(tmp_path: Path) -> None:
+    connection = FairConnection(str(tmp_path / "plain.sqlite"))
+    connection.sync_here()
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+    assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    connection.execute("CREATE TABLE t (who)")
+    connection.execute("INSERT INTO t VALUES ('a')")
+    assert connection.commit_unsynced() is None
+    connection.close()

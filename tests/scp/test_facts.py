@@ -18,6 +18,7 @@ from pydicom.encaps import encapsulate
 from scp import explain, rules_in_force
 from scp.errors import ScpError
 from scp.facts import FactsReader, read_facts
+from scp.part10 import file_head
 from scp.rules import keywords_needed
 
 RULES = rules_in_force(())
@@ -197,6 +198,61 @@ def test_real_files_say_the_same_to_either(tmp_path: Path) -> None:
         same(Path(str(get_testdata_file(name))))
 
 
+EXPLICIT, IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
+
+
+def part10(path: Path, syntax: str, data_set: bytes) -> Path:
+    path.write_bytes(file_head("1.2.3", "1.2.3.4", syntax, "SENDER") + data_set)
+    return path
+
+
+def explicit(tag: int, vr: bytes, value: bytes) -> bytes:
+    return struct.pack("<HH2sH", tag >> 16, tag & 0xFFFF, vr, len(value)) + value
+
+
+CT = explicit(0x00080060, b"CS", b"CT") + explicit(0x00180015, b"CS", b"HEAD")
+PIXELS = struct.pack("<HH2sHL", 0x7FE0, 0x0010, b"OW", 0, 2) + b"\0\0"
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        # To pydicom a VR that it does not know has a length of 16 bits: it reads what this hides.
+        struct.pack("<HH2sHL", 8, 1, b"ZZ", 0, 18)
+        + explicit(0x00080060, b"CS", b"MR") + PIXELS[:8],
+        struct.pack("<HH2sHL", 8, 1, b"OX", 0, 0),
+        # A sequence without an end in which something else than an item stands.
+        struct.pack("<HH2sHL", 8, 0x1140, b"SQ", 0, 0xFFFFFFFF)
+        + struct.pack("<HHL", 0xFFFE, 0xE000, 0xFFFFFFFF) + b"\x08\0\x05\0ZZ\0\0\0\0\0\0"
+        + struct.pack("<HHL", 0xFFFE, 0xE00D, 0) + struct.pack("<HHL", 0xFFFE, 0xE0DD, 0),
+    ],
+)  # fmt: skip
+def test_what_is_read_otherwise_by_pydicom_spoils_no_other_file(tmp_path: Path, odd: bytes) -> None:
+    bad = part10(tmp_path / "bad.dcm", EXPLICIT, odd + CT + PIXELS)
+    good = part10(tmp_path / "good.dcm", EXPLICIT, CT + PIXELS)
+    for first, second in ((bad, good), (good, bad)):
+        reader = FactsReader(KEYWORDS)
+        for path in (first, second):
+            expected = outcome(lambda path=path: read_facts(path, KEYWORDS))
+            assert outcome(lambda path=path, r=reader: r.read(path)) == expected
+    assert read_facts(good, KEYWORDS)["Modality"] == ("CT",)
+
+
+def test_a_length_that_spells_a_vr_spoils_no_other_file(tmp_path: Path) -> None:
+    def implicit(tag: int, value: bytes) -> bytes:
+        return struct.pack("<HHL", tag >> 16, tag & 0xFFFF, len(value)) + value
+
+    said = implicit(0x00080060, b"CT")
+    # 0x4955 bytes: "UI", to pydicom a sign that there are VRs.
+    odd = implicit(0x00080001, bytes(0x4955))
+    bad = part10(tmp_path / "bad.dcm", IMPLICIT, odd + said)
+    good = part10(tmp_path / "good.dcm", IMPLICIT, said + implicit(0x00200013, b"1 "))
+    reader = FactsReader(KEYWORDS)
+    outcome(lambda: reader.read(bad))
+    assert reader.read(good) == read_facts(good, KEYWORDS)
+    assert reader.read(good)["Modality"] == ("CT",)
+
+
 def test_not_too_many_are_remembered(image: Any, tmp_path: Path) -> None:
     reader = FactsReader(["SeriesDescription"])
     path = tmp_path / "one.dcm"
@@ -210,12 +266,18 @@ def test_not_too_many_are_remembered(image: Any, tmp_path: Path) -> None:
     max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.lists(changes, min_size=1, max_size=6))
-def test_damaged_headers_say_the_same_to_either(
+def test_damaged_headers_spoil_no_other_file(
     tmp_path: Path, damage: list[tuple[int, bytes]]
 ) -> None:
     content = bytearray(CT_SMALL)
     for at, new in damage:
         content[at : at + len(new)] = new
-    path = tmp_path / "damaged.dcm"
-    path.write_bytes(content)
-    same(path)
+    whole, damaged = tmp_path / "whole.dcm", tmp_path / "damaged.dcm"
+    whole.write_bytes(CT_SMALL)
+    damaged.write_bytes(content)
+    expected = [outcome(lambda p=path: read_facts(p, KEYWORDS)) for path in (whole, damaged)]
+    for order in ((0, 1), (1, 0)):
+        reader = FactsReader(KEYWORDS)
+        for number in order:
+            path = (whole, damaged)[number]
+            assert outcome(lambda p=path, r=reader: r.read(p)) == expected[number]
