@@ -191,8 +191,11 @@ def _decoded(
         decoded = raw.decode("latin-1")
     # PostgreSQL refuses NUL inside text, and senders pad with it.
     decoded = decoded.replace("\0", " ").strip()
+    text = decoded[:limit].rstrip()
     # Component groups that a sender left empty at the end of a name mean nothing (PS3.5 6.2.1).
-    return decoded[:limit].rstrip(" =" if resets is _NAME_RESETS else None) or None
+    while resets is _NAME_RESETS and text.endswith("="):
+        text = text.rstrip("=").rstrip()
+    return text or None
 
 
 @lru_cache(maxsize=64)

@@ -41,6 +41,25 @@ def test_names_in_every_character_set(path: str) -> None:
     assert read(image).patient_name == str(image.PatientName).rstrip(" =")
 
 
+@pytest.mark.parametrize(
+    ("encoded", "expected"),
+    [
+        (b"PHANTOM^HEAD", "PHANTOM^HEAD"),
+        (b"PHANTOM=A= =", "PHANTOM=A"),
+        (b"PHANTOM\x1d== ", "PHANTOM"),
+        (b"PHANTOM= \x1d=\t", "PHANTOM"),
+        (b"= = = ", None),
+        (b"P" * 1023 + b"\x1d=A", "P" * 1023),  # what is behind the limit is cut off first
+    ],
+)
+def test_what_is_empty_at_the_end_of_a_name_is_left_out(
+    image: Any, encoded: bytes, expected: str | None
+) -> None:
+    name = element(0x00100010, b"PN", b"PHANTOM^HEAD")
+    data = encode(image()).replace(name, element(0x00100010, b"PN", encoded))
+    assert read_header(data, EXPLICIT).patient_name == expected
+
+
 @pytest.mark.filterwarnings("ignore:Unknown encoding")
 @pytest.mark.filterwarnings("ignore:Failed to decode")
 def test_unknown_character_set_and_undecodable_bytes_are_no_reason_to_refuse(image: Any) -> None:
