@@ -14,7 +14,11 @@ the disk's time is everybody's: the last of four writers waits for four syncs. H
 writes while the log is synced, and a commit returns when what it wrote is on disk. Others may see
 it a moment before; but whatever they write upon it comes later in the same log, and a power loss
 takes the end of a log, never its middle. A disk that fails to sync does leave a hole: then nothing
-is acknowledged until the log was brought into the database and begun anew.
+is acknowledged until the log was brought into the database and begun anew. (A connection that is
+opened between such a failure and its being noticed hears nothing of it: for that moment only.)
+
+A statement with RETURNING needs a transaction of its own: in autocommit it is committed by reading
+its rows to the end, which nothing here takes note of.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ import os
 import sqlite3
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 _WRITES = (
@@ -35,6 +40,7 @@ _ANY_WRITE = _WRITES[0]
 # What begins so writes nothing, except behind a WITH, which is told by the number of changes.
 _READS = ("SELECT", "WITH", "EXPLAIN", "BEGIN", "COMMIT", "END", "ROLLBACK", "SAVEPOINT", "RELEASE")
 _POLL_SECONDS = 0.0003
+_REPAIR_MILLISECONDS = 500
 # Databases whose log failed to be synced, by this process; see `_suspect_log`.
 _SUSPECT: set[str] = set()
 
@@ -95,9 +101,15 @@ class FairConnection(sqlite3.Connection):
         self._spare_logs: list[int] = []
         # As SQLite knows it: the name that was given may be a link or a URI.
         self._name = self._plainly("PRAGMA database_list")[2] or database
+        self._gate = self._lock = -1
+        self._lock_path = Path(f"{self._name}.lock")
         flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC
-        self._gate = os.open(f"{self._name}.gate", flags, 0o600)
-        self._lock = os.open(f"{self._name}.lock", flags, 0o600)
+        try:
+            self._gate = os.open(f"{self._name}.gate", flags, 0o600)
+            self._lock = os.open(self._lock_path, flags, 0o600)
+        except OSError:
+            self.close()
+            raise
 
     def sync_here(self) -> None:
         """Leave it to this object to sync the log of a database in WAL mode.
@@ -114,6 +126,7 @@ class FairConnection(sqlite3.Connection):
         # Reading opens the log; from now on SQLite does not delete it before this is closed.
         self._plainly("SELECT COUNT(*) FROM sqlite_schema")
         self._log = self._open_log()
+        self._spare_logs.append(self._open_log())
         self._plainly("PRAGMA synchronous=NORMAL")
 
     def cursor(self, factory: Any = FairCursor) -> Any:
@@ -224,12 +237,13 @@ class FairConnection(sqlite3.Connection):
         """Close the database and the lock files (closing frees a lock still held)."""
         super().close()
         self._held = False
-        own = (self._gate, self._lock, self._log, *self._spare_logs)
+        own = (self._gate, self._lock, self._log)
         self._gate = self._lock = self._log = -1
-        self._spare_logs.clear()
         for descriptor in own:
             if descriptor >= 0:
                 os.close(descriptor)
+        while self._spare_logs:
+            os.close(self._spare_logs.pop())
 
     def _plainly(self, sql: str) -> tuple[Any, ...]:
         """Run a statement outside the lock; return its first row."""
@@ -267,18 +281,28 @@ class FairConnection(sqlite3.Connection):
         there, whatever was synced behind it.
         """
         _SUSPECT.add(self._name)
+        # By its name: the connection may be closed by now. By its size: that needs no room.
         with suppress(OSError):  # it is the disk that fails
-            os.pwrite(self._lock, b"!", 0)
+            os.truncate(self._lock_path, 1)
 
     def _is_log_suspect(self) -> bool:
-        return self._name in _SUSPECT or os.fstat(self._lock).st_size > 0
+        return self._name in _SUSPECT or self._lock_path.stat().st_size > 0
 
     def _begin_log_anew(self) -> None:
         """Bring all that the log holds into the database, on disk, and empty the log."""
-        is_busy = self._plainly("PRAGMA wal_checkpoint(TRUNCATE)")[0]
+        patience = self._plainly("PRAGMA busy_timeout")[0]
+        try:
+            # Everybody else waits for the lock meanwhile.
+            self._plainly(f"PRAGMA busy_timeout={_REPAIR_MILLISECONDS}")
+            is_busy = self._plainly("PRAGMA wal_checkpoint(TRUNCATE)")[0]
+        finally:
+            self._plainly(f"PRAGMA busy_timeout={patience}")
         if is_busy:
             raise sqlite3.OperationalError("disk I/O error (readers hold the log that has it)")
-        os.ftruncate(self._lock, 0)
+        try:
+            os.ftruncate(self._lock, 0)
+        except OSError as error:
+            raise sqlite3.OperationalError(f"disk I/O error ({error.strerror})") from error
         _SUSPECT.discard(self._name)
 
     def _acquire(self) -> None:

@@ -265,12 +265,84 @@ def test_one_sync_that_succeeds_does_not_cover_another_that_failed(url: str, log
     second.close()
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_connection_that_is_closed_meanwhile_is_synced_all_the_same(
+    url: str, log: Log, fails: bool
+) -> None:
+    engine = create_engine(url)
+    kept = engine.connect()  # or SQLite deletes the log
+    kept.execute(sa.text("SELECT * FROM t")).all()
+    raw = engine.raw_connection()
+    raw.cursor().execute("INSERT INTO t VALUES ('a')")
+    connection = raw.driver_connection
+    descriptor = connection.commit_unsynced()
+    raw.invalidate()
+    log.fails = fails
+    if fails:
+        with pytest.raises(sqlite3.OperationalError, match="disk I/O error"):
+            connection.sync(descriptor)
+    else:
+        connection.sync(descriptor)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+    assert Path(f"{engine.url.database}.lock").stat().st_size == fails
+    log.fails = False
+    kept.close()
+    insert(engine, "b")  # leaves the other tests of this process a log that can be trusted
+    assert Path(f"{engine.url.database}.lock").stat().st_size == 0
+    engine.dispose()
+
+
+def test_a_repair_that_fails_is_tried_again(
+    url: str, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = create_engine(url)
+    log.fails = True
+    with pytest.raises(sa.exc.OperationalError, match="disk I/O error"):
+        insert(engine, "a")
+    log.fails = False
+
+    def refuse(*_: object) -> NoReturn:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "ftruncate", refuse)
+        with pytest.raises(sa.exc.OperationalError, match="disk I/O error"):
+            insert(engine, "b")
+    insert(engine, "c")
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 30000
+        rows = connection.exec_driver_sql("SELECT who FROM t").scalars().all()
+    assert rows == ["a", "c"]
+    engine.dispose()
+
+
+def test_a_connection_that_cannot_be_made_leaves_no_descriptor(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database, opened = str(sa.make_url(url).database), os.open
+
+    def refuse(name: str, *arguments: int) -> int:
+        if str(name).endswith(".lock"):
+            raise OSError(errno.EMFILE, "Too many open files")
+        return opened(name, *arguments)
+
+    n_before = sum(1 for _ in Path("/proc/self/fd").iterdir())
+    with monkeypatch.context() as patch:
+        patch.setattr("db.write_lock.os.open", refuse)
+        for _ in range(5):
+            with pytest.raises(OSError, match="Too many open files"):
+                FairConnection(database)
+    assert sum(1 for _ in Path("/proc/self/fd").iterdir()) == n_before
+
+
 def test_without_a_descriptor_nothing_is_committed(
     url: str, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = create_engine(url)
     raw = engine.raw_connection()
     raw.cursor().execute("INSERT INTO t VALUES ('b')")
+    os.close(raw.driver_connection._spare_logs.pop())
 
     def refuse(*_: object) -> NoReturn:
         raise OSError(errno.EMFILE, "Too many open files")
