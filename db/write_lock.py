@@ -41,6 +41,7 @@ _ANY_WRITE = _WRITES[0]
 _READS = ("SELECT", "WITH", "EXPLAIN", "BEGIN", "COMMIT", "END", "ROLLBACK", "SAVEPOINT", "RELEASE")
 _POLL_SECONDS = 0.0003
 _REPAIR_MILLISECONDS = 500
+_MOST_SPARE_LOGS = 6
 # Databases whose log failed to be synced, by this process; see `_suspect_log`.
 _SUSPECT: set[str] = set()
 
@@ -212,7 +213,7 @@ class FairConnection(sqlite3.Connection):
         try:
             self._sync(log)
         finally:
-            if self._lock < 0:
+            if self._lock < 0 or len(self._spare_logs) >= _MOST_SPARE_LOGS:
                 os.close(log)
             else:
                 self._spare_logs.append(log)

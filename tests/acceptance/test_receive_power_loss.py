@@ -77,7 +77,8 @@ def lose_power(
     start_receiver: Any, tmp_path: Path, n_losses: int, *, sync_seconds: float = 0.0
 ) -> None:
     # The more losses, the longer the senders go on.
-    disk_image = need_disk_image(tmp_path, 256 if n_losses < 10 else 4096)
+    megabytes, n_inodes = (256, 32768) if n_losses < 10 else (4096, 1 << 18)
+    disk_image = need_disk_image(tmp_path, megabytes, n_inodes)
     moments = random.Random(SEED)
     with mounted(disk_image, tmp_path / "disk") as disk:
         node = start_receiver(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,8 +56,13 @@ def _of(pid: int) -> Vitals:
     status = dict(
         line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
     )
+    names = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # ended meanwhile
+            names.append((task / "comm").read_text().strip())
     return Vitals(
-        int(status["Threads"]),
+        # A slow disk is synced by more threads, which stay.
+        sum(1 for name in names if name != "sync"),
         sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir()),
         int(status["VmRSS"].split()[0]) * 1024,
     )
