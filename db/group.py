@@ -24,16 +24,13 @@ from .errors import DatabaseAwayError, DatabaseError
 from .faults import Fault, fault_of
 from .instances import Added, InstanceRecord, write_instances
 from .ledger_queue import LedgerBatch
+from .pace import Pace
 from .touched import TouchedSeries
 from .write_lock import FairConnection
 
 _LOG = structlog.get_logger()
 _ATTEMPTS = 4
 _STALE_SECONDS = 1.0
-# Beyond this another group is written while one is synced. Where the processor has too much to do,
-# a sync takes long now and then on any disk: what is known grows by doubling only.
-_SLOW_SYNC_SECONDS = 0.001
-_LEAST_SYNC_SECONDS = 0.0001
 _MOST_KNOWN_CONTEXTS = 1024
 # A statement that changes nothing and yet needs everything that writing needs.
 _PROBE = "UPDATE association SET n_bytes = n_bytes WHERE 1 = 0"
@@ -75,7 +72,7 @@ class GroupWriter:
         self._connection: sa.PoolProxiedConnection | None = None
         self._known_contexts: set[str] = set()
         self._busy_since: float | None = None
-        self._sync_seconds = 0.0
+        self._pace = Pace()
 
     def write(
         self,
@@ -210,11 +207,11 @@ class GroupWriter:
         if not isinstance(driver_connection, FairConnection):
             connection.commit()
             return None
-        if self._sync_seconds > _SLOW_SYNC_SECONDS:
+        if self._pace.is_slow:
             descriptor = driver_connection.commit_unsynced()
             return None if descriptor is None else (driver_connection, descriptor)
         driver_connection.commit()
-        self._learn(driver_connection.sync_seconds)
+        self._pace.learn(driver_connection.sync_seconds)
         return None
 
     def _sync(self, log: UnsyncedLog, let_next: Callable[[], None] | None) -> None:
@@ -227,10 +224,7 @@ class GroupWriter:
             connection.sync(descriptor)
         except self._errors as error:
             raise DatabaseAwayError(_reason(error)) from error
-        self._learn(time.perf_counter() - began)
-
-    def _learn(self, sync_seconds: float) -> None:
-        self._sync_seconds = min(sync_seconds, 2 * self._sync_seconds + _LEAST_SYNC_SECONDS)
+        self._pace.learn(time.perf_counter() - began)
 
     def _connect(self) -> sa.PoolProxiedConnection:
         if self._connection is None:

@@ -17,14 +17,10 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from .durable import sync_folder
+from .pace import Pace
 
-# Beyond this a folder is worth handing over, which costs two changes of thread.
-_SLOW_SECONDS = 0.001
 # Of so many folders one is synced by itself, to see how long it takes now.
 _PROBE_EVERY = 16
-# Where the processor has too much to do, a sync takes long now and then on any disk, and another
-# thread would be one more that waits. On a slow disk all do: what is known grows by doubling only.
-_LEAST_SECONDS = 0.0001
 _MOST_HELPERS = 32
 
 
@@ -33,12 +29,12 @@ class Syncs:
 
     Attributes
     ----------
-    folder_seconds : float
-        How long a folder takes at least, when it is synced after its file.
+    pace : Pace
+        Of folders that are synced after their file.
     """
 
     def __init__(self) -> None:
-        self.folder_seconds = 0.0
+        self.pace = Pace()
         self._serial = itertools.count(1)
         self._folders: SimpleQueue[tuple[str, Future[None]]] = SimpleQueue()
         self._guard = threading.Lock()
@@ -52,7 +48,7 @@ class Syncs:
         OSError
             If either of them may not be.
         """
-        is_slow = self.folder_seconds > _SLOW_SECONDS and next(self._serial) % _PROBE_EVERY
+        is_slow = self.pace.is_slow and next(self._serial) % _PROBE_EVERY
         helper = self._hand_over(folder) if is_slow else None
         if helper is None:
             self._one_by_one(descriptor, folder)
@@ -68,8 +64,7 @@ class Syncs:
         os.fsync(descriptor)
         began = time.perf_counter()
         sync_folder(folder)
-        took = time.perf_counter() - began
-        self.folder_seconds = min(took, 2 * self.folder_seconds + _LEAST_SECONDS)
+        self.pace.learn(time.perf_counter() - began)
 
     def _hand_over(self, folder: str) -> Future[None] | None:
         """Let another thread sync a folder; None if there is none."""

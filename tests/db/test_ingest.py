@@ -406,7 +406,7 @@ def test_no_descriptor_is_left_open(engine: sa.Engine, slow_log: SlowLog) -> Non
 def test_on_a_fast_disk_a_group_waits_for_the_one_before(
     engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, slow_log: SlowLog
 ) -> None:
-    monkeypatch.setattr("db.group._SLOW_SYNC_SECONDS", 60.0)
+    monkeypatch.setattr("db.pace.SLOW_SECONDS", 60.0)
     ingest = Ingest(engine)
     known_as_slow(ingest, slow_log)
     slow_log.free.clear()
@@ -423,7 +423,7 @@ def test_on_a_fast_disk_a_group_waits_for_the_one_before(
 
 
 def test_many_threads_share_commits(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("db.group._SLOW_SYNC_SECONDS", 60.0)
+    monkeypatch.setattr("db.pace.SLOW_SECONDS", 60.0)
     ingest = Ingest(engine)
     every = list(records(200))
     threads = [

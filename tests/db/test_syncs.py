@@ -48,7 +48,7 @@ class Disk:
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     # Far from what a loaded machine takes for nothing.
-    monkeypatch.setattr("db.syncs._SLOW_SECONDS", 0.01)
+    monkeypatch.setattr("db.pace.SLOW_SECONDS", 0.01)
     return Disk(monkeypatch)
 
 
@@ -100,7 +100,7 @@ def test_a_disk_that_is_fast_again_is_noticed(disk: Disk, tmp_path: Path) -> Non
             disk.seconds = seconds
             for _ in range(n):
                 syncs.file_and_folder(file.fileno(), str(tmp_path))
-        assert syncs.folder_seconds < 0.01
+        assert syncs.pace.seconds < 0.01
         disk.synced.clear()
         syncs.file_and_folder(file.fileno(), str(tmp_path))
     assert {thread for _, thread in disk.synced} == {threading.current_thread()}
