@@ -287,7 +287,12 @@ class FairConnection(sqlite3.Connection):
             os.truncate(self._lock_path, 1)
 
     def _is_log_suspect(self) -> bool:
-        return self._name in _SUSPECT or self._lock_path.stat().st_size > 0
+        if self._name in _SUSPECT:
+            return True
+        try:
+            return self._lock_path.stat().st_size > 0
+        except FileNotFoundError:  # someone tidied up: SQLite's own locks still hold
+            return False
 
     def _begin_log_anew(self) -> None:
         """Bring all that the log holds into the database, on disk, and empty the log."""

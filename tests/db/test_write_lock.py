@@ -293,6 +293,15 @@ def test_a_connection_that_is_closed_meanwhile_is_synced_all_the_same(
     engine.dispose()
 
 
+def test_a_lock_file_that_someone_removed_stops_nobody(url: str, log: Log) -> None:
+    engine = create_engine(url)
+    insert(engine, "a")
+    Path(f"{engine.url.database}.lock").unlink()
+    insert(engine, "b")
+    assert log.seen == [1, 2]
+    engine.dispose()
+
+
 def test_a_repair_that_fails_is_tried_again(
     url: str, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
