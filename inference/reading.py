@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from db.schema import Presence, Scope
 
 
@@ -108,6 +111,62 @@ class Finding:
         return self.label.thresholds.presence(self.probability)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Illustration:
+    """One key image as a person sees it, and where the model looked.
+
+    Attributes
+    ----------
+    sop_instance_uid : str
+        The image.
+    frame : int
+        From 0.
+    pixels : ndarray of uint8, (rows, columns)
+        The picture in the matrix of the source, windowed, black is 0 (as in MONOCHROME2).
+    window : str
+        What was windowed how, in ASCII, such as ``brain 40/80``; empty for a radiograph.
+    pixel_aspect : float
+        Height of a pixel over its width; 1 for a square one.
+    saliency : ndarray of float32, (h, w), or None
+        0 to 1, covering the whole picture at any resolution; None where the model shows none.
+    labels : tuple of str
+        Names of the labels that it is shown for; empty for a picture that shows no finding.
+    position_mm : float or None
+        Position of a slice along its normal.
+    """
+
+    sop_instance_uid: str
+    frame: int
+    pixels: NDArray[np.uint8]
+    window: str = ""
+    pixel_aspect: float = 1.0
+    saliency: NDArray[np.float32] | None = None
+    labels: tuple[str, ...] = ()
+    position_mm: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mask:
+    """Where one label is in one image.
+
+    Attributes
+    ----------
+    label : str
+        Name of the label.
+    sop_instance_uid : str
+        The image.
+    frame : int
+        From 0.
+    pixels : ndarray of bool, (rows, columns)
+        In the matrix of the source image.
+    """
+
+    label: str
+    sop_instance_uid: str
+    frame: int
+    pixels: NDArray[np.bool_]
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What a reader found in one set of images.
@@ -120,17 +179,25 @@ class Reading:
         The images that were read, in the order of their position.
     facts : mapping of str to str, int, float, bool or list
         What was observed on the way (geometry, repairs, set-aside images); JSON-serialisable.
+    illustrations : tuple of Illustration
+        What a person is shown, best first; no part of what makes two readings equal.
+    masks : tuple of Mask
+        Where the findings are, of models that tell; no part of what makes two readings equal.
     """
 
     findings: tuple[Finding, ...]
     used_sop_instance_uids: tuple[str, ...]
     facts: Mapping[str, object] = field(default_factory=dict)
+    illustrations: tuple[Illustration, ...] = field(default=(), repr=False, compare=False)
+    masks: tuple[Mask, ...] = field(default=(), repr=False, compare=False)
 
 
 __all__ = [
     "Code",
     "Finding",
+    "Illustration",
     "Label",
+    "Mask",
     "ModelIdentity",
     "NotAnalysed",
     "Presence",
