@@ -117,6 +117,29 @@ class DeliveryState(StrEnum):
     DEAD = "dead"
 
 
+class Proof(StrEnum):
+    """How a destination showed that it holds an object."""
+
+    COMMIT = "commit"
+    FIND = "find"
+
+
+class NotificationState(StrEnum):
+    """How far a notification has come."""
+
+    PENDING = "pending"
+    SENT = "sent"
+    DEAD = "dead"
+
+
+class ReportState(StrEnum):
+    """Whether the sender of a storage commitment request has its answer."""
+
+    PENDING = "pending"
+    REPORTED = "reported"
+    DEAD = "dead"
+
+
 class AssociationEnd(StrEnum):
     """How an association ended."""
 
@@ -362,10 +385,19 @@ class Finding(Base):
 
 
 class ResultObject(Base):
-    """A DICOM object that an analysis produced; its bytes are kept and re-sent, never rebuilt."""
+    """A DICOM object that an analysis produced; its bytes are kept and re-sent, never rebuilt.
+
+    ``fallback_of_id`` names the report of which this one is the same in another SOP class, for a
+    destination that takes no better; ``predecessor_id`` what it replaces after a correction of the
+    study; ``fault`` why it must not be sent.
+    """
 
     __tablename__ = "result_object"
-    __table_args__ = (Index("ix_result_object_analysis_id", "analysis_id"),)
+    __table_args__ = (
+        Index("ix_result_object_analysis_id", "analysis_id"),
+        Index("ix_result_object_series_instance_uid", "series_instance_uid"),
+        Index("ix_result_object_predecessor_id", "predecessor_id"),
+    )
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
     analysis_id: Mapped[str] = mapped_column(ForeignKey("analysis.id"))
@@ -377,6 +409,9 @@ class ResultObject(Base):
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[datetime]
+    fallback_of_id: Mapped[int | None] = mapped_column(ForeignKey("result_object.id"))
+    predecessor_id: Mapped[int | None] = mapped_column(ForeignKey("result_object.id"))
+    fault: Mapped[str | None] = mapped_column(Text)
 
 
 class Delivery(Base):
@@ -386,6 +421,7 @@ class Delivery(Base):
     __table_args__ = (
         UniqueConstraint("result_object_id", "destination"),
         _one_of("state", DeliveryState),
+        _one_of("proof", Proof),
         Index(
             "ix_delivery_due",
             "destination",
@@ -407,8 +443,120 @@ class Delivery(Base):
     last_status: Mapped[str | None] = mapped_column(String(16))
     last_error: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime]
+    deadline_at: Mapped[datetime | None]
     sent_at: Mapped[datetime | None]
     committed_at: Mapped[datetime | None]
+    proof: Mapped[str | None] = mapped_column(String(16))
+
+
+class DestinationHealth(Base):
+    """Whether a destination is being tried: its circuit breaker, as people see it."""
+
+    __tablename__ = "destination_health"
+
+    destination: Mapped[str] = mapped_column(String(64), primary_key=True)
+    n_failures: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    # Nothing but one probe is tried before this time; NULL while the destination works.
+    open_until: Mapped[datetime | None]
+    failing_since: Mapped[datetime | None]
+    last_error: Mapped[str | None] = mapped_column(Text)
+    last_success_at: Mapped[datetime | None]
+
+
+class CommitmentSought(Base):
+    """A storage commitment that this node asked of a destination (PS3.4 Annex J, as SCU)."""
+
+    __tablename__ = "commitment_sought"
+    __table_args__ = (Index("ix_commitment_sought_delivery_id", "delivery_id"),)
+
+    transaction_uid: Mapped[str] = mapped_column(String(64), primary_key=True)
+    delivery_id: Mapped[int] = mapped_column(ForeignKey("delivery.id"))
+    requested_at: Mapped[datetime]
+    answered_at: Mapped[datetime | None]
+    # Failure Reason (0008,1197), such as 0x0112; NULL if the object was committed.
+    failure_reason: Mapped[str | None] = mapped_column(String(16))
+
+
+class CommitmentAsked(Base):
+    """A storage commitment that a sender asked of this node (PS3.4 Annex J, as SCP)."""
+
+    __tablename__ = "commitment_asked"
+    __table_args__ = (
+        _one_of("state", ReportState),
+        UniqueConstraint("calling_ae", "transaction_uid"),
+        Index(
+            "ix_commitment_asked_due",
+            "next_attempt_at",
+            sqlite_where=text("state = 'pending'"),
+            postgresql_where=text("state = 'pending'"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
+    transaction_uid: Mapped[str] = mapped_column(String(64))
+    calling_ae: Mapped[str] = mapped_column(String(16))
+    called_ae: Mapped[str] = mapped_column(String(16))
+    association_id: Mapped[str] = mapped_column(String(32))
+    # JSON: [[SOP Class UID, SOP Instance UID], ...]
+    instances: Mapped[str] = mapped_column(Text)
+    # JSON: {SOP Instance UID: Failure Reason}; NULL before the files were looked at.
+    failures: Mapped[str | None] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(
+        String(16), default=ReportState.PENDING, server_default="pending"
+    )
+    n_attempts: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    next_attempt_at: Mapped[datetime]
+    leased_until: Mapped[datetime | None]
+    last_error: Mapped[str | None] = mapped_column(Text)
+    received_at: Mapped[datetime]
+    reported_at: Mapped[datetime | None]
+
+
+class Notification(Base):
+    """A message about an analysis to somebody who asked to be told."""
+
+    __tablename__ = "notification"
+    __table_args__ = (
+        UniqueConstraint("analysis_id", "target"),
+        _one_of("state", NotificationState),
+        Index(
+            "ix_notification_due",
+            "target",
+            "next_attempt_at",
+            sqlite_where=text("state = 'pending'"),
+            postgresql_where=text("state = 'pending'"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
+    analysis_id: Mapped[str] = mapped_column(ForeignKey("analysis.id"))
+    target: Mapped[str] = mapped_column(String(64))
+    state: Mapped[str] = mapped_column(
+        String(16), default=NotificationState.PENDING, server_default="pending"
+    )
+    n_attempts: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    next_attempt_at: Mapped[datetime]
+    leased_until: Mapped[datetime | None]
+    deadline_at: Mapped[datetime | None]
+    # HTTP status or HL7 acknowledgment code, such as 503 or AE.
+    last_status: Mapped[str | None] = mapped_column(String(16))
+    last_error: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime]
+    sent_at: Mapped[datetime | None]
+
+
+class StudyCorrection(Base):
+    """What a person corrected about a study after its images had come; the latest row holds."""
+
+    __tablename__ = "study_correction"
+    __table_args__ = (Index("ix_study_correction_study_instance_uid", "study_instance_uid"),)
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
+    study_instance_uid: Mapped[str] = mapped_column(ForeignKey("study.study_instance_uid"))
+    # JSON: {DICOM keyword: corrected value}
+    attributes: Mapped[str] = mapped_column(Text)
+    reason: Mapped[str] = mapped_column(Text)
+    corrected_at: Mapped[datetime]
 
 
 class Worker(Base):

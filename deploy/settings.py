@@ -28,7 +28,7 @@ from pydantic_settings import SettingsError as PydanticSettingsError
 
 from db import DbSettings
 from inference.settings import InferenceSettings, ModelSettings
-from scp.settings import DestinationSettings, RuleSettings, ScpSettings
+from scp.settings import AeSettings, DestinationSettings, RuleSettings, ScpSettings
 
 from .errors import SettingsError
 
@@ -41,7 +41,7 @@ _OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "PREREAD_PARENT", "PREREAD_SHARED
 _MOST_ON_SQLITE = 2
 _MOST_BY_DEFAULT = 8
 
-_N = TypeVar("_N", DestinationSettings, RuleSettings, ModelSettings)
+_N = TypeVar("_N", AeSettings, DestinationSettings, RuleSettings, ModelSettings)
 
 
 class LogSettings(BaseModel):
@@ -96,6 +96,13 @@ class Settings(BaseSettings):
     )
     log: LogSettings = Field(default_factory=LogSettings, description="Log.")
     metrics: MetricsSettings = Field(default_factory=MetricsSettings, description="Metrics.")
+    ae: tuple[AeSettings, ...] = Field(
+        default=(),
+        description=(
+            "Peers that may be called back, one [[ae]] each: for results that go to the sender, "
+            "and for answers to storage commitment requests."
+        ),
+    )
     destination: tuple[DestinationSettings, ...] = Field(
         default=(), description="PACS that receive results, one [[destination]] each."
     )
@@ -106,7 +113,7 @@ class Settings(BaseSettings):
         default=(), description="Models beside the ones that ship, one [[model]] each."
     )
 
-    @field_validator("destination", "rule", "model")
+    @field_validator("ae", "destination", "rule", "model")
     @classmethod
     def _names_once(cls, entries: tuple[_N, ...]) -> tuple[_N, ...]:
         names = [entry.name for entry in entries]

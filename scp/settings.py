@@ -13,6 +13,7 @@ from pydantic import (
     PositiveInt,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
 from .conditions import Condition, check
@@ -23,9 +24,9 @@ AeTitle = Annotated[
 ]
 AePattern = Annotated[str, AfterValidator(ae_pattern)]
 AddressPattern = Annotated[str, AfterValidator(address_pattern)]
-# Kinds of result objects: structured report, segmentation, secondary capture, key object selection,
-# presentation state. Which ones a PACS can show differs.
-ObjectKind = Literal["sr", "seg", "sc", "ko", "pr"]
+# Kinds of result objects: structured report, secondary capture, key object selection, segmentation.
+# Which ones a PACS can show differs.
+ObjectKind = Literal["sr", "sc", "ko", "seg"]
 
 
 class _Settings(BaseModel):
@@ -206,30 +207,97 @@ class ScpSettings(_Settings):
         return path
 
 
+class AeSettings(_Settings):
+    """A peer that this node may have to call back: where its AE title is reached."""
+
+    name: AeTitle = Field(description="AE title with which the peer calls this node.")
+    host: str = Field(description="Its host name or address.")
+    port: int = Field(ge=1, le=65535, description="TCP port on which it listens.")
+    ae_title: AeTitle | None = Field(
+        default=None, description="AE title to call it by; without one its name."
+    )
+
+
 class DestinationSettings(_Settings):
-    """A PACS that receives results."""
+    """A PACS that receives results, by C-STORE (ae_title, host, port) or STOW-RS (url)."""
 
     name: str = Field(
-        min_length=1, max_length=64, description="Name of the destination in logs and deliveries."
+        min_length=1,
+        max_length=40,
+        pattern=r"^[^:]+$",
+        description="Name of the destination in logs and deliveries.",
     )
-    ae_title: AeTitle = Field(description="AE title of the destination.")
-    host: str = Field(description="Its host name or address.")
-    port: int = Field(ge=1, le=65535, description="Its TCP port.")
+    ae_title: AeTitle | None = Field(default=None, description="AE title of the destination.")
+    host: str | None = Field(default=None, description="Its host name or address.")
+    port: int | None = Field(default=None, ge=1, le=65535, description="Its TCP port.")
+    url: str | None = Field(
+        default=None,
+        description=(
+            "Base address of its DICOMweb service, to send by STOW-RS instead of C-STORE, such as "
+            "https://pacs/dicom-web."
+        ),
+    )
+    token_file: Path | None = Field(
+        default=None, description="File with the bearer token of url; read before each attempt."
+    )
+    ca_file: Path | None = Field(
+        default=None,
+        description="Certificates (PEM) that may sign that of url; without one the system's.",
+    )
+    reply: bool = Field(
+        default=False,
+        description=(
+            "Results go back to whoever sent the images: ae_title, host and port come from the "
+            "[[ae]] whose name is the calling AE title; of others nothing is sent."
+        ),
+    )
+    from_ae: tuple[AePattern, ...] = Field(
+        default=(),
+        description=(
+            "Only results of images from these calling AE titles, with * and ?; an empty list is "
+            "all of them."
+        ),
+    )
     calling_ae: AeTitle | None = Field(
         default=None, description="AE title to call with; without one that of scp.ae_title."
     )
     objects: tuple[ObjectKind, ...] = Field(
-        default=("sr",), description="Kinds of result objects that it receives."
+        default=("sr", "sc"),
+        description=(
+            "Kinds of result objects that it receives: sr (structured report), sc (picture as "
+            "secondary capture), ko (key object selection of CT slices), seg (segmentation)."
+        ),
     )
-    proof: Literal["none", "find"] = Field(
+    proof: Literal["none", "find", "commit"] = Field(
         default="none",
         description=(
-            "When a delivery counts as done: none: when C-STORE was answered with success; find: "
-            "when a C-FIND shows the object."
+            "When a delivery counts as done: none: when it was answered with success; find: when a "
+            "C-FIND (QIDO-RS for a url) shows the object; commit: when storage commitment says so, "
+            "or, where no answer comes, a C-FIND shows it."
+        ),
+    )
+    commit_hold_seconds: float = Field(
+        default=5.0,
+        ge=0,
+        description=(
+            "How long the association stays open for the answer to a storage commitment request; "
+            "later answers come on an association of their own."
+        ),
+    )
+    commit_seconds: float = Field(
+        default=300.0,
+        gt=0,
+        description=(
+            "How long to wait for the answer to a storage commitment request before a C-FIND asks."
         ),
     )
     max_attempts: int = Field(
         default=20, ge=1, description="Attempts after which a delivery becomes a dead letter."
+    )
+    deadline_hours: float = Field(
+        default=168.0,
+        gt=0,
+        description="Age at which a delivery becomes a dead letter, however often it was tried.",
     )
     backoff_first_seconds: float = Field(
         default=5.0, gt=0, description="Wait after the first failed attempt; doubles each time."
@@ -237,11 +305,39 @@ class DestinationSettings(_Settings):
     backoff_max_seconds: float = Field(
         default=900.0, gt=0, description="Longest wait between two attempts."
     )
+    breaker_failures: int = Field(
+        default=3,
+        ge=1,
+        description=(
+            "After so many failures in a row to reach the destination nothing is tried but one "
+            "delivery at a time, so that the others keep their attempts."
+        ),
+    )
     timeout: float = Field(
         default=60.0,
         gt=0,
         description="Seconds that one association with the destination may take for one object.",
     )
+
+    @model_validator(mode="after")
+    def _can_be_reached(self) -> DestinationSettings:
+        address = (self.ae_title, self.host, self.port)
+        ways = {
+            "ae_title, host and port": any(part is not None for part in address),
+            "url": self.url is not None,
+            "reply": self.reply,
+        }
+        chosen = [name for name, is_chosen in ways.items() if is_chosen]
+        if len(chosen) != 1:
+            said = " and ".join(chosen) or "nothing"
+            raise ValueError(
+                f"{self.name}: set one of {', '.join(ways)} to say where it is, not {said}"
+            )
+        if not self.reply and self.url is None and None in address:
+            raise ValueError(f"{self.name}: ae_title, host and port belong together; set all three")
+        if self.url is not None and self.proof == "commit":
+            raise ValueError(f'{self.name}: a url has no storage commitment; set proof = "find"')
+        return self
 
 
 class RuleSettings(_Settings):
