@@ -162,10 +162,9 @@ def replace(
     ).scalar_one()
     family = sa.or_(ResultObject.id == old.id, ResultObject.fallback_of_id == old.id)
     of_family = Delivery.result_object_id.in_(sa.select(ResultObject.id).where(family))
-    destinations = connection.execute(
-        sa.select(Delivery.destination).where(of_family).distinct()
-    ).scalars()
-    for destination in list(destinations):
+    for destination, created_at, deadline_at in connection.execute(
+        sa.select(Delivery.destination, Delivery.created_at, Delivery.deadline_at).where(of_family)
+    ).all():
         connection.execute(
             sa.insert(Delivery).values(
                 result_object_id=number,
@@ -173,6 +172,7 @@ def replace(
                 state=DeliveryState.PENDING,
                 next_attempt_at=now,
                 created_at=now,
+                deadline_at=None if deadline_at is None else now + (deadline_at - created_at),
             )
         )
     why = f"replaced by {new.sop_instance_uid} after a correction of the study"

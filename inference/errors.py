@@ -13,6 +13,10 @@ class ObjectError(InferenceError):
     """A result object could not be built or does not satisfy its template."""
 
 
+class ReissueError(InferenceError):
+    """Results of a study cannot be replaced as a person asked."""
+
+
 class NotAnalysableError(InferenceError):
     """The images are not what the model reads: a coded outcome, stored and delivered as such.
 
