@@ -1,5 +1,9 @@
 """The one error root of this room."""
 
+from __future__ import annotations
+
+from pydicom.dataset import Dataset
+
 
 class InferenceError(Exception):
     """An image, a model or a result object cannot be handled; the message says which and why."""
@@ -11,6 +15,20 @@ class BundleError(InferenceError):
 
 class ObjectError(InferenceError):
     """A result object could not be built or does not satisfy its template."""
+
+
+class InvalidObjectError(ObjectError):
+    """A result object was built and breaks our promises: it is kept, and never sent.
+
+    Attributes
+    ----------
+    dataset : pydicom.Dataset
+        The object.
+    """
+
+    def __init__(self, message: str, dataset: Dataset) -> None:
+        super().__init__(message)
+        self.dataset = dataset
 
 
 class ReissueError(InferenceError):

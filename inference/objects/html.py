@@ -69,7 +69,9 @@ def _patient(ds: Dataset) -> Iterator[str]:
 
 
 def _name(ds: Dataset) -> str:
-    groups = [group.replace("^", " ").strip() for group in str(ds.get("PatientName") or "").split("=")]
+    groups = [
+        group.replace("^", " ").strip() for group in str(ds.get("PatientName") or "").split("=")
+    ]
     return " / ".join(filter(None, groups))
 
 

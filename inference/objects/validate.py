@@ -14,7 +14,7 @@ from typing import Final
 from pydicom import config
 from pydicom.dataset import Dataset
 
-from ..errors import ObjectError
+from ..errors import InvalidObjectError
 from .report import CAPTURE, KEY_OBJECTS, SEGMENTATION, ReportClass
 from .validate_images import capture_faults, segmentation_faults
 from .validate_key_objects import key_object_faults
@@ -45,7 +45,7 @@ def validate(ds: Dataset, *, read: Collection[str] = ()) -> None:
 
     Raises
     ------
-    ObjectError
+    InvalidObjectError
         Naming everything that is wrong.
     """
     found: list[str] = []
@@ -60,7 +60,9 @@ def validate(ds: Dataset, *, read: Collection[str] = ()) -> None:
     if found:
         uid = ds.get_item("SOPInstanceUID")
         name = "without SOP Instance UID" if uid is None else str(ds.get("SOPInstanceUID"))
-        raise ObjectError(f"the object {name} is invalid: " + "; ".join(dict.fromkeys(found)))
+        raise InvalidObjectError(
+            f"the object {name} is invalid: " + "; ".join(dict.fromkeys(found)), ds
+        )
 
 
 def _faults(ds: Dataset) -> Iterator[str]:
