@@ -57,6 +57,13 @@ class InferenceSettings(_Settings):
     grace_seconds: int = Field(
         default=20, ge=0, description="How long running analyses may go on after SIGTERM."
     )
+    max_analyses_per_study_per_day: int = Field(
+        default=50,
+        ge=0,
+        description="Analyses of one study in 24 hours, all models together; what is beyond is "
+        "not asked for and its series says so: it stops a PACS that sends results back under "
+        "ever new names. 0: no limit.",
+    )
     report_not_analysed: bool = Field(
         default=True,
         description="Deliver a report that says why images were not analysed.",

@@ -19,6 +19,9 @@ from scp.requestor import Context, association, store_each
 from scp.rules import Decision
 from scp.series import CompleteSeries
 
+OWN_DEVICE = "2.25.4711"
+CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+
 
 class InMemory:
     """An image that is not on disk, as `store_each` wants it."""
@@ -42,11 +45,12 @@ class Completions:
         self.seen: list[tuple[CompleteSeries, Decision]] = []
         self.failing: set[str] = set()
 
-    def __call__(self, connection: sa.Connection, series: CompleteSeries, to: Decision) -> None:
+    def __call__(self, connection: sa.Connection, series: CompleteSeries, to: Decision) -> Decision:
         connection.execute(sa.text("UPDATE study SET n_positive = n_positive + 1"))
         if series.series_instance_uid in self.failing:
             raise RuntimeError("no queue")
         self.seen.append((series, to))
+        return to
 
 
 class Clock:
@@ -70,7 +74,15 @@ def watch_on() -> Make:
     def make(node: Any) -> tuple[SeriesWatch, Completions, Clock]:
         done, clock = Completions(), Clock()
         rules = rules_in_force(())
-        watch = SeriesWatch(node.engine, node.files, node.settings, rules, done, clock)
+        watch = SeriesWatch(
+            node.engine,
+            node.files,
+            node.settings,
+            rules,
+            done,
+            lambda _connection: frozenset((OWN_DEVICE,)),
+            clock,
+        )
         return watch, done, clock
 
     return make
@@ -202,14 +214,14 @@ def test_an_image_between_looking_and_completing(
     series = generate_uid()
     send(node, image(series))
     clock.advance(node.settings.quiet_seconds + 1)
-    decide = watch._decide
+    route = watch._router.route
 
-    def slowly(instances: Any) -> Decision:
+    def slowly(instances: Any, own: Any) -> Any:
         if len(instances) == 1:
             send(node, image(series))
-        return decide(instances)
+        return route(instances, own)
 
-    monkeypatch.setattr(watch, "_decide", slowly)
+    monkeypatch.setattr(watch._router, "route", slowly)
     assert watch.run_once() == 0
     assert states(node) == ["open"]
     clock.advance(node.settings.quiet_seconds + 1)
