@@ -185,6 +185,7 @@ class Analyst:
             objects=objects,
             reason_code=str(error.code),
             reason=error.reason,
+            facts=error.facts,
         )
 
     def _report(

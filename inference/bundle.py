@@ -120,6 +120,21 @@ class Bundle:
         changed = replace(self, outputs=outputs)
         return replace(changed, configuration_digest=_configuration_digest(changed))
 
+    def with_suitability(self, changes: Mapping[str, object]) -> Bundle:
+        """Return the bundle with some of its criteria changed, by name.
+
+        Raises
+        ------
+        BundleError
+            If a criterion is unknown or its value impossible.
+        """
+        try:
+            criteria = Criteria.from_dict({**self.suitability.to_dict(), **changes})
+        except ValueError as error:
+            raise BundleError(f"model {self.name}: {error}") from error
+        changed = replace(self, suitability=criteria)
+        return replace(changed, configuration_digest=_configuration_digest(changed))
+
 
 def open_bundle(path: Path) -> Bundle:
     """Read the configuration of a bundle and hash its weights.

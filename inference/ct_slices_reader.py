@@ -38,9 +38,12 @@ class CtSlicesReader(Reader):
         """Put the slices that pass the gate in order; see `Reader`."""
         headers, refused = admitted(images, self.bundle)
         stack = arrange([s for image, header in headers.values() for s in slices_of(image, header)])
-        check_stack(stack, self.bundle.suitability)
         set_aside = {**refused, **stack.set_aside}
         facts = {**stack.facts, **({"set_aside": set_aside} if set_aside else {})}
+        try:
+            check_stack(stack, self.bundle.suitability)
+        except NotAnalysableError as error:
+            raise NotAnalysableError(error.code, error.reason, facts) from error
         datasets = {uid: header for uid, (_, header) in headers.items()}
         if found := damaged(list(datasets.values()), _OPTIONAL):
             facts["damaged_attributes"] = found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydicom.dataset import Dataset
 
 
@@ -44,9 +46,12 @@ class NotAnalysableError(InferenceError):
         Why, from the closed list in `inference.reading`.
     reason : str
         One sentence for a person; names tags and counts, never the patient.
+    facts : mapping, optional
+        What was observed until then, as in `Reading.facts`; JSON-serialisable.
     """
 
-    def __init__(self, code: str, reason: str) -> None:
+    def __init__(self, code: str, reason: str, facts: Mapping[str, object] | None = None) -> None:
         super().__init__(f"{code}: {reason}")
         self.code = code
         self.reason = reason
+        self.facts = facts

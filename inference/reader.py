@@ -8,6 +8,7 @@ found in the pictures; an engine that fills batches from several series calls th
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -282,13 +283,13 @@ class Reader(ABC):
 def admitted(
     images: Sequence[SourceImage], bundle: Bundle
 ) -> tuple[dict[str, tuple[SourceImage, Dataset]], dict[str, str]]:
-    """Return the images that pass the gate and the reasons of those that do not.
+    """Return the images that pass the gate and the codes of those that do not.
 
-    A reason that concerns every image is the reason for the whole.
+    If none passes, the reason for the whole is that of most images; of two that are as frequent
+    the one that stands first in `NotAnalysed`.
     """
     admitted: dict[str, tuple[SourceImage, Dataset]] = {}
-    refused: dict[str, str] = {}
-    first: NotAnalysableError | None = None
+    refused: dict[str, NotAnalysableError] = {}
     for image in sorted(images, key=lambda image: (image.sop_instance_uid, image.instance_id)):
         if image.sop_instance_uid in admitted:
             continue
@@ -296,10 +297,26 @@ def admitted(
         try:
             check_image(header, bundle.suitability)
         except NotAnalysableError as error:
-            refused[image.sop_instance_uid] = str(error.code)
-            first = first or error
+            refused[image.sop_instance_uid] = error
         else:
+            refused.pop(image.sop_instance_uid, None)
             admitted[image.sop_instance_uid] = (image, header)
+    codes = {uid: str(error.code) for uid, error in refused.items()}
     if not admitted:
-        raise first or NotAnalysableError(NotAnalysed.NOT_AN_IMAGE, "there are no images")
-    return admitted, refused
+        raise _reason_of_most(list(refused.values()), codes)
+    return admitted, codes
+
+
+def _reason_of_most(
+    refusals: Sequence[NotAnalysableError], codes: Mapping[str, str]
+) -> NotAnalysableError:
+    if not refusals:
+        return NotAnalysableError(NotAnalysed.NOT_AN_IMAGE, "there are no images")
+    counted = Counter(str(error.code) for error in refusals)
+    most = max(NotAnalysed, key=lambda code: counted[code])  # the first of several
+    error = next(error for error in refusals if error.code == most)
+    reason = error.reason
+    if len(counted) > 1:
+        listed = ", ".join(f"{counted[code]} {code}" for code in NotAnalysed if counted[code])
+        reason = f"{reason} (of {len(refusals)} images: {listed})"
+    return NotAnalysableError(error.code, reason, {"set_aside": dict(codes)})
