@@ -33,7 +33,9 @@ def note_sought(
     )
 
 
-def note_refused(connection: sa.Connection, transaction_uid: str, now: datetime) -> None:
+def note_refused(
+    connection: sa.Connection, transaction_uid: str, status: str | None, now: datetime
+) -> None:
     """Enter that the destination did not take the request: no answer will come."""
     connection.execute(
         sa.update(CommitmentSought)
@@ -41,7 +43,7 @@ def note_refused(connection: sa.Connection, transaction_uid: str, now: datetime)
             CommitmentSought.transaction_uid == transaction_uid,
             CommitmentSought.answered_at.is_(None),
         )
-        .values(answered_at=now, failure_reason="refused")
+        .values(answered_at=now, failure_reason=status or "refused")
     )
 
 

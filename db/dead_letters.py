@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -62,7 +63,7 @@ class Letter:
     n_unanswered: int = 0
 
 
-_LETTER = (
+_LETTER: tuple[Any, ...] = (
     Delivery.id, Delivery.destination, Delivery.state, Delivery.proof, ResultObject.kind,
     ResultObject.sop_class_uid, ResultObject.sop_instance_uid, Analysis.study_instance_uid,
     ResultObject.analysis_id, ResultObject.path, ResultObject.fault, Delivery.n_attempts,
@@ -100,7 +101,7 @@ def list_dead(
 
 def explain(connection: sa.Connection, delivery_id: int) -> Letter | None:
     """Return what is known of a delivery, or None if there is none of that number."""
-    row = connection.execute(
+    row: Any = connection.execute(
         sa.select(*_LETTER)
         .join(ResultObject, ResultObject.id == Delivery.result_object_id)
         .join(Analysis, Analysis.id == ResultObject.analysis_id)
@@ -114,7 +115,8 @@ def explain(connection: sa.Connection, delivery_id: int) -> Letter | None:
         .order_by(CommitmentSought.requested_at)
     ).all()
     refusals = tuple(one.failure_reason for one in asked if one.failure_reason is not None)
-    return Letter(*row, refusals, sum(one.answered_at is None for one in asked))
+    n_unanswered = sum(one.answered_at is None for one in asked)
+    return replace(Letter(*row), refusals=refusals, n_unanswered=n_unanswered)
 
 
 def retry(

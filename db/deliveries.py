@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -59,7 +60,7 @@ class Expired:
     reason: str
 
 
-_DUE_COLUMNS = (
+_DUE_COLUMNS: tuple[Any, ...] = (
     Delivery.id,
     Delivery.destination,
     Delivery.state,
@@ -84,6 +85,32 @@ _OPEN = sa.text("delivery.state IN ('pending', 'sent')")
 
 def _is_free(now: datetime) -> sa.ColumnElement[bool]:
     return sa.or_(Delivery.leased_until.is_(None), Delivery.leased_until <= now)
+
+
+def is_any_due(
+    connection: sa.Connection,
+    destination: str,
+    kinds: Collection[str],
+    states: Collection[DeliveryState],
+    now: datetime,
+) -> bool:
+    """Tell whether `claim` or `expire` would find something, without taking a lock."""
+    query = (
+        sa.select(Delivery.id)
+        .join(ResultObject, ResultObject.id == Delivery.result_object_id)
+        .where(
+            Delivery.destination == destination,
+            _OPEN,
+            Delivery.state.in_(list(states)),
+            _is_free(now),
+            sa.or_(
+                Delivery.deadline_at <= now,
+                sa.and_(Delivery.next_attempt_at <= now, ResultObject.kind.in_(list(kinds))),
+            ),
+        )
+        .limit(1)
+    )
+    return connection.execute(query).first() is not None
 
 
 def claim(
