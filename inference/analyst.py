@@ -27,7 +27,7 @@ from db.schema import AnalysisState
 
 from .bundle import Bundle
 from .errors import InferenceError, NotAnalysableError
-from .objects import DeviceIdentity, ReportContent, build_report, report_bytes
+from .objects import DeviceIdentity, ReportContent, build_report, object_bytes
 from .reading import Finding, Reading, SourceImage
 
 _log = structlog.get_logger()
@@ -211,7 +211,7 @@ class Analyst:
                 predecessor=self._predecessor(asked),
             )
         )
-        stored = self._files.write_result(str(report.SOPInstanceUID), report_bytes(report))
+        stored = self._files.write_result(str(report.SOPInstanceUID), object_bytes(report))
         return ObjectRecord(
             kind="sr",
             sop_class_uid=str(report.SOPClassUID),

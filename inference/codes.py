@@ -126,6 +126,15 @@ NOT_ANALYSED: Final[Mapping[NotAnalysed, Code]] = MappingProxyType(
     }
 )
 
+# What SR, key objects, captures and segmentations say of each other and of their images
+REFERENCED_SEGMENT: Final = Code("121191", "DCM", "Referenced Segment")
+ILLUSTRATION: Final = Code("121200", "DCM", "Illustration of ROI")
+OF_INTEREST: Final = Code("113000", "DCM", "Of Interest")  # CID 7010
+KEY_OBJECT_DESCRIPTION: Final = Code("113012", "DCM", "Key Object Description")
+SOURCE_IMAGE: Final = Code("121322", "DCM", "Source image for image processing operation")
+SEGMENTATION: Final = Code("113076", "DCM", "Segmentation")  # CID 7203
+ABNORMAL_STRUCTURE: Final = Code("49755003", "SCT", "Morphologically Abnormal Structure")
+
 PROCESSING_EQUIPMENT: Final = Code("109102", "DCM", "Processing Equipment")
 
 # What the two built-in readers say, and where. 23276006 (intraventricular) is unverified: it is

@@ -13,7 +13,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from inference.objects import ReportClass, ReportContent, build_report, report_bytes
+from inference.objects import ReportClass, ReportContent, build_report, object_bytes
 
 pytestmark = pytest.mark.peer
 
@@ -73,7 +73,7 @@ def judge(
 ) -> Path:
     """Write a report and let the quick validators look at it; return its file."""
     path = folder / "report.dcm"
-    path.write_bytes(report_bytes(ds))
+    path.write_bytes(object_bytes(ds))
     assert validators.unexplained(path, sources) == []
     assert validators.dcentvfy(path, [*sources, *others]) == []
     assert "Conclusion" in validators.dsrdump(path)
@@ -121,7 +121,7 @@ def test_every_class(
     header = dcmread(path, stop_before_pixels=True)
     first = build_report(pneumothorax(header, 0.1, sop_class=sop_class))
     earlier = tmp_path / "earlier.dcm"
-    earlier.write_bytes(report_bytes(first))
+    earlier.write_bytes(object_bytes(first))
     content = pneumothorax(header, sop_class=sop_class, predecessor=first)
     judge(validators, build_report(content), [path], tmp_path, others=(earlier,))
 
@@ -167,7 +167,7 @@ def test_the_template_validator_finds_no_error(
 ) -> None:
     for name, content in kinds(testdata, stacked, pneumothorax, hemorrhage, not_analysed):
         path = tmp_path / f"{name}.dcm"
-        path.write_bytes(report_bytes(build_report(content)))
+        path.write_bytes(object_bytes(build_report(content)))
         verdict = validators.pixelmed(path)
         assert verdict.found_root, name
         assert verdict.errors == [], name
