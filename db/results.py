@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import cast
 
@@ -21,6 +21,7 @@ from .schema import (
     Analysis,
     AnalysisInstance,
     AnalysisState,
+    Association,
     Delivery,
     Finding,
     Instance,
@@ -68,7 +69,14 @@ class RequestedImage:
 
 @dataclass(frozen=True, slots=True)
 class RequestedAnalysis:
-    """An analysis as a worker finds it."""
+    """An analysis as a worker finds it.
+
+    Attributes
+    ----------
+    calling_ae : str or None
+        AE title that sent its images, most of them if there were several; None if the ledger does
+        not say.
+    """
 
     id: str
     study_instance_uid: str
@@ -84,6 +92,7 @@ class RequestedAnalysis:
     trace_id: str
     requested_at: datetime
     images: tuple[RequestedImage, ...]
+    calling_ae: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +113,14 @@ class FindingRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Destined:
+    """Where an object goes, and for how many hours that is tried; None for ever."""
+
+    name: str
+    deadline_hours: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ObjectRecord:
     """A result object whose file is already durable."""
 
@@ -114,7 +131,7 @@ class ObjectRecord:
     path: str
     size_bytes: int
     sha256: str
-    destinations: tuple[str, ...]
+    destinations: tuple[Destined, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +286,21 @@ def load(connection: sa.Connection, analysis_id: str) -> RequestedAnalysis | Non
         trace_id=row.trace_id,
         requested_at=row.requested_at,
         images=tuple(RequestedImage(*image) for image in images),
+        calling_ae=_calling_ae(connection, analysis_id),
     )
+
+
+def _calling_ae(connection: sa.Connection, analysis_id: str) -> str | None:
+    title: str | None = connection.execute(
+        sa.select(Association.calling_ae)
+        .join(Instance, Instance.association_id == Association.id)
+        .join(AnalysisInstance, AnalysisInstance.instance_id == Instance.id)
+        .where(AnalysisInstance.analysis_id == analysis_id)
+        .group_by(Association.calling_ae)
+        .order_by(sa.func.count().desc(), Association.calling_ae)
+        .limit(1)
+    ).scalar()
+    return title
 
 
 def mark_started(connection: sa.Connection, analysis_id: str, worker: str, device: str) -> datetime:
@@ -393,12 +424,14 @@ def _insert_object(
         .returning(ResultObject.id)
     ).scalar_one()
     for destination in made.destinations:
+        hours = destination.deadline_hours
         connection.execute(
             sa.insert(Delivery).values(
                 result_object_id=number,
-                destination=destination,
+                destination=destination.name,
                 state="pending",
                 next_attempt_at=now,
                 created_at=now,
+                deadline_at=None if hours is None else now + timedelta(hours=hours),
             )
         )

@@ -13,6 +13,7 @@ import structlog
 
 from db.files import FileStore
 from db.results import (
+    Destined,
     FindingRecord,
     ObjectRecord,
     Outcome,
@@ -57,7 +58,7 @@ class AnalystSettings:
     node : DeviceIdentity
         The node, as written into the report.
     destinations : callable
-        Names of the destinations that want a kind of object.
+        Where a kind of object goes, by the AE title that sent the images if that is known.
     report_not_analysed : bool
         Whether "not analysed because ..." is delivered as a report too.
     """
@@ -65,7 +66,7 @@ class AnalystSettings:
     worker: str
     device: str
     node: DeviceIdentity
-    destinations: Callable[[str], tuple[str, ...]]
+    destinations: Callable[[str, str | None], tuple[Destined, ...]]
     report_not_analysed: bool = True
 
 
@@ -220,8 +221,11 @@ class Analyst:
             path=stored.path,
             size_bytes=stored.size_bytes,
             sha256=stored.sha256,
-            destinations=() if asked.shadow else self._settings.destinations("sr"),
+            destinations=self._destinations("sr", asked),
         )
+
+    def _destinations(self, kind: str, asked: RequestedAnalysis) -> tuple[Destined, ...]:
+        return () if asked.shadow else self._settings.destinations(kind, asked.calling_ae)
 
     def _header(self, path: str) -> pydicom.Dataset:
         return pydicom.dcmread(self._files.absolute(path), stop_before_pixels=True, force=True)

@@ -6,7 +6,7 @@ files on behalf of a person (`send_files`) and results to the destinations (`Del
 are in `scp.settings`, errors in `scp.errors`.
 """
 
-from .deliver import Deliverer, Destination
+from .deliver import Deliverer, Destination, Guards
 from .facts import explain
 from .requestor import Peer
 from .rules import rules_in_force
@@ -17,6 +17,7 @@ from .server import StorageServer
 __all__ = [
     "Deliverer",
     "Destination",
+    "Guards",
     "Peer",
     "SeriesWatch",
     "StorageServer",

@@ -19,7 +19,7 @@ from db import FileStore, create_engine
 from db.ingest import Ingest, InstanceRecord
 from db.migrate import upgrade
 from db.query import Filter, analyses, findings, rows_of
-from db.results import request_analysis
+from db.results import Destined, request_analysis
 from db.workers import WorkerIdentity
 from inference.analyst import Analyst, AnalystSettings
 from inference.bundle import Bundle
@@ -33,7 +33,7 @@ from inference.worker import Worker, WorkerSettings, claim_worker_id
 
 NODE = DeviceIdentity("PREREAD", "Preread", "Preread", "0.1", "SN1")
 SETTINGS = AnalystSettings(
-    worker="test-0", device="cpu", node=NODE, destinations=lambda kind: ("pacs",)
+    worker="test-0", device="cpu", node=NODE, destinations=lambda kind, calling_ae: (Destined("pacs"),)
 )
 
 
