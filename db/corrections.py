@@ -11,10 +11,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from .results import ObjectRecord
 from .schema import (
     Analysis,
     AnalysisState,
@@ -24,6 +24,9 @@ from .schema import (
     Study,
     StudyCorrection,
 )
+
+if TYPE_CHECKING:
+    from .results import ObjectRecord
 
 # What may be corrected, and the column of the study that says it.
 CORRECTABLE: Mapping[str, str | None] = {

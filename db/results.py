@@ -16,6 +16,7 @@ from typing import cast
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from .corrections import corrections
 from .errors import DatabaseError
 from .schema import (
     Analysis,
@@ -23,6 +24,7 @@ from .schema import (
     AnalysisState,
     Association,
     Delivery,
+    DeliveryState,
     Finding,
     Instance,
     Presence,
@@ -93,6 +95,7 @@ class RequestedAnalysis:
     requested_at: datetime
     images: tuple[RequestedImage, ...]
     calling_ae: str | None
+    corrections: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +135,7 @@ class ObjectRecord:
     size_bytes: int
     sha256: str
     destinations: tuple[Destined, ...]
+    fault: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +291,7 @@ def load(connection: sa.Connection, analysis_id: str) -> RequestedAnalysis | Non
         requested_at=row.requested_at,
         images=tuple(RequestedImage(*image) for image in images),
         calling_ae=_calling_ae(connection, analysis_id),
+        corrections=corrections(connection, row.study_instance_uid),
     )
 
 
@@ -420,6 +425,7 @@ def _insert_object(
             size_bytes=made.size_bytes,
             sha256=made.sha256,
             created_at=now,
+            fault=made.fault,
         )
         .returning(ResultObject.id)
     ).scalar_one()
@@ -429,7 +435,9 @@ def _insert_object(
             sa.insert(Delivery).values(
                 result_object_id=number,
                 destination=destination.name,
-                state="pending",
+                # What must not be sent is a dead letter from the start: a person has to look at it.
+                state=DeliveryState.PENDING if made.fault is None else DeliveryState.DEAD,
+                last_error=made.fault,
                 next_attempt_at=now,
                 created_at=now,
                 deadline_at=None if hours is None else now + timedelta(hours=hours),

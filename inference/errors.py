@@ -33,6 +33,10 @@ class InvalidObjectError(ObjectError):
         self.dataset = dataset
 
 
+class CorrectedMeanwhileError(InferenceError):
+    """A study was corrected while it was analysed: the analysis has to be done again."""
+
+
 class ReissueError(InferenceError):
     """Results of a study cannot be replaced as a person asked."""
 

@@ -38,7 +38,7 @@ def correct(ds: Dataset, attributes: Mapping[str, str]) -> None:
             setattr(ds, keyword, value or None)
         if "AccessionNumber" in attributes:
             for keyword in _REQUESTS:
-                requests = ds.get(keyword) or ()
+                requests = list(ds.get(keyword) or ())
                 if len(requests) == 1:
                     requests[0].AccessionNumber = attributes["AccessionNumber"] or None
 
