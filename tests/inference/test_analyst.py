@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -148,7 +149,9 @@ def outcome(engine: sa.Engine) -> dict[str, object]:
 
 def reports(engine: sa.Engine, files: FileStore) -> list[pydicom.Dataset]:
     with engine.connect() as connection:
-        paths = connection.execute(sa.text("SELECT path FROM result_object ORDER BY id")).scalars()
+        paths = connection.execute(
+            sa.text("SELECT path FROM result_object WHERE kind = 'sr' ORDER BY id")
+        ).scalars()
         return [pydicom.dcmread(files.absolute(path)) for path in paths]
 
 
@@ -162,10 +165,12 @@ def test_findings_report_and_delivery_are_recorded(
     with engine.connect() as connection:
         assert len(findings(connection, Filter())) == 6
         deliveries = rows_of(connection, "v_deliveries", order_by="delivery_id")
-    assert [(row["destination"], row["state"]) for row in deliveries] == [("pacs", "pending")]
+    assert {(row["destination"], row["state"]) for row in deliveries} == {("pacs", "pending")}
+    assert Counter(row["kind"] for row in deliveries) == {"sc": 6, "sr": 1, "ko": 1}
     (report,) = reports(engine, files)
     assert report.StudyInstanceUID == "1.2.3"
-    assert str(report.SOPInstanceUID) == deliveries[0]["sop_instance_uid"]
+    delivered = {row["sop_instance_uid"] for row in deliveries if row["kind"] == "sr"}
+    assert delivered == {str(report.SOPInstanceUID)}
 
 
 def test_a_repeated_analysis_changes_nothing(
