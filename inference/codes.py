@@ -131,7 +131,6 @@ NOT_ANALYSED: Final[Mapping[NotAnalysed, Code]] = MappingProxyType(
 )
 
 # What SR, key objects, captures and segmentations say of each other and of their images
-REFERENCED_SEGMENT: Final = Code("121191", "DCM", "Referenced Segment")
 ILLUSTRATION: Final = Code("121200", "DCM", "Illustration of ROI")
 OF_INTEREST: Final = Code("113000", "DCM", "Of Interest")  # CID 7010
 KEY_OBJECT_DESCRIPTION: Final = Code("113012", "DCM", "Key Object Description")

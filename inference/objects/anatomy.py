@@ -17,6 +17,20 @@ _DIRECTION: Final = re.compile(r"[LRAPHF]{1,3}")
 _LETTERS: Final = ("LR", "PA", "HF")  # towards + and - of x, y, z (PS3.3 C.7.6.2.1.1)
 _OBLIQUE: Final = 0.2  # a smaller share of a direction is not worth a letter
 
+# Defined terms of Body Part Examined (PS3.16 Annex L) for parts that are not one of a pair.
+UNPAIRED: Final = frozenset(
+    {
+        "ABDOMEN", "ABDOMENPELVIS", "AORTA", "BACK", "BLADDER", "BRAIN", "CEREBELLUM", "CERVIX",
+        "CHEST", "CHESTABDOMEN", "CHESTABDPELVIS", "CIRCLEOFWILLIS", "COCCYX", "COLON",
+        "CORONARYARTERY", "CSPINE", "CTSPINE", "DUODENUM", "ESOPHAGUS", "FACE", "GALLBLADDER",
+        "HEAD", "HEADNECK", "HEART", "ILEUM", "ILIUM", "JAW", "JEJUNUM", "LARYNX", "LIVER",
+        "LSPINE", "LSSPINE", "MAXILLA", "MEDIASTINUM", "MOUTH", "NECK", "NECKCHEST",
+        "NECKCHESTABDOMEN", "NECKCHESTABDPELV", "NOSE", "PANCREAS", "PELVIS", "PENIS", "PHARYNX",
+        "PROSTATE", "RECTUM", "SCALP", "SKULL", "SPINE", "SPLEEN", "SSPINE", "STERNUM", "STOMACH",
+        "THYMUS", "THYROID", "TLSPINE", "TONGUE", "TRACHEA", "TSPINE", "WHOLEBODY",
+    }
+)  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Plane:
@@ -88,14 +102,25 @@ def _letters(direction: tuple[float, ...]) -> str:
     return "".join(_LETTERS[axis][direction[axis] < 0] for axis in kept)
 
 
-def region(image: Dataset) -> Dataset:
-    """Return Body Part Examined (0018,0015) and Laterality (0020,0060), where they are legal."""
+def body_part(image: Dataset) -> Dataset:
+    """Return Body Part Examined (0018,0015) of an image's series, where it has a legal one."""
     found = Dataset()
     part = str(element(image, "BodyPartExamined") or "").strip()
     if _CODE_STRING.fullmatch(part):
         found.BodyPartExamined = part
-    if element(image, "Laterality") in ("L", "R"):
-        found.Laterality = image.Laterality
+    return found
+
+
+def side(image: Dataset) -> Dataset:
+    """Return Laterality (0020,0060) of an image's series.
+
+    It is Type 2C (PS3.3 C.7.3.1): absent for parts that have no pair, empty where a part may have
+    one and the source does not tell the side.
+    """
+    found = Dataset()
+    if body_part(image).get("BodyPartExamined") not in UNPAIRED:
+        told = element(image, "Laterality")
+        found.Laterality = told if told in ("L", "R") else None
     return found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from pydicom import config
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
@@ -13,6 +15,8 @@ from .report import ReportClass
 from .sr import EVIDENCE, ROLE
 from .validate import validate
 from .validate_report import inputs_of
+
+_REPLACED: Final = frozenset({"SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID"})
 
 
 def as_class(report: Dataset, sop_class: ReportClass) -> Dataset:
@@ -38,7 +42,8 @@ def as_class(report: Dataset, sop_class: ReportClass) -> Dataset:
             raise ObjectError(f"{report.SOPInstanceUID} is no report, so it has no other class")
         converted = Dataset()
         for element in report:
-            converted.add(element)
+            if element.keyword not in _REPLACED:  # to set a value would change the report's element
+                converted.add(element)
         converted.SOPClassUID = UID(sop_class.value)
         versions = report.SoftwareVersions
         node = versions if isinstance(versions, str) else versions[0]

@@ -109,7 +109,8 @@ def build_capture(content: CaptureContent) -> Dataset:
             requested=sources.request_attributes(content.sources),
             requested_as="RequestAttributesSequence",
         )
-        capture.update(anatomy.region(content.sources[0]))
+        capture.update(anatomy.body_part(content.sources[0]))
+        capture.update(anatomy.side(content.sources[0]))
         series = _series_digest(content, capture)
         capture.InstanceNumber = content.number
         _describe(capture, content)

@@ -94,7 +94,7 @@ def build_segmentation(content: SegmentationContent) -> Dataset:
             requested=sources.request_attributes(content.sources),
             requested_as="RequestAttributesSequence",
         )
-        ds.update(anatomy.region(content.sources[0]))
+        ds.update(anatomy.body_part(content.sources[0]))
         frames = _frames(content, segments)
         _describe(ds, frames)
         inputs = content.inputs
