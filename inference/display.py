@@ -6,9 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.multival import MultiValue
-from pydicom.pixels.processing import apply_voi
 
-from .functional_groups import DAMAGE, element, frame_element, items, number, numbers
+from .functional_groups import element, frame_element, items, number, numbers
 from .input_spec import InputSpec
 from .pixels import ModalityImage
 from .polarity import looks_negative
@@ -99,15 +98,35 @@ def _by_header(image: ModalityImage, dataset: Dataset, frame: int) -> NDArray[np
 
 
 def _by_lut(values: NDArray[np.float32], dataset: Dataset) -> NDArray[np.float32] | None:
+    """Apply the first VOI LUT (PS3.3 C.11.2.1.1); None if there is none, or it is damaged.
+
+    pydicom's own function counts the entries of an 8-bit table in 8 bits, where they may be 4096.
+    """
     luts = items(dataset, "VOILUTSequence")
-    bits = numbers(element(luts[0], "LUTDescriptor"), 3) if luts else None
-    if bits is None or not 8.0 <= bits[2] <= 16.0:
+    descriptor = numbers(element(luts[0], "LUTDescriptor"), 3) if luts else None
+    if descriptor is None or not 8.0 <= descriptor[2] <= 16.0:
         return None
+    count, first = int(descriptor[0]) or 65_536, descriptor[1]
+    if first >= 32_768.0 and float(values.min()) < 0.0:
+        first -= 65_536.0  # it has the sign of the pixels, whatever VR it was read with
+    table = _table(element(luts[0], "LUTData"), count)
+    if table is None:
+        return None
+    index = (np.rint(values) - np.float32(first)).clip(0, count - 1).astype(np.int64)
+    return table[index] / np.float32(2.0 ** descriptor[2] - 1.0)
+
+
+def _table(data: object, count: int) -> NDArray[np.float32] | None:
+    """Return the entries of a lookup table: numbers, or bytes of one or two for each."""
     try:
-        looked_up = apply_voi(np.rint(values).astype(np.int32), dataset)
-    except DAMAGE:
+        if isinstance(data, bytes):
+            kind = "<u2" if len(data) >= 2 * count else "u1"
+            table = np.frombuffer(data, dtype=kind).astype(np.float32)
+        else:
+            table = np.array(data, dtype=np.float32)
+    except (TypeError, ValueError):
         return None
-    return np.asarray(looked_up, dtype=np.float32) / np.float32(2.0 ** bits[2] - 1.0)
+    return table[:count] if table.ndim == 1 and len(table) >= count > 0 else None
 
 
 def _header_window(dataset: Dataset, frame: int) -> Window | None:

@@ -28,8 +28,8 @@ _LEGEND = "Warm colour: where the model looked. It is no outline of the finding.
 
 _MARGIN = 12
 _TITLE_SIZE, _BODY_SIZE, _SMALL_SIZE = 24, 20, 16
-# Lines of text for one statement, and statements that are written before "and 3 more".
-_MOST_LINES, _MOST_STATEMENTS = 3, 8
+# Lines of one text, and of all statements before "and 3 more": the image keeps half the height.
+_MOST_LINES, _MOST_STATED = 2, 8
 
 _BAND = (16, 18, 22)
 _AMBER, _WHITE, _GREY = (255, 200, 80), (245, 245, 245), (190, 194, 200)
@@ -148,7 +148,7 @@ def _tinted(picture: NDArray[np.float32], saliency: NDArray[np.float32]) -> NDAr
     cool, warm = (np.array(end, dtype=np.float32) for end in (_COOL_END, _WARM_END))
     colour = cool + (warm - cool) * strength
     opacity = np.float32(_OPACITY) * strength
-    return picture * (1.0 - opacity) + colour * opacity
+    return np.asarray(picture * (1.0 - opacity) + colour * opacity, dtype=np.float32)
 
 
 def _outlined(picture: NDArray[np.float32], saliency: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -163,12 +163,14 @@ def _outlined(picture: NDArray[np.float32], saliency: NDArray[np.float32]) -> ND
 def _above(caption: Caption, width: int) -> list[_Line]:
     lines = _wrapped(f"{WARNING}. {NOT_PRIMARY}.", _TITLE_SIZE, _AMBER, width)
     lines += _wrapped(caption.title, _BODY_SIZE, _WHITE, width)
-    stated = caption.lines[:_MOST_STATEMENTS]
-    for statement in stated:
-        lines += _wrapped(statement, _BODY_SIZE, _WHITE, width)
-    if more := len(caption.lines) - len(stated):
-        lines += _wrapped(f"and {more} more", _BODY_SIZE, _WHITE, width)
-    return lines
+    stated: list[_Line] = []
+    for number, statement in enumerate(caption.lines):
+        wrapped = _wrapped(statement, _BODY_SIZE, _WHITE, width)
+        if len(stated) + len(wrapped) > _MOST_STATED:
+            more = f"and {len(caption.lines) - number} more"
+            return lines + stated + _wrapped(more, _BODY_SIZE, _WHITE, width)
+        stated += wrapped
+    return lines + stated
 
 
 def _below(caption: Caption, width: int, *, legend: bool) -> list[_Line]:
