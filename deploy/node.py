@@ -85,9 +85,7 @@ def serve_deliver(base: Ground, stop: Event) -> None:
     guards = Guards(check=fault_of, fallback=fallback)
     deliverer = Deliverer(
         [
-            Destination(
-                base.engine, base.files, place, settings.scp.ae_title, guards=guards
-            )
+            Destination(base.engine, base.files, place, settings.scp.ae_title, guards=guards)
             for place in places(settings.destination, settings.ae)
         ]
     )

@@ -32,7 +32,10 @@ from inference.worker import Worker, WorkerSettings, claim_worker_id
 
 NODE = DeviceIdentity("PREREAD", "Preread", "Preread", "0.1", "SN1")
 SETTINGS = AnalystSettings(
-    worker="test-0", device="cpu", node=NODE, destinations=lambda kind, calling_ae: (Destined("pacs"),)
+    worker="test-0",
+    device="cpu",
+    node=NODE,
+    destinations=lambda kind, calling_ae: (Destined("pacs"),),
 )
 
 
