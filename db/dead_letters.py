@@ -99,6 +99,12 @@ def list_dead(
     return [DeadDelivery(*row) for row in connection.execute(query)]
 
 
+def destinations_of_dead(connection: sa.Connection) -> list[str]:
+    """Return the destinations that have dead letters."""
+    query = sa.select(Delivery.destination).where(Delivery.state == DeliveryState.DEAD).distinct()
+    return sorted(connection.execute(query).scalars())
+
+
 def explain(connection: sa.Connection, delivery_id: int) -> Letter | None:
     """Return what is known of a delivery, or None if there is none of that number."""
     row: Any = connection.execute(

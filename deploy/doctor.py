@@ -7,7 +7,7 @@ import os
 import sqlite3
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -17,13 +17,9 @@ from db import DatabaseError, create_engine
 from db.migrate import current, head
 from inference import InferenceError
 from inference.catalogue import open_catalogue
-from scp import Peer
-from scp.errors import ScpError
-from scp.find import holds_instance
-from scp.settings import DestinationSettings
-from scp.verify import echo
 
 from .check import Check, Verdict
+from .doctor_destinations import examine_destinations
 from .doctor_scp import examine_scp
 from .errors import SettingsError
 from .receiving import usable_rules
@@ -33,8 +29,6 @@ _ROOMS = ("db", "scp", "inference", "deploy")
 _SLOW_SYNC_SECONDS = 0.005
 # SQLite's release notes: the race between a WAL reset and a checkpoint was mended in 3.51.3.
 _SQLITE_MENDED = (3, 51, 3)
-# Nobody's: the example UID root of PS3.5 Annex C. A PACS that answers says that it has none.
-_NO_INSTANCE = "1.2.3.4.5.6.7.8.9"
 _DECODERS = {
     "imagecodecs": "JPEG lossless",
     "jpeg_ls": "JPEG-LS",
@@ -52,7 +46,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield from _models(settings)
     yield from _decoders()
     yield from examine_scp(settings)
-    yield from _destinations(settings)
+    yield from examine_destinations(settings)
 
 
 def _import_names() -> Iterator[Check]:
@@ -173,45 +167,5 @@ def _importable(module: str) -> bool:
     try:
         importlib.import_module(module)
     except ImportError:
-        return False
-    return True
-
-
-def _destinations(settings: Settings) -> Iterator[Check]:
-    if not settings.destination:
-        yield Check(
-            "destinations",
-            Verdict.WARNING,
-            "none: results stay in the database; add a [[destination]] to send reports to a PACS",
-        )
-    for place in settings.destination:
-        peer = Peer(
-            place.host,
-            place.port,
-            place.ae_title,
-            place.calling_ae or settings.scp.ae_title,
-            min(place.timeout, 10.0),
-        )
-        yield _destination(place, peer)
-
-
-def _destination(place: DestinationSettings, peer: Peer) -> Check:
-    if not _succeeds(lambda: echo(peer)):
-        return Check("destination", Verdict.BAD, f"{place.name} ({peer}) does not answer C-ECHO")
-    nobody = (_NO_INSTANCE,) * 3
-    if place.proof == "find" and not _succeeds(lambda: holds_instance(peer, *nobody)):
-        return Check(
-            "destination",
-            Verdict.BAD,
-            f"{place.name} ({peer}) answers C-ECHO but no C-FIND: let it know the AE title "
-            f'{peer.calling_ae} and allow it queries, or set proof = "none"',
-        )
-    return Check("destination", Verdict.GOOD, f"{place.name} answers")
-
-
-def _succeeds(action: Callable[[], object]) -> bool:
-    try:
-        action()
-    except ScpError:
         return False
     return True

@@ -16,6 +16,7 @@ from ..errors import DeployError
 from . import (
     associations,
     database,
+    deliveries,
     demo,
     doctor,
     exchange,
@@ -41,8 +42,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for part in (
-    serve, exchange, results, show, associations, jobs, reissue, database, training, doctor, demo,
-):  # fmt: skip
+    serve,
+    exchange,
+    results,
+    show,
+    associations,
+    jobs,
+    deliveries,
+    reissue,
+    database,
+    training,
+    doctor,
+    demo,
+):
     part.add_to(app)
 
 

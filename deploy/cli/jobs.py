@@ -1,30 +1,23 @@
-"""``preread jobs`` and ``preread deliveries``: work that waits, and work that was given up."""
+"""``preread jobs``: analyses that wait, and analyses that failed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Annotated
 
 import sqlalchemy as sa
 import typer
 from rich.table import Table
 
-from db import create_engine, deliveries
-from db.migrate import check
-from db.query import Filter, analyses, rows_of
+from db.query import Filter, analyses
 from db.results import Outcome, record_outcome, reopen
-from db.schema import AnalysisState, DeliveryState
+from db.schema import AnalysisState
 from inference.jobs import Job, JobQueue, Priority
 
-from .. import settings
 from ..errors import DeployError
-from .options import Config
-from .output import short_uid, wide_console
+from .options import Config, opened
+from .output import wide_console
 
 _jobs = typer.Typer(help="Analyses that wait, run or failed.", no_args_is_help=True)
-_deliveries = typer.Typer(help="Results on their way to the destinations.", no_args_is_help=True)
 
 AnalysisId = Annotated[str, typer.Argument(help="Id of the analysis, or its first characters.")]
 
@@ -32,17 +25,6 @@ AnalysisId = Annotated[str, typer.Argument(help="Id of the analysis, or its firs
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
     app.add_typer(_jobs, name="jobs")
-    app.add_typer(_deliveries, name="deliveries")
-
-
-@contextmanager
-def _opened(config: Config) -> Iterator[sa.Engine]:
-    engine = create_engine(settings.load(config).db_url)
-    try:
-        check(engine)
-        yield engine
-    finally:
-        engine.dispose()
 
 
 @_jobs.command("list")
@@ -51,7 +33,7 @@ def list_jobs(
     every: Annotated[bool, typer.Option("--all", help="Ended ones too.")] = False,
 ) -> None:
     """Print analyses that have no good end yet: pending, failed and cancelled."""
-    with _opened(config) as engine:
+    with opened(config) as engine:
         with engine.connect() as connection:
             rows = analyses(connection, Filter())
         rows = [row for row in rows if every or row["state"] not in ("done", "not_analysed")]
@@ -77,7 +59,7 @@ def list_jobs(
 @_jobs.command("retry")
 def retry_job(analysis: AnalysisId, config: Config = None) -> None:
     """Analyse once more what failed or was cancelled."""
-    with _opened(config) as engine:
+    with opened(config) as engine:
         queue = JobQueue(engine)
         with engine.begin() as connection:
             row = _find(connection, analysis)
@@ -93,7 +75,7 @@ def retry_job(analysis: AnalysisId, config: Config = None) -> None:
 @_jobs.command("cancel")
 def cancel_job(analysis: AnalysisId, config: Config = None) -> None:
     """Take a pending analysis out of the queue."""
-    with _opened(config) as engine:
+    with opened(config) as engine:
         with engine.begin() as connection:
             row = _find(connection, analysis)
             outcome = Outcome(
@@ -114,43 +96,3 @@ def _find(connection: sa.Connection, prefix: str) -> dict[str, str]:
     if len(found) != 1:
         raise DeployError(f"{len(found) or 'no'} analyses have an id that begins with {prefix!r}")
     return found[0]
-
-
-@_deliveries.command("list")
-def list_deliveries(
-    config: Config = None,
-    state: Annotated[
-        DeliveryState | None, typer.Option(help="State of the delivery; without one all.")
-    ] = None,
-) -> None:
-    """Print deliveries, the latest first."""
-    with _opened(config) as engine, engine.connect() as connection:
-        equals = {} if state is None else {"state": state.value}
-        rows = rows_of(connection, "v_deliveries", order_by="delivery_id", equals=equals)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("delivery", "destination", "study", "kind", "state", "attempts", "asked", "why"):
-        table.add_column(column)
-    for row in rows:
-        table.add_row(
-            str(row["delivery_id"]),
-            row["destination"],
-            short_uid(row["study_instance_uid"]),
-            row["kind"],
-            row["state"],
-            str(row["n_attempts"]),
-            f"{row['created_at']:%Y-%m-%d %H:%M:%S}",
-            row["last_error"] or "",
-        )
-    wide_console().print(table if rows else "no deliveries")
-
-
-@_deliveries.command("retry")
-def retry_delivery(
-    delivery: Annotated[int, typer.Argument(min=1, max=2**31 - 1, help="Number of the delivery.")],
-    config: Config = None,
-) -> None:
-    """Try a dead letter again, with all its attempts."""
-    with _opened(config) as engine, engine.begin() as connection:
-        if not deliveries.retry(connection, delivery, datetime.now(UTC)):
-            raise DeployError(f"there is no dead letter {delivery}; see preread deliveries list")
-    print(f"delivery {delivery} is pending again")

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from outbox import Outbox
+from pacs import Pacs
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
@@ -136,3 +138,16 @@ def make_image(
 def image() -> Callable[..., Dataset]:
     """The factory of small images."""
     return make_image
+
+
+@pytest.fixture
+def outbox(engine: sa.Engine, files: FileStore, tmp_path: Path) -> Outbox:
+    """An empty outbox."""
+    return Outbox(engine, files, make_image, tmp_path)
+
+
+@pytest.fixture
+def pacs() -> Iterator[Pacs]:
+    one = Pacs()
+    yield one
+    one.stop()
