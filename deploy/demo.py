@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,7 +93,7 @@ name = "pacs"
 ae_title = "{PACS_AE_TITLE}"
 host = "127.0.0.1"
 port = {pacs_port}
-objects = ["sr"]
+objects = ["sr", "sc", "ko"]
 """,
         encoding="utf-8",
     )
@@ -177,6 +177,21 @@ def send(study: SampleStudy, port: int) -> None:
     report = send_files(peer, study.files)
     if not report.ok:
         raise NodeError(f"{study.name} was not stored: {report.failure or 'refused'}")
+
+
+def export(received: Sequence[pydicom.Dataset], folder: Path) -> None:
+    """Write reports as web pages and captures as pictures, named by patient."""
+    from PIL import Image
+
+    from inference.objects.html import render_html
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for one in received:
+        stem = f"{one.PatientID}-{one.Modality}-{one.InstanceNumber}-{one.StudyID}".lower()
+        if one.Modality == "SR":
+            (folder / f"{stem}.html").write_text(render_html(one), encoding="utf-8")
+        elif one.Modality == "OT":
+            Image.fromarray(one.pixel_array).save(folder / f"{stem}.png", optimize=True)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:

@@ -97,10 +97,8 @@ def reissue_study(
 def _require_legal(attributes: Mapping[str, str]) -> None:
     unknown = sorted(attributes.keys() - CORRECTABLE.keys())
     if unknown or not attributes:
-        raise ReissueError(
-            f"{', '.join(unknown) or 'nothing'} cannot be corrected; what can: "
-            f"{', '.join(CORRECTABLE)}"
-        )
+        what = f"{', '.join(unknown)} cannot be corrected" if unknown else "nothing to correct"
+        raise ReissueError(f"{what}; what can be: {', '.join(CORRECTABLE)}")
     for keyword, value in attributes.items():
         vr = dictionary_VR(keyword)
         try:

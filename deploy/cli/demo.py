@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
+import pydicom
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -38,13 +39,21 @@ def demo(
     picture: Annotated[
         Path | None, typer.Option(help="SVG file to write: what was shown, as a picture.")
     ] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder to write what the PACS got to: reports as HTML, captures as PNG."
+        ),
+    ] = None,
 ) -> None:
     """Start a node and a PACS, send sample studies, show what comes out, and stop."""
     folder = (keep or Path(tempfile.mkdtemp(prefix="preread-demo-"))).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     try:
         console = Console(highlight=False, record=picture is not None, width=_width(picture))
-        _play(folder, console)
+        received = _play(folder, console)
+        if results is not None:
+            stage.export(received, results)
         if picture is not None:
             picture.write_text(_without_fonts(console.export_svg(title="make demo")))
     finally:
@@ -62,7 +71,8 @@ def _without_fonts(svg: str) -> str:
     return re.sub(r"@font-face \{[^}]*\}", "", svg)
 
 
-def _play(folder: Path, console: Console) -> None:
+def _play(folder: Path, console: Console) -> list[pydicom.Dataset]:
+    """Run the demonstration; return what the PACS received."""
     begun = time.monotonic()
     say = console.print
 
@@ -83,7 +93,7 @@ def _play(folder: Path, console: Console) -> None:
             _wait_for_results(settings_file, len(studies), console)
             step("every series is complete, routed and read")
             _wait_for_deliveries(settings_file)
-            step(f"the PACS has stored {len(pacs.received)} reports")
+            step(f"the PACS has stored {len(pacs.received)} objects: reports, pictures, key images")
             say("\n[bold]Findings[/] (preread results; SELECT * FROM v_findings)")
             _show_results(settings_file, console)
             say("\n[bold]Studies[/] (SELECT * FROM v_studies)")
@@ -93,6 +103,7 @@ def _play(folder: Path, console: Console) -> None:
             say("\n[bold]What the PACS holds now[/]")
             _show_pacs(pacs, console)
         step("the node has stopped")
+    return pacs.received
 
 
 def _wait_for_results(settings_file: Path, studies: int, console: Console) -> None:
@@ -144,7 +155,11 @@ def _show_studies(settings_file: Path, console: Console) -> None:
 def _show_report(pacs: stage.DemoPacs, console: Console) -> None:
     from inference.objects import render
 
-    chest = next(r for r in pacs.received if str(r.PatientID).startswith("PHANTOM-CHEST"))
+    chest = next(
+        one
+        for one in pacs.received
+        if one.Modality == "SR" and str(one.PatientID).startswith("PHANTOM-CHEST")
+    )
     console.print(render(chest), markup=False, soft_wrap=True)
 
 
