@@ -17,6 +17,8 @@ from scp import Deliverer, Destination
 
 from .ground import Ground
 from .identity import device_identity
+from .notify.notifier import Notifier, Target
+from .notify.rule import notified_by
 from .settings import Settings
 
 
@@ -46,6 +48,7 @@ def serve_worker(base: Ground, stop: Event) -> None:
                 node=device_identity(settings.scp.ae_title, settings.data_dir),
                 destinations=destinations_for(settings),
                 report_not_analysed=settings.inference.report_not_analysed,
+                notify=notified_by(base.engine, settings.notify),
             ),
         )
         identity = WorkerIdentity(
@@ -70,7 +73,7 @@ def destinations_for(settings: Settings) -> Callable[[str], tuple[str, ...]]:
 
 
 def serve_deliver(base: Ground, stop: Event) -> None:
-    """Deliver results until `stop` is set."""
+    """Deliver results and notifications until `stop` is set."""
     calling_ae = base.settings.scp.ae_title
     deliverer = Deliverer(
         [
@@ -78,8 +81,11 @@ def serve_deliver(base: Ground, stop: Event) -> None:
             for place in base.settings.destination
         ]
     )
+    notifier = Notifier([Target(base.engine, base.files, one) for one in base.settings.notify])
     deliverer.start()
+    notifier.start()
     try:
         stop.wait()
     finally:
+        notifier.stop()
         deliverer.stop()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
@@ -12,6 +12,7 @@ import sqlalchemy as sa
 import structlog
 
 from db.files import FileStore
+from db.notifications import Notified
 from db.results import (
     FindingRecord,
     ObjectRecord,
@@ -60,6 +61,8 @@ class AnalystSettings:
         Names of the destinations that want a kind of object.
     report_not_analysed : bool
         Whether "not analysed because ..." is delivered as a report too.
+    notify : callable
+        Who is to be told of an analysis that ends so.
     """
 
     worker: str
@@ -67,6 +70,7 @@ class AnalystSettings:
     node: DeviceIdentity
     destinations: Callable[[str], tuple[str, ...]]
     report_not_analysed: bool = True
+    notify: Callable[[str, Outcome], tuple[Notified, ...]] = lambda _analysis_id, _outcome: ()
 
 
 class Analyst:
@@ -115,9 +119,7 @@ class Analyst:
         log = _log.bind(trace=asked.trace_id, analysis=asked.id[:12], model=asked.model_name)
         log.info("analysis.started", images=len(asked.images))
         outcome = self._outcome(asked, started_at)
-        with self._engine.begin() as connection:
-            recorded = record_outcome(connection, analysis_id, outcome)
-        if recorded:
+        if self._record(analysis_id, outcome):
             log.info(
                 "analysis.ended",
                 state=outcome.state.value,
@@ -128,10 +130,14 @@ class Analyst:
 
     def fail(self, analysis_id: str, code: str, reason: str) -> None:
         """Record that an analysis could not be brought to an end."""
+        outcome = Outcome(AnalysisState.FAILED, reason_code=code, reason=reason)
+        if self._record(analysis_id, outcome):
+            _log.error("analysis.failed", analysis=analysis_id[:12], reason=code)
+
+    def _record(self, analysis_id: str, outcome: Outcome) -> bool:
+        notified = self._settings.notify(analysis_id, outcome)
         with self._engine.begin() as connection:
-            outcome = Outcome(AnalysisState.FAILED, reason_code=code, reason=reason)
-            if record_outcome(connection, analysis_id, outcome):
-                _log.error("analysis.failed", analysis=analysis_id[:12], reason=code)
+            return record_outcome(connection, analysis_id, replace(outcome, notifications=notified))
 
     def _outcome(self, asked: RequestedAnalysis, started_at: datetime) -> Outcome:
         bundle = self._bundles.get(asked.model_name)
