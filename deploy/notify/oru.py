@@ -57,6 +57,8 @@ _SEX = {"M": "M", "F": "F", "O": "O"}
 _DATE = re.compile(r"\d{8}")
 _TIME = re.compile(r"(?:[01]\d|2[0-3])(?:[0-5]\d(?:[0-5]\d(?:\.\d{1,6})?)?)?")
 _OFFSET = re.compile(r"[+-](?:0\d|1[0-4])[0-5]\d")
+# What LO holds (PS3.5 Section 6.2); with every character escaped it still fits into an ST.
+_LONGEST = 64
 _ANY_PROCEDURE = "18748-4^Diagnostic imaging study^LN"
 
 
@@ -179,14 +181,14 @@ def _procedure(message: Message, codec: str) -> str:
         parts = ("", message.told.study_description)
     else:
         return _ANY_PROCEDURE
-    return "^".join(escape(part.encode(codec, "replace").decode(codec)[:199]) for part in parts)
+    return "^".join(escape(part.encode(codec, "replace").decode(codec)[:_LONGEST]) for part in parts)
 
 
 def _observations(message: Message) -> Iterator[dict[int, str | Sequence[str]]]:
     told = message.told
     yield {2: "ST", 3: "113014^DICOM Study^DCM", 5: told.study_instance_uid, 11: "O"}
     common: dict[int, str | Sequence[str]] = {
-        18: escape(f"{told.model_name} {told.model_version}")[:199],
+        18: escape(f"{told.model_name} {told.model_version}"[:_LONGEST]),
         19: _moment(told.finished_at),
     }
     if told.sr_sop_instance_uid is not None:
