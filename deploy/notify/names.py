@@ -28,7 +28,7 @@ def person_names(name: str, codec: str, escape: Callable[[str], str]) -> list[st
         Escapes a component.
     """
     groups = list(zip(_GROUPS, name.split("="), strict=False))
-    known = [(code, group) for code, group in groups if group.replace("^", "").strip()]
+    known = [(code, group) for code, group in groups if escape(group.replace("^", ""))]
     if not known:
         return [_NAMELESS]
     writable = [one for one in known if _is_writable(one[1], codec)]

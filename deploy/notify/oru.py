@@ -70,7 +70,7 @@ def encode(message: Message, settings: NotifySettings) -> bytes:
     NotifyError
         If it cannot be written so that it names the right patient.
     """
-    if not message.told.patient_id:
+    if not escape(message.told.patient_id or ""):
         raise NotifyError(
             "the images carry no Patient ID, without which an HL7 message says of nobody: correct "
             "the study, then retry",
@@ -96,11 +96,12 @@ def encode(message: Message, settings: NotifySettings) -> bytes:
 
 
 def escape(text: str) -> str:
-    """Return a text for a field: separators as escape sequences, control characters as spaces."""
-    return "".join(
-        _ESCAPES.get(one, " " if unicodedata.category(one) in ("Cc", "Zl", "Zp") else one)
-        for one in text
-    )
+    """Return a text for a field: separators as escape sequences, control characters as spaces.
+
+    Spaces around it never count in DICOM, and hl7apy drops a value of spaces alone.
+    """
+    plain = "".join(" " if unicodedata.category(one) in ("Cc", "Zl", "Zp") else one for one in text)
+    return "".join(_ESCAPES.get(one, one) for one in plain.strip())
 
 
 def _build(message: Message, settings: NotifySettings, codec: str) -> Any:
@@ -154,7 +155,8 @@ def _patient(pid: Any, message: Message, settings: NotifySettings, codec: str) -
 def _order(group: Any, message: Message, codec: str) -> None:
     told, order = message.told, message.order
     placer = escape(order.placer_number)
-    filler = escape(order.filler_number or told.accession_number or told.analysis_id[:12])
+    accession = escape(told.accession_number or "")
+    filler = escape(order.filler_number) or accession or told.analysis_id[:12]
     orc = group.add_segment("ORC")
     orc.orc_1 = "RE"
     obr = group.add_segment("OBR")
@@ -165,8 +167,8 @@ def _order(group: Any, message: Message, codec: str) -> None:
     obr.obr_4 = _procedure(message, codec)
     if taken := _study_moment(message):
         obr.obr_7 = taken
-    if told.accession_number:
-        obr.obr_18 = escape(told.accession_number)
+    if accession:
+        obr.obr_18 = accession
     obr.obr_22 = _moment(told.finished_at)
     obr.obr_24 = "RAD"
     obr.obr_25 = "P"
@@ -177,11 +179,13 @@ def _procedure(message: Message, codec: str) -> str:
     code = message.order.procedure
     if code is not None:
         parts: Sequence[str] = (code.value, code.meaning, code.scheme)
-    elif message.told.study_description:
-        parts = ("", message.told.study_description)
+    elif escape(message.told.study_description or ""):
+        parts = ("", message.told.study_description or "")
     else:
         return _ANY_PROCEDURE
-    return "^".join(escape(part.encode(codec, "replace").decode(codec)[:_LONGEST]) for part in parts)
+    return "^".join(
+        escape(part.encode(codec, "replace").decode(codec)[:_LONGEST]) for part in parts
+    )
 
 
 def _observations(message: Message) -> Iterator[dict[int, str | Sequence[str]]]:
