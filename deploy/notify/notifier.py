@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -147,8 +148,8 @@ class Target:
         else:
             log.warning("notification.failed", reason=str(error), retry_seconds=round(wait, 1))
 
-    def _is_late(self, due: DueNotification, time: datetime) -> bool:
-        return due.deadline_at is not None and time >= due.deadline_at
+    def _is_late(self, due: DueNotification, moment: datetime) -> bool:
+        return due.deadline_at is not None and moment >= due.deadline_at
 
     def _backoff(self, n_attempts: int) -> float:
         """Return the wait after an attempt: doubling, bounded, spread by a tenth."""
@@ -175,8 +176,9 @@ class Notifier:
         for thread in self._threads:
             thread.start()
 
-    def stop(self, seconds: float = 30.0) -> None:
+    def stop(self, seconds: float = 10.0) -> None:
         """Stop after the messages in hand, or when the time is over: leases bring them back."""
         self._stopping.set()
+        deadline = time.monotonic() + seconds
         for thread in self._threads:
-            thread.join(timeout=seconds)
+            thread.join(timeout=max(0.0, deadline - time.monotonic()))
