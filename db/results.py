@@ -18,6 +18,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from .corrections import corrections
 from .errors import DatabaseError
+from .notifications import Notified
+from .notifications import add as add_notifications
 from .schema import (
     Analysis,
     AnalysisInstance,
@@ -148,6 +150,7 @@ class Outcome:
     reason_code: str | None = None
     reason: str | None = None
     facts: Mapping[str, object] | None = None
+    notifications: tuple[Notified, ...] = ()
 
 
 # Built once: SQLAlchemy takes several times as long to build a statement as the database to run it,
@@ -323,7 +326,7 @@ def mark_started(connection: sa.Connection, analysis_id: str, worker: str, devic
 
 
 def record_outcome(connection: sa.Connection, analysis_id: str, outcome: Outcome) -> bool:
-    """Store outcome, findings, objects and deliveries; False if the analysis already had one.
+    """Store an outcome and all that follows from it; False if the analysis already had one.
 
     The guard makes a job that is run twice harmless: the second run changes nothing.
     """
@@ -344,6 +347,7 @@ def record_outcome(connection: sa.Connection, analysis_id: str, outcome: Outcome
     _insert_findings(connection, analysis_id, study, outcome.findings)
     for made in outcome.objects:
         _insert_object(connection, analysis_id, made, now)
+    add_notifications(connection, analysis_id, outcome.notifications, now)
     connection.execute(_SUMMARISE, {"of_study": study})
     return True
 

@@ -19,6 +19,8 @@ from scp.places import places, takes_from
 
 from .ground import Ground
 from .identity import device_identity
+from .notify.notifier import Notifier, Target
+from .notify.rule import notified_by
 from .settings import Settings
 
 
@@ -48,6 +50,7 @@ def serve_worker(base: Ground, stop: Event) -> None:
                 node=device_identity(settings.scp.ae_title, settings.data_dir),
                 destinations=destinations_for(settings),
                 report_not_analysed=settings.inference.report_not_analysed,
+                notify=notified_by(base.engine, settings.notify),
             ),
         )
         identity = WorkerIdentity(
@@ -77,7 +80,7 @@ def destinations_for(settings: Settings) -> Callable[[str, str | None], tuple[De
 
 
 def serve_deliver(base: Ground, stop: Event) -> None:
-    """Deliver results until `stop` is set."""
+    """Deliver results and notifications until `stop` is set."""
     # It looks into the objects, with what takes seconds to import.
     from .result_check import fallback, fault_of
 
@@ -89,8 +92,11 @@ def serve_deliver(base: Ground, stop: Event) -> None:
             for place in places(settings.destination, settings.ae)
         ]
     )
+    notifier = Notifier([Target(base.engine, base.files, one) for one in base.settings.notify])
     deliverer.start()
+    notifier.start()
     try:
         stop.wait()
     finally:
+        notifier.stop()
         deliverer.stop()

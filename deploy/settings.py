@@ -31,6 +31,7 @@ from inference.settings import InferenceSettings, ModelSettings
 from scp.settings import AeSettings, DestinationSettings, RuleSettings, ScpSettings
 
 from .errors import SettingsError
+from .notify.settings import NotifySettings
 
 PREFIX = "PREREAD_"
 CONFIG_VARIABLE = "PREREAD_CONFIG"
@@ -41,7 +42,7 @@ _OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "PREREAD_PARENT", "PREREAD_SHARED
 _MOST_ON_SQLITE = 2
 _MOST_BY_DEFAULT = 8
 
-_N = TypeVar("_N", AeSettings, DestinationSettings, RuleSettings, ModelSettings)
+_N = TypeVar("_N", AeSettings, DestinationSettings, RuleSettings, ModelSettings, NotifySettings)
 
 
 class LogSettings(BaseModel):
@@ -113,7 +114,12 @@ class Settings(BaseSettings):
         default=(), description="Models beside the ones that ship, one [[model]] each."
     )
 
-    @field_validator("ae", "destination", "rule", "model")
+    notify: tuple[NotifySettings, ...] = Field(
+        default=(),
+        description="Who is told of chosen findings, one [[notify]] each; by default nobody is.",
+    )
+
+    @field_validator("ae", "destination", "rule", "model", "notify")
     @classmethod
     def _names_once(cls, entries: tuple[_N, ...]) -> tuple[_N, ...]:
         names = [entry.name for entry in entries]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
@@ -13,6 +13,7 @@ import structlog
 
 from db.corrections import corrections
 from db.files import FileStore
+from db.notifications import Notified
 from db.results import (
     Destined,
     FindingRecord,
@@ -64,6 +65,8 @@ class AnalystSettings:
         Where a kind of object goes, by the AE title that sent the images if that is known.
     report_not_analysed : bool
         Whether "not analysed because ..." is delivered as a report too.
+    notify : callable
+        Who is to be told of an analysis that ends so.
     """
 
     worker: str
@@ -71,6 +74,7 @@ class AnalystSettings:
     node: DeviceIdentity
     destinations: Callable[[str, str | None], tuple[Destined, ...]]
     report_not_analysed: bool = True
+    notify: Callable[[str, Outcome], tuple[Notified, ...]] = lambda _analysis_id, _outcome: ()
 
 
 class Analyst:
@@ -121,12 +125,7 @@ class Analyst:
         log = _log.bind(trace=asked.trace_id, analysis=asked.id[:12], model=asked.model_name)
         log.info("analysis.started", images=len(asked.images))
         outcome = self._outcome(asked, started_at)
-        with self._engine.begin() as connection:
-            if corrections(connection, asked.study_instance_uid) != asked.corrections:
-                # Objects were made for a patient or request that was corrected meanwhile.
-                raise CorrectedMeanwhileError(f"study {asked.study_instance_uid} was corrected")
-            recorded = record_outcome(connection, analysis_id, outcome)
-        if recorded:
+        if self._record(analysis_id, outcome, asked):
             log.info(
                 "analysis.ended",
                 state=outcome.state.value,
@@ -137,10 +136,19 @@ class Analyst:
 
     def fail(self, analysis_id: str, code: str, reason: str) -> None:
         """Record that an analysis could not be brought to an end."""
+        outcome = Outcome(AnalysisState.FAILED, reason_code=code, reason=reason)
+        if self._record(analysis_id, outcome):
+            _log.error("analysis.failed", analysis=analysis_id[:12], reason=code)
+
+    def _record(
+        self, analysis_id: str, outcome: Outcome, asked: RequestedAnalysis | None = None
+    ) -> bool:
+        notified = self._settings.notify(analysis_id, outcome)
         with self._engine.begin() as connection:
-            outcome = Outcome(AnalysisState.FAILED, reason_code=code, reason=reason)
-            if record_outcome(connection, analysis_id, outcome):
-                _log.error("analysis.failed", analysis=analysis_id[:12], reason=code)
+            if asked and corrections(connection, asked.study_instance_uid) != asked.corrections:
+                # Objects were made for a patient or request that was corrected meanwhile.
+                raise CorrectedMeanwhileError(f"study {asked.study_instance_uid} was corrected")
+            return record_outcome(connection, analysis_id, replace(outcome, notifications=notified))
 
     def _outcome(self, asked: RequestedAnalysis, started_at: datetime) -> Outcome:
         bundle = self._bundles.get(asked.model_name)

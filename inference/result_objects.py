@@ -184,11 +184,12 @@ def _statement(finding: Finding, others: tuple[Finding, ...]) -> str:
 
 
 def _percent(finding: Finding) -> str:
-    """Return a whole percentage that does not contradict the presence."""
+    """Return a short percentage that contradicts neither the presence nor the doubt there is."""
     limits, probability = finding.label.thresholds, finding.probability
     for digits in (0, 1, 2, 4):
         rounded = round(100.0 * probability, digits)
-        if limits.presence(rounded / 100.0) is finding.presence:
+        is_certain = rounded in (0.0, 100.0) and probability not in (0.0, 1.0)
+        if not is_certain and limits.presence(rounded / 100.0) is finding.presence:
             return f"{rounded:.{digits}f}"
     return f"{100.0 * probability:g}"
 

@@ -12,6 +12,7 @@ from .. import codes
 from ..reading import Code, Presence
 from .template import concept_name, concept_value
 from .text import text_value
+from .validate_report import inputs_of
 
 _STYLE: Final = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 56rem; margin: 2rem auto; padding: 0 1rem;
@@ -63,7 +64,7 @@ def _patient(ds: Dataset) -> Iterator[str]:
         ("Accession number", ds.get("AccessionNumber")),
         ("Study", ds.get("StudyInstanceUID")),
         ("Read", f"{ds.get('ContentDate', '')} {ds.get('ContentTime', '')}"),
-        ("Images read", str(_images_read(ds))),
+        ("Images read", str(len(inputs_of(ds)))),
     )
     yield from _list((name, str(value or "").strip()) for name, value in rows)
 
@@ -73,14 +74,6 @@ def _name(ds: Dataset) -> str:
         group.replace("^", " ").strip() for group in str(ds.get("PatientName") or "").split("=")
     ]
     return " / ".join(filter(None, groups))
-
-
-def _images_read(ds: Dataset) -> int:
-    return sum(
-        len(series.get("ReferencedSOPSequence") or ())
-        for study in ds.get("CurrentRequestedProcedureEvidenceSequence") or ()
-        for series in study.get("ReferencedSeriesSequence") or ()
-    )
 
 
 def _flags(ds: Dataset) -> str:

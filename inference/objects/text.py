@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pydicom.dataset import Dataset
 
 from .template import concept_name, concept_value
+from .validate_report import inputs_of
 
 _INDENT = "  "
 
@@ -22,11 +23,7 @@ def render(ds: Dataset) -> str:
     ds : Dataset
         A report; nothing but its tree, flags, patient and references is read.
     """
-    evidence = sum(
-        len(series.get("ReferencedSOPSequence") or ())
-        for study in ds.get("CurrentRequestedProcedureEvidenceSequence") or ()
-        for series in study.get("ReferencedSeriesSequence") or ()
-    )
+    evidence = len(inputs_of(ds))
     flags = ("CompletionFlag", "PreliminaryFlag", "VerificationFlag", "ContentQualification")
     lines = [
         f"{_name(ds)} ({', '.join(str(ds[word].value) for word in flags if word in ds)})",

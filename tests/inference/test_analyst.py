@@ -19,8 +19,9 @@ import sqlalchemy as sa
 from db import FileStore, create_engine
 from db.ingest import Ingest, InstanceRecord
 from db.migrate import upgrade
+from db.notifications import Notified
 from db.query import Filter, analyses, findings, rows_of
-from db.results import Destined, request_analysis
+from db.results import Destined, Outcome, request_analysis
 from db.workers import WorkerIdentity
 from inference.analyst import Analyst, AnalystSettings
 from inference.bundle import Bundle
@@ -282,6 +283,28 @@ def test_not_analysed_without_a_report_by_setting(
 
     assert outcome(engine)["state"] == "not_analysed"
     assert reports(engine, files) == []
+
+
+def test_who_is_told_is_kept_with_the_outcome_also_of_a_failure(
+    engine: sa.Engine, files: FileStore, head_ct: tuple[int, ...], ct_bundle: Bundle
+) -> None:
+    seen: list[tuple[str, str]] = []
+
+    def notify(analysis_id: str, outcome: Outcome) -> tuple[Notified, ...]:
+        seen.append((analysis_id, outcome.state.value))
+        return (Notified("ris"),)
+
+    done, failed = ask(engine, ct_bundle, head_ct), ask(engine, ct_bundle, head_ct[:-1], "failed")
+    working = analyst(engine, files, ct_bundle, notify=notify)
+    working.analyse(done)
+    working.fail(failed, "error", "it failed")
+
+    assert seen == [(done, "done"), (failed, "failed")]
+    with engine.connect() as connection:
+        rows = rows_of(connection, "v_notifications", order_by="notification_id")
+    assert [(row["analysis_id"], row["target"]) for row in rows] == [
+        (failed, "ris"), (done, "ris"),
+    ]  # fmt: skip
 
 
 def test_shadow_results_are_kept_and_not_delivered(

@@ -182,11 +182,8 @@ def test_every_object_is_replaced_by_a_corrected_one(
     analyst().analyse(ask(4))
     old = objects(engine, files)
     assert sorted(old) == ["ko", "sc1", "sc2", "sr"]
-    corrected = {
-        "PatientID": "P-2",
-        "PatientName": "Yamada^Tarou=山田^太郎",
-        "AccessionNumber": "A-2",
-    }
+    name = "Yamada^Tarou=山田^太郎"
+    corrected = {"PatientID": "P-2", "PatientName": name, "AccessionNumber": "A-2"}
     done = reissue_study(engine, files, STUDY, corrected, "merge", NOW)
     assert {one.replaced for one in done} == {str(ds.SOPInstanceUID) for ds in old.values()}
     new = objects(engine, files, is_current=True)
