@@ -8,6 +8,7 @@ apart.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -30,6 +31,8 @@ _MARGIN = 12
 _TITLE_SIZE, _BODY_SIZE, _SMALL_SIZE = 24, 20, 16
 # Lines of one text, and of all statements before "and 3 more": the image keeps half the height.
 _MOST_LINES, _MOST_STATED = 2, 8
+# More than two lines hold of the narrowest letters.
+_MOST_LETTERS = 1000
 
 _BAND = (16, 18, 22)
 _AMBER, _WHITE, _GREY = (255, 200, 80), (245, 245, 245), (190, 194, 200)
@@ -182,7 +185,7 @@ def _wrapped(text: str, size: int, colour: tuple[int, int, int], width: int) -> 
     """Break a text into lines that fit; what is too much ends in an ellipsis."""
     room, font = width - 2 * _MARGIN, _font(size)
     lines: list[str] = []
-    for word in _pieces(_printable(text), size, room):
+    for word in _pieces(_printable(text[:_MOST_LETTERS]), size, room):
         if lines and font.getlength(f"{lines[-1]} {word}") <= room:
             lines[-1] = f"{lines[-1]} {word}"
         else:
@@ -201,8 +204,8 @@ def _pieces(text: str, size: int, room: int) -> list[str]:
     for word in text.split():
         rest = word
         while font.getlength(rest) > room:
-            fitting = (n for n in range(len(rest), 1, -1) if font.getlength(rest[:n]) <= room)
-            length = next(fitting, 1)
+            lengths = range(1, len(rest))
+            length = bisect_right(lengths, room, key=lambda n: font.getlength(rest[:n])) or 1
             pieces.append(rest[:length])
             rest = rest[length:]
         pieces.append(rest)
