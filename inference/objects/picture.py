@@ -8,13 +8,14 @@ apart.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 from ..reading import Illustration
 
@@ -30,6 +31,8 @@ _MARGIN = 12
 _TITLE_SIZE, _BODY_SIZE, _SMALL_SIZE = 24, 20, 16
 # Lines of one text, and of all statements before "and 3 more": the image keeps half the height.
 _MOST_LINES, _MOST_STATED = 2, 8
+# More than two lines hold of the narrowest letters.
+_MOST_LETTERS = 1000
 
 _BAND = (16, 18, 22)
 _AMBER, _WHITE, _GREY = (255, 200, 80), (245, 245, 245), (190, 194, 200)
@@ -132,32 +135,43 @@ def _layout(
 
 def _overlaid(illustration: Illustration, shape: tuple[int, int]) -> Image.Image:
     size = shape[1], shape[0]
-    kernel = Image.Resampling.LANCZOS
-    grey = Image.fromarray(illustration.pixels).resize(size, kernel)
-    picture = np.repeat(np.asarray(grey, dtype=np.float32)[..., None], 3, axis=2)
-    if illustration.saliency is not None:
-        there = np.ascontiguousarray(illustration.saliency, dtype=np.float32)
-        full = Image.fromarray(there).resize(size, Image.Resampling.BICUBIC)
-        saliency = np.asarray(full, dtype=np.float32).clip(0.0, 1.0)
-        picture = _outlined(_tinted(picture, saliency), saliency)
-    return Image.fromarray(np.rint(picture).astype(np.uint8))
+    grey = Image.fromarray(illustration.pixels).resize(
+        size, Image.Resampling.LANCZOS, reducing_gap=3.0
+    )
+    picture = grey.convert("RGB")
+    if illustration.saliency is None:
+        return picture
+    levels = np.rint(illustration.saliency.clip(0.0, 1.0) * np.float32(255.0)).astype(np.uint8)
+    saliency = Image.fromarray(levels).resize(size, Image.Resampling.BICUBIC)
+    return _outlined(_tinted(picture, saliency), saliency)
 
 
-def _tinted(picture: NDArray[np.float32], saliency: NDArray[np.float32]) -> NDArray[np.float32]:
-    strength = ((saliency - _FAINT) / (1.0 - _FAINT)).clip(0.0, 1.0)[..., None]
-    cool, warm = (np.array(end, dtype=np.float32) for end in (_COOL_END, _WARM_END))
-    colour = cool + (warm - cool) * strength
-    opacity = np.float32(_OPACITY) * strength
-    return np.asarray(picture * (1.0 - opacity) + colour * opacity, dtype=np.float32)
+def _tinted(picture: Image.Image, saliency: Image.Image) -> Image.Image:
+    """Lay the warm colours over a picture, the denser the higher the saliency."""
+    strength = ((np.linspace(0.0, 1.0, 256) - _FAINT) / (1.0 - _FAINT)).clip(0.0, 1.0)
+    cool, warm = np.array(_COOL_END), np.array(_WARM_END)
+    colours = np.rint(cool + (warm - cool) * strength[:, None]).astype(int)
+    layer = Image.merge("RGB", [saliency.point(colours[:, band].tolist()) for band in range(3)])
+    opacity = np.rint(255.0 * _OPACITY * strength).astype(int)
+    return Image.composite(layer, picture, saliency.point(opacity.tolist()))
 
 
-def _outlined(picture: NDArray[np.float32], saliency: NDArray[np.float32]) -> NDArray[np.float32]:
-    inside = Image.fromarray(((saliency >= _CONTOUR) * 255).astype(np.uint8))
-    line, edge = (np.asarray(inside.filter(ImageFilter.MaxFilter(size))) > 0 for size in (3, 5))
-    inner = np.asarray(inside.filter(ImageFilter.MinFilter(3))) > 0
-    picture[edge & ~line] = _EDGE
-    picture[line & ~inner] = _LINE
+def _outlined(picture: Image.Image, saliency: Image.Image) -> Image.Image:
+    inside = np.asarray(saliency) >= 255 * _CONTOUR
+    line = _grown(inside) & _grown(~inside)
+    for mask, colour in ((_grown(line), _EDGE), (line, _LINE)):
+        picture.paste(colour, (0, 0), Image.fromarray(mask.astype(np.uint8) * np.uint8(255)))
     return picture
+
+
+def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the mask with its neighbours above, below and on either side."""
+    grown = mask.copy()
+    grown[1:] |= mask[:-1]
+    grown[:-1] |= mask[1:]
+    grown[:, 1:] |= mask[:, :-1]
+    grown[:, :-1] |= mask[:, 1:]
+    return grown
 
 
 def _above(caption: Caption, width: int) -> list[_Line]:
@@ -182,7 +196,7 @@ def _wrapped(text: str, size: int, colour: tuple[int, int, int], width: int) -> 
     """Break a text into lines that fit; what is too much ends in an ellipsis."""
     room, font = width - 2 * _MARGIN, _font(size)
     lines: list[str] = []
-    for word in _pieces(_printable(text), size, room):
+    for word in _pieces(_printable(text[:_MOST_LETTERS]), size, room):
         if lines and font.getlength(f"{lines[-1]} {word}") <= room:
             lines[-1] = f"{lines[-1]} {word}"
         else:
@@ -201,8 +215,8 @@ def _pieces(text: str, size: int, room: int) -> list[str]:
     for word in text.split():
         rest = word
         while font.getlength(rest) > room:
-            fitting = (n for n in range(len(rest), 1, -1) if font.getlength(rest[:n]) <= room)
-            length = next(fitting, 1)
+            lengths = [font.getlength(rest[:n]) for n in range(1, min(len(rest), room))]
+            length = bisect_right(lengths, room) or 1
             pieces.append(rest[:length])
             rest = rest[length:]
         pieces.append(rest)

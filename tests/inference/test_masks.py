@@ -85,19 +85,20 @@ def test_a_mask_lies_where_the_finding_is_in_the_matrix_of_the_source(
     film_bundle: Bundle, write_image: Write, sources: Sources
 ) -> None:
     shape, spot = (300, 200), (slice(90, 150), slice(30, 90))
-    reading = load_reader(film_bundle, "cpu").read(
-        sources([film(write_image, shape, spot), film(write_image, shape, (slice(0), slice(0)))])
+    films = sources(
+        [film(write_image, shape, spot), film(write_image, shape, (slice(0), slice(0)))]
     )
+    reading = load_reader(film_bundle, "cpu").read(films)
+    uid = films[0].sop_instance_uid
     truth = np.zeros(shape, dtype=bool)
     truth[spot] = True
-    spots = [f for f in reading.findings if f.label.name == "spot"]
-    (mask,) = (m for m in reading.masks if m.sop_instance_uid == spots[0].sop_instance_uid)
+    (mask,) = (m for m in reading.masks if m.sop_instance_uid == uid)
     assert (mask.label, mask.frame) == ("spot", 0)
     assert mask.pixels.shape == shape
     assert mask.pixels.dtype == np.bool_
     assert overlap(mask.pixels, truth) > 0.85
     assert not any(m.label == "never" for m in reading.masks)
-    (shown,) = (i for i in reading.illustrations if i.sop_instance_uid == spots[0].sop_instance_uid)
+    (shown,) = (i for i in reading.illustrations if i.sop_instance_uid == uid)
     assert shown.saliency is not None
     # Its own map, without the padding: 64 x 43 of 64 x 64.
     assert shown.saliency.shape == (64, 43)

@@ -45,7 +45,6 @@ def _share_in(saliency: np.ndarray, place: tuple[slice, slice]) -> float:
 
 @pytest.mark.parametrize("pool", [nn.AdaptiveAvgPool2d(1), nn.AdaptiveMaxPool2d(1)])
 def test_the_map_is_high_where_the_evidence_is(pool: nn.Module) -> None:
-    """Pooled by the mean it is read from the weights, by the maximum from the gradient."""
     looked = Saliency(_pooled(pool, [[1.0, -1.0], [-2.0, 0.5]]))
     for output, here, elsewhere in ((0, UPPER_LEFT, LOWER_RIGHT), (1, LOWER_RIGHT, UPPER_LEFT)):
         saliency = looked.of(_blobs(), output, "sigmoid")
@@ -70,17 +69,26 @@ def test_a_network_without_pooling_is_followed_by_its_gradient() -> None:
     assert saliency[UPPER_LEFT].max() == 0.0
 
 
-def test_the_gradient_agrees_with_the_weights_where_both_can_be_had() -> None:
+def test_it_is_the_class_activation_map_where_there_is_one() -> None:
     torch.manual_seed(3)
     network = _ready(DenseNet(2, 1, 3, init_features=8, growth_rate=4, block_config=(2, 2)))
-    looked = Saliency(network)
-    row = torch.rand(1, 1, SIZE, SIZE)
-    for activation in ("sigmoid", "softmax"):
-        weights = looked._by_weights(row, 1, activation)  # type: ignore[arg-type]
-        gradient = looked._by_gradient(row, 1, activation)  # type: ignore[arg-type]
-        assert weights is not None
-        assert gradient is not None
-        torch.testing.assert_close(weights / weights.numel(), gradient)
+    row = torch.rand(1, 1, 64, 64)
+    maps = network.class_layers.relu(network.features(row))  # 8 x 8
+    cam = torch.einsum("c,chw->hw", network.class_layers.out.weight[1], maps[0]).clamp(min=0)
+    cam = nn.functional.interpolate(cam[None, None], size=(64, 64), mode="bilinear")[0, 0]
+    saliency = Saliency(network).of(row, 1, "sigmoid")
+    np.testing.assert_allclose(saliency, (cam / cam.max()).numpy(), rtol=0, atol=1e-4)
+
+
+def test_coarse_maps_give_way_to_finer_ones_before_them() -> None:
+    """Its last maps are 2 x 2; the spot is an eighth of the width."""
+    weigh = nn.Linear(2, 1, bias=False)
+    weigh.weight.data = torch.tensor([[1.0, 0.0]])
+    see = _pooled(nn.AdaptiveAvgPool2d(1), [[1.0, 1.0]])[0]
+    coarse = nn.Sequential(see, nn.AvgPool2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), weigh)
+    saliency = Saliency(_ready(coarse)).of(_blobs(), 0, "sigmoid")
+    assert saliency is not None
+    assert _share_in(saliency, UPPER_LEFT) > 0.6
 
 
 def test_under_softmax_what_speaks_for_another_label_speaks_against() -> None:
