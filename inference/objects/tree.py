@@ -209,9 +209,8 @@ def _evaluations(content: ReportContent) -> ContainerContentItem:
     for companion in content.companions:
         # What shows no finding, such as a card that says why there is none, belongs to no group.
         if not any(list(_illustrations(companion, uid)) for uid in tracked):
-            shown_only = _image(companion)
-            del shown_only.ConceptNameCodeSequence  # it illustrates no region of interest
-            items.append(shown_only)
+            items.append(_image(companion))
+            del items[-1].ConceptNameCodeSequence  # it illustrates no region of interest
     return container
 
 

@@ -1,7 +1,7 @@
 """One object of every kind as text, for people to review: a change of it is a change of meaning.
 
-To write them anew: ``PREREAD_REWRITE_GOLDEN=1 pytest tests/inference/objects/test_objects_golden.py``
-and read the difference before it is committed.
+To write them anew, set PREREAD_REWRITE_GOLDEN=1 and run this file with pytest; read the difference
+before it is committed.
 """
 
 from __future__ import annotations
