@@ -121,6 +121,15 @@ class AnalysisContent:
             return f"AI unverified: not analyzed by {self.model.name}"[:64].rstrip()
         return f"AI unverified: {self.reported[0].label.code.meaning}"[:64].rstrip()
 
+    def title(self, finding: Finding) -> str:
+        """Return what a finding is of, in words; with its site where two labels share a code."""
+        label = finding.label
+        is_shared = any(
+            f.label.name != label.name and f.label.code == label.code for f in self.reported
+        )
+        site = f" (site: {label.site.meaning})" if label.site is not None and is_shared else ""
+        return label.code.meaning + site
+
     def is_one_of_many(self, finding: Finding) -> bool:
         """Tell whether a finding speaks of one image among several that were read."""
         return finding.scope is Scope.IMAGE and len(self.sources) > 1

@@ -136,7 +136,7 @@ def _reference(value_type: str, instance: Dataset) -> Dataset:
 
 def _description(content: KeyObjectsContent) -> str:
     told = (
-        f"{f.label.code.meaning}{_site(f, content)}: {f.presence},"
+        f"{content.title(f)}: {f.presence},"
         f" AI probability {percent(f.probability, f.label.thresholds):g} %"
         for f in content.selecting
     )
@@ -144,12 +144,3 @@ def _description(content: KeyObjectsContent) -> str:
         f"AI unverified, not for primary diagnosis: {len(content.selected)} key images of"
         f" {len(content.sources)}. {'; '.join(told)}."
     )
-
-
-def _site(finding: Finding, content: KeyObjectsContent) -> str:
-    """Name the site where two labels share a code."""
-    label = finding.label
-    is_shared = any(
-        f.label.code == label.code and f.label.name != label.name for f in content.selecting
-    )
-    return f" (site: {label.site.meaning})" if label.site is not None and is_shared else ""

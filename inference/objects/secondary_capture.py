@@ -143,9 +143,8 @@ def _describe(capture: Dataset, content: CaptureContent) -> None:
     if content.illustration is None or pictured is None:
         capture.DerivationDescription = "Card of text, no image data"
         return
-    capture.DerivationDescription = ascii_text(
-        f"Key image with the result of AI burned in {content.illustration.window}"
-    )
+    window = f" ({content.illustration.window})" if content.illustration.window else ""
+    capture.DerivationDescription = ascii_text(f"Key image{window} with the AI result burned in")
     frame = content.illustration.frame
     capture.SourceImageSequence = [source_reference(pictured, frame)]
     capture.ReferencedSeriesSequence = referenced_series([pictured])

@@ -137,7 +137,7 @@ def _segment(segment: Segment, content: SegmentationContent, inputs: str) -> Dat
     """Return the item of Segment Sequence (PS3.3 C.8.20.4)."""
     label, item = segment.finding.label, Dataset()
     item.SegmentNumber = segment.number
-    item.SegmentLabel = label.code.meaning[:64]
+    item.SegmentLabel = content.title(segment.finding)[:64].rstrip()
     item.SegmentDescription = "AI unverified"
     item.SegmentedPropertyCategoryCodeSequence = [coded(codes.ABNORMAL_STRUCTURE)]
     item.SegmentedPropertyTypeCodeSequence = [coded(label.code)]

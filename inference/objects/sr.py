@@ -17,7 +17,8 @@ from .validate import validate
 
 SERIES_NUMBER: Final = 9001
 ROLE: Final = "sr"
-# The images have a digest of their own, and companions are told in the tree.
+# Left out of the digest of the content: the images have one of their own (to encode 300 of them
+# twice would cost most), and companions are told in the tree.
 EVIDENCE: Final = "CurrentRequestedProcedureEvidenceSequence"
 
 

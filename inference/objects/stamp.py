@@ -18,8 +18,7 @@ from pydicom.filewriter import dcmwrite
 
 from . import sources, uids
 
-# What a digest of the content leaves out: when it was made, the UIDs made from the digest, and the
-# images read, which have a digest of their own (encoding 300 of them twice would cost most).
+# What a digest of the content leaves out: when it was made, and the UIDs made from the digest.
 _STAMPED: Final = frozenset(
     {
         "SOPInstanceUID", "SeriesInstanceUID", "InstanceCreationDate", "InstanceCreationTime",

@@ -150,7 +150,7 @@ EVALUATIONS: Final = (
         values=tuple(codes.NOT_ANALYSED.values())),
     Row(_CONTAINS, "TEXT", codes.CONCLUSION, most=MANY),
     Row(_CONTAINS, "TEXT", codes.COMMENT),
-    Row(_CONTAINS, "IMAGE", codes.ILLUSTRATION, least=0, most=MANY),
+    Row(_CONTAINS, "IMAGE", None, least=0, most=MANY),
 )  # fmt: skip
 
 REPORT: Final = (

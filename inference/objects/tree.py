@@ -138,11 +138,11 @@ def _illustrations(companion: Dataset, tracking: str) -> Iterator[ContentItem]:
     """
     if companion.SOPClassUID == CAPTURE:
         if is_shown_by(companion, tracking):
-            yield _image(companion, codes.ILLUSTRATION)
+            yield _image(companion)
         return
     for segment in companion.get("SegmentSequence") or ():
         if segment.get("TrackingUID") == tracking:
-            yield _image(companion, codes.ILLUSTRATION, int(segment.SegmentNumber))
+            yield _image(companion, int(segment.SegmentNumber))
 
 
 def is_shown_by(capture: Dataset, tracking: str) -> bool:
@@ -150,14 +150,15 @@ def is_shown_by(capture: Dataset, tracking: str) -> bool:
     return tracking in str(capture.get("ImageComments") or "").split()
 
 
-def _image(companion: Dataset, name: Code, segment: int | None = None) -> ImageContentItem:
-    return ImageContentItem(
-        name=concept(name),
+def _image(companion: Dataset, segment: int | None = None) -> ImageContentItem:
+    item = ImageContentItem(
+        name=concept(codes.ILLUSTRATION),
         referenced_sop_class_uid=companion.SOPClassUID,
         referenced_sop_instance_uid=companion.SOPInstanceUID,
         referenced_segment_numbers=segment,
         relationship_type=_CONTAINS,
     )
+    return item
 
 
 def _algorithm(finding: Finding, model: ModelIdentity) -> AlgorithmIdentification:
@@ -208,22 +209,19 @@ def _evaluations(content: ReportContent) -> ContainerContentItem:
     for companion in content.companions:
         # What shows no finding, such as a card that says why there is none, belongs to no group.
         if not any(list(_illustrations(companion, uid)) for uid in tracked):
-            items.append(_image(companion, codes.ILLUSTRATION))
+            items.append(_image(companion))
+            del items[-1].ConceptNameCodeSequence  # it illustrates no region of interest
     return container
 
 
 def conclusion(finding: Finding, content: ReportContent) -> str:
     """Return one sentence that says it all: dsr2html and many viewers print nothing else.
 
-    The site is named where two labels share a code, the image where one label has several.
+    The image is named where one label has several.
     """
     label, limits = finding.label, finding.label.thresholds
     others = [f for f in content.reported if f is not finding]
-    what = label.code.meaning
-    if label.site is not None and any(
-        f.label.name != label.name and f.label.code == label.code for f in others
-    ):
-        what += f" (site: {label.site.meaning})"
+    what = content.title(finding)
     if finding.sop_instance_uid and any(f.label.name == label.name for f in others):
         what += f" in image {finding.sop_instance_uid}"
     probability = _short(percent(finding.probability, limits))

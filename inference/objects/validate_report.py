@@ -52,10 +52,20 @@ def companions_of(ds: Dataset) -> set[str]:
     """Return the SOP Instance UIDs of captures and segmentations that a report refers to."""
     return {
         str(reference.get("ReferencedSOPInstanceUID"))
-        for item in checks.all_items(ds)
-        if concept_name(item) == codes.ILLUSTRATION
+        for item in _illustrating(ds)
         for reference in item.get("ReferencedSOPSequence") or ()
     }
+
+
+def _illustrating(ds: Dataset) -> list[Dataset]:
+    """Return the items that refer to companions: in a finding's group, or among the evaluations."""
+    inside = [i for group in _groups(ds) for i in _named(_children(group), codes.ILLUSTRATION)]
+    below = [
+        item
+        for item in _below(ds, codes.QUALITATIVE_EVALUATIONS)
+        if item.get("ValueType") == "IMAGE"
+    ]
+    return inside + below
 
 
 def inputs_of(ds: Dataset) -> set[str]:
@@ -108,9 +118,9 @@ def _percentage(number: Dataset, label: Code | None) -> Iterator[str]:
 
 def _companions(ds: Dataset) -> Iterator[str]:
     """Check that what illustrates is a capture of ours, or one segment of a segmentation."""
-    for item in checks.all_items(ds):
-        if concept_name(item) != codes.ILLUSTRATION:
-            continue
+    for item in _illustrating(ds):
+        if concept_name(item) not in (codes.ILLUSTRATION, None):
+            yield f"a companion is referred to as {concept_name(item)}"
         for one in item.get("ReferencedSOPSequence") or ():
             sop_class = one.get("ReferencedSOPClassUID")
             has_segment = bool(one.get("ReferencedSegmentNumber"))
@@ -139,9 +149,12 @@ def _named(items: Collection[Dataset], name: Code) -> list[Dataset]:
     return [item for item in items if concept_name(item) == name]
 
 
+def _children(item: Dataset) -> list[Dataset]:
+    return list(item.get("ContentSequence") or ())
+
+
 def _below(ds: Dataset, name: Code) -> list[Dataset]:
-    containers = _named(list(ds.get("ContentSequence") or ()), name)
-    return [child for c in containers for child in c.get("ContentSequence") or ()]
+    return [child for c in _named(_children(ds), name) for child in _children(c)]
 
 
 def _groups(ds: Dataset) -> list[Dataset]:

@@ -128,8 +128,8 @@ def capture_content(content: ReportContent, number: int = 1, **changes: Any) -> 
         keys = first.key_sop_instance_uids or content.source_uids
         uid = first.sop_instance_uid or keys[min(number, len(keys)) - 1]
         labels = tuple(f.label.name for f in content.reported if f.presence == "Present")
-        grey = picture()[..., 0]
-        values["illustration"] = Illustration(uid, 0, grey, "brain 40/80", labels=labels)
+        grey, window = picture()[..., 0], "brain 40/80" if len(content.sources) > 1 else ""
+        values["illustration"] = Illustration(uid, 0, grey, window, labels=labels)
     return CaptureContent(**(shared_part(content) | values | changes))
 
 
