@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import pydicom
 import pytest
-from outbox import Clock, Outbox, settings_for
+from outbox import Clock, Fallbacks, Outbox, settings_for
 from pacs import SR, SR_3D, SR_ENHANCED, Pacs
-from pydicom.uid import generate_uid
 
 from scp import Destination, Guards
 from scp.errors import FaultError
-
-
-class Fallbacks:
-    """Makes the same object in another class, and counts."""
-
-    def __init__(self) -> None:
-        self.made: list[str] = []
-
-    def __call__(self, stored_path: Path, sop_class_uid: str) -> bytes:
-        self.made.append(sop_class_uid)
-        report = pydicom.dcmread(stored_path)
-        uid = generate_uid(entropy_srcs=[str(report.SOPInstanceUID), sop_class_uid])
-        report.SOPClassUID = report.file_meta.MediaStorageSOPClassUID = sop_class_uid
-        report.SOPInstanceUID = report.file_meta.MediaStorageSOPInstanceUID = uid
-        written = BytesIO()
-        report.save_as(written)
-        return written.getvalue()
 
 
 @pytest.fixture
