@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import sqlalchemy as sa
 from outbox import NOW, Clock, Outbox, settings_for
 from pacs import PUSH_MODEL, Pacs
 from pynetdicom import AE, build_context, evt
+from running import start_orthanc
 
 from db import commitments
 from db.schema import CommitmentSought
@@ -198,3 +200,22 @@ def test_a_pacs_that_aborts_after_storing_is_asked_again(outbox: Outbox, pacs: P
     sender.run_once()
     assert [row.proof for row in outbox.rows()] == ["find", "commit"]
     assert pacs.received == uids
+
+
+@pytest.mark.peer
+def test_orthanc_answers_on_an_association_of_its_own(
+    outbox: Outbox, acceptor: Any, tmp_path: Path
+) -> None:
+    outbox.put("pacs")
+    modality = ["PREREAD", "127.0.0.1", acceptor.server_address[1]]
+    orthanc = start_orthanc(tmp_path / "orthanc", DicomModalities={"preread": modality})
+    try:
+        settings = settings_for(
+            orthanc.dicom_port, ae_title="ORTHANC", proof="commit", commit_hold_seconds=0
+        )
+        Destination(outbox.engine, outbox.files, settings, "PREREAD", Clock()).run_once()
+        assert acceptor.came.wait(30)
+    finally:
+        orthanc.process.terminate()
+        orthanc.process.wait(30)
+    assert (outbox.row().state, outbox.row().proof) == ("committed", "commit")
