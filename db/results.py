@@ -372,9 +372,14 @@ def latest_object(connection: sa.Connection, analysis_id: str | None, kind: str)
     """Return the stored path of an analysis's object, looking back along its predecessors."""
     while analysis_id is not None:
         path = connection.execute(
-            sa.select(ResultObject.path).where(
-                ResultObject.analysis_id == analysis_id, ResultObject.kind == kind
+            sa.select(ResultObject.path)
+            .where(
+                ResultObject.analysis_id == analysis_id,
+                ResultObject.kind == kind,
+                ResultObject.fallback_of_id.is_(None),
             )
+            .order_by(ResultObject.id.desc())
+            .limit(1)
         ).scalar()
         if path is not None:
             return str(path)

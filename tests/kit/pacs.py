@@ -35,6 +35,10 @@ class Pacs:
         without one no answer comes.
     action_status : int
         What it answers to N-ACTION; the first `aborts_action` ones it aborts instead.
+    reports_first : bool
+        Whether the answer comes before the response to the request.
+    leaves : bool
+        Whether it releases the association soon after a request.
     report_port : int or None
         Where answers go; without one they come on the same association.
     """
@@ -54,6 +58,8 @@ class Pacs:
         self.asked: list[tuple[str, list[str]]] = []
         self.action_status = 0
         self.aborts_action = 0
+        self.reports_first = False
+        self.leaves = False
         self.report_port: int | None = None
         self.commits_only_alone = False
         self.entity = AE(ae_title="PACS")
@@ -117,10 +123,15 @@ class Pacs:
         items = information.ReferencedSOPSequence
         asked = [str(item.ReferencedSOPInstanceUID) for item in items]
         self.asked.append((str(information.TransactionUID), asked))
+        if self.leaves:
+            threading.Timer(0.2, event.assoc.release).start()
         if self.answers is not None:
             failures = self.answers(str(information.TransactionUID), asked)
             report = report_of(str(information.TransactionUID), items, failures)
-            threading.Timer(0.05, self._report, (event.assoc, report, bool(failures))).start()
+            if self.reports_first:
+                self._report(event.assoc, report, bool(failures))
+            else:
+                threading.Timer(0.05, self._report, (event.assoc, report, bool(failures))).start()
         return 0, None
 
     def _report(self, association: Any, report: Dataset, has_failures: bool) -> None:

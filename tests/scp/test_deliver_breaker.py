@@ -134,6 +134,22 @@ def test_a_refusal_is_an_answer(outbox: Outbox, pacs: Pacs) -> None:
     assert outbox.row().state == "dead"
 
 
+def test_an_object_with_a_fault_is_no_probe(outbox: Outbox, pacs: Pacs) -> None:
+    damaged = outbox.put("pacs")
+    outbox.put("pacs")
+    clock = Clock()
+    sender = sender_to(outbox, pacs.port, clock, breaker_failures=1)
+    pacs.stop()
+    sender.run_once()
+    path = outbox.file(damaged)
+    path.write_bytes(path.read_bytes() + b"\0\0")
+    pacs.start()
+    clock.advance(20)
+    n_tried = [sender.run_once() for _ in range(2)]
+    assert n_tried == [1, 1]
+    assert sorted(row.state for row in outbox.rows()) == ["dead", "sent"]
+
+
 @pytest.mark.parametrize("proof", ["find", "commit"])
 def test_what_was_sent_waits_for_its_proof_too(outbox: Outbox, pacs: Pacs, proof: str) -> None:
     outbox.put("pacs")

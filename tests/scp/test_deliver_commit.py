@@ -79,6 +79,22 @@ def test_the_answer_comes_on_the_same_association(outbox: Outbox, pacs: Pacs) ->
     assert all(row.answered_at is not None for row in sought(outbox))
 
 
+def test_an_answer_that_is_faster_than_the_response(outbox: Outbox, pacs: Pacs) -> None:
+    outbox.put("pacs")
+    outbox.put("pacs")
+    pacs.answers, pacs.reports_first = all_kept, True
+    sender_to(outbox, pacs, commit_hold_seconds=0).run_once()
+    assert {(row.state, row.proof) for row in outbox.rows()} == {("committed", "commit")}
+    assert (pacs.n_associations, len(pacs.received)) == (1, 2)
+
+
+def test_a_pacs_that_releases_while_we_listen(outbox: Outbox, pacs: Pacs) -> None:
+    outbox.put("pacs")
+    pacs.leaves = True
+    sender_to(outbox, pacs, commit_hold_seconds=200).run_once()  # the test would time out
+    assert (outbox.row().state, outbox.health().n_failures) == ("sent", 0)
+
+
 def test_the_answer_comes_on_a_new_association(outbox: Outbox, pacs: Pacs, acceptor: Any) -> None:
     outbox.put("pacs")
     pacs.answers, pacs.report_port = all_kept, acceptor.server_address[1]
