@@ -295,8 +295,5 @@ def _update_open(connection: sa.Connection, delivery_id: int, values: dict[str, 
 
 def note_fault(connection: sa.Connection, object_id: int, fault: str) -> None:
     """Enter why an object must not be sent, to any destination."""
-    connection.execute(
-        sa.update(ResultObject)
-        .where(ResultObject.id == object_id)
-        .values(fault=fault[:_LONGEST_ERROR])
-    )
+    values = {"fault": fault[:_LONGEST_ERROR]}
+    connection.execute(sa.update(ResultObject).where(ResultObject.id == object_id).values(values))

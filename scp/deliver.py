@@ -113,9 +113,14 @@ class Destination:
     def run_once(self) -> int:
         """Try what is due together, each delivery once at most; return how many were tried."""
         due = self._claim()
+        found = self._outcomes.health
         usable = [one for one in due if not self._is_used_up(one)]
         if usable:
             self._dispatch.run(usable)
+        if due and found.open_until is not None and self._outcomes.health is found:
+            # It was no probe after all: the object had a fault, or had been tried too often.
+            with self._engine.begin() as connection:
+                health.hold(connection, self._settings.name, found.open_until)
         return len(due)
 
     def _claim(self) -> list[DueDelivery]:

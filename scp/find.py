@@ -11,7 +11,7 @@ from pynetdicom.association import Association
 from .channel import Holds
 from .deadline import deadline
 from .errors import RefusedError, UnreachableError
-from .requestor import Context, Peer, association
+from .requestor import Context, Peer, association, exclusive
 from .structure import EXPLICIT_LITTLE, IMPLICIT_LITTLE
 
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
@@ -54,9 +54,8 @@ def _is_found(peer: Peer, opened: Association, study: str, series: str, instance
     query.SeriesInstanceUID = series
     query.SOPInstanceUID = instance
     found = False
-    if not opened.is_established:
-        raise UnreachableError(f"{peer}: the association broke before C-FIND")
-    with deadline(opened, peer.timeout):
+    # pynetdicom's own sender waits for ever if the peer ends the association at that moment.
+    with deadline(opened, peer.timeout), exclusive(opened):
         for answer, identifier in opened.send_c_find(query, STUDY_ROOT_FIND):
             status = answer.get("Status")
             if status is None:

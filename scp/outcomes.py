@@ -85,7 +85,7 @@ class Outcomes:
     def fell_back(self, delivery: DueDelivery, reason: str) -> None:
         """Say that a report goes out in another SOP class."""
         self._log(delivery).info(
-            "delivery.fallback", sop_class=delivery.sop_class_uid, reason=reason
+            "delivery.fell_back", sop_class=delivery.sop_class_uid, reason=reason
         )
 
     def released(self, delivery: DueDelivery) -> None:

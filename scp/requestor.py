@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Protocol, TypeVar
@@ -104,8 +104,9 @@ def association(
         with deadline(opened, _ABORT_SECONDS):
             opened.abort()
         raise
-    with deadline(opened, peer.timeout):
-        opened.release()
+    # pynetdicom's own release waits for ever if the peer ends the association at that moment.
+    with suppress(UnreachableError), deadline(opened, peer.timeout), exclusive(opened):
+        opened.acse.negotiate_release()
 
 
 def _open(
@@ -244,6 +245,8 @@ def exclusive(opened: Association) -> Iterator[None]:
             if not opened.is_established:
                 raise UnreachableError("the association is no longer open", has_begun=True)
             time.sleep(0.0001)
+        if not opened.is_established:
+            raise UnreachableError("the association is no longer open", has_begun=True)
         yield
     finally:
         opened._reactor_checkpoint.set()

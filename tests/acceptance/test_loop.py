@@ -31,7 +31,7 @@ def echoing(node: Node, tmp_path: Path) -> Any:
     script.write_text(_SEND_BACK)
     made = start_orthanc(
         folder,
-        more={
+        **{
             "LuaScripts": [str(script)],
             "OverwriteInstances": True,
             "DicomModalities": {"preread": ["PREREAD", "127.0.0.1", node.port]},

@@ -102,13 +102,17 @@ def test_a_pacs_that_is_away_gets_everything_when_it_returns(node: Node, tmp_pat
     node.start()
     send(node, write_chest(tmp_path / "chest", seed=3))
     wait_for(
-        lambda: node.query("SELECT COUNT(*) FROM delivery WHERE n_attempts >= 2")[0][0] == 1,
+        lambda: node.query("SELECT state FROM v_destinations") == [("waiting",)],
         90,
-        "two attempts",
+        "several attempts",
     )
     listed = node.preread("deliveries", "list").stdout
     assert "pending" in listed
     assert "cannot connect" in " ".join(listed.split())
+    listed = node.preread("destinations").stdout
+    assert "waiting" in listed
+    assert "cannot connect" in " ".join(listed.split())
+    assert node.query("SELECT n_attempts FROM delivery")[0][0] <= 1  # one may be under way
 
     orthanc = start_orthanc(tmp_path / "orthanc", dicom_port=port)
     try:
@@ -127,13 +131,17 @@ def test_a_pacs_that_is_away_gets_everything_when_it_returns(node: Node, tmp_pat
 def test_a_delivery_that_is_given_up_can_be_retried(node: Node, tmp_path: Path) -> None:
     node.configure(
         '[[destination]]\nname = "pacs"\nae_title = "GONE"\nhost = "127.0.0.1"\n'
-        f"port = {free_port()}\nmax_attempts = 2\nbackoff_first_seconds = 0.2\n"
+        f"port = {free_port()}\ndeadline_hours = 0.003\nbackoff_first_seconds = 0.2\n"
     )
     node.start()
     send(node, write_chest(tmp_path / "chest", seed=3))
     wait_for(
         lambda: node.query("SELECT state FROM v_deliveries") == [("dead",)], 90, "a dead letter"
     )
+    shown = node.preread("deliveries", "show", "1").stdout
+    assert "given up at its deadline" in shown
+    assert "cannot connect" in shown
+    assert "preread deliveries retry 1" in shown
     assert node.preread("deliveries", "retry", "99").returncode == 2
     assert node.preread("deliveries", "retry", "1").returncode == 0
     assert node.query("SELECT state FROM v_deliveries") != [("dead",)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -24,7 +24,7 @@ from db.results import (
     request_analysis,
     still_pending,
 )
-from db.schema import AnalysisState, Presence, Scope
+from db.schema import AnalysisState, Association, Presence, Scope
 
 IMAGE = InstanceRecord(
     study_instance_uid="1.2",
@@ -174,6 +174,30 @@ def test_an_outcome_is_recorded_once(received: sa.Engine) -> None:
     with received.connect() as connection:
         assert len(findings(connection, Filter(), every_scope=True)) == 2
         assert len(rows_of(connection, "v_deliveries", order_by="delivery_id")) == 2
+
+
+def test_deliveries_have_the_deadlines_of_their_destinations(received: sa.Engine) -> None:
+    request(received)
+    record(received, REQUEST.id, DONE)
+    with received.connect() as connection:
+        rows = rows_of(connection, "v_deliveries", order_by="delivery_id")
+    deadlines = {row["destination"]: row["deadline_at"] for row in rows}
+    assert deadlines == {"archive": None, "pacs": rows[1]["created_at"] + timedelta(hours=24)}
+
+
+def test_who_sent_the_images(received: sa.Engine) -> None:
+    request(received)
+    with received.begin() as connection:
+        unknown = load(connection, REQUEST.id)
+        connection.execute(
+            sa.insert(Association).values(
+                id="t" * 32, acceptor="a", calling_ae="CT1", called_ae="PREREAD",
+                peer_host="127.0.0.1", peer_port=1, opened_at=datetime.now(UTC),
+            )
+        )  # fmt: skip
+        known = load(connection, REQUEST.id)
+    assert unknown is not None and known is not None
+    assert (unknown.calling_ae, known.calling_ae) == (None, "CT1")
 
 
 def test_the_first_start_is_kept(received: sa.Engine) -> None:

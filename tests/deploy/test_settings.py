@@ -107,7 +107,14 @@ def test_who_may_come_in(monkeypatch: pytest.MonkeyPatch) -> None:
         ('[[destination]]\nnmae = "x"\n', "destination.0.nmae", "did you mean name?"),
         ("[scp]\nport = 99999\n", "scp.port", "65535"),
         ('[scp]\nae_title = "FAR TOO LONG A TITLE"\n', "scp.ae_title", "16"),
-        ("[[destination]]\n", "destination.0.ae_title", "missing"),
+        ("[[destination]]\n", "destination.0.name", "missing"),
+        ('[[destination]]\nname = "p"\n', "destination.0", "set one of ae_title, host and port"),
+        ('[[destination]]\nname = "p"\nhost = "h"\n', "destination.0", "belong together"),
+        (
+            '[[destination]]\nname = "p"\nurl = "https://p"\nproof = "commit"\n',
+            "destination.0",
+            'set proof = "find"',
+        ),
         (
             '[[model]]\nname = "m"\npath = "/a"\n[[model]]\nname = "m"\npath = "/b"\n',
             "model",

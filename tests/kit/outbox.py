@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import pydicom
 import sqlalchemy as sa
 from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
 
 from db import FileStore
 from db.schema import Analysis, Delivery, DestinationHealth, ResultObject, Series, Study
@@ -75,7 +78,7 @@ class Outbox:
     ) -> str:
         """Put a result object for the named destinations into the outbox; return its UID."""
         self.number += 1
-        result = self.image(sop_class=sop_class, Modality="SR")
+        result = self.image("1.2.4", sop_class=sop_class, Modality="SR", StudyInstanceUID="1.2")
         path = self.folder / "result.dcm"
         result.save_as(path, enforce_file_format=True)
         uid = str(result.SOPInstanceUID)
@@ -123,3 +126,20 @@ class Outbox:
         with self.engine.connect() as connection:
             query = sa.select(DestinationHealth.__table__).filter_by(destination=destination)
             return connection.execute(query).first()
+
+
+class Fallbacks:
+    """Makes the same object in another class, and counts."""
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+
+    def __call__(self, stored_path: Path, sop_class_uid: str) -> bytes:
+        self.made.append(sop_class_uid)
+        report = pydicom.dcmread(stored_path)
+        uid = generate_uid(entropy_srcs=[str(report.SOPInstanceUID), sop_class_uid])
+        report.SOPClassUID = report.file_meta.MediaStorageSOPClassUID = sop_class_uid
+        report.SOPInstanceUID = report.file_meta.MediaStorageSOPInstanceUID = uid
+        written = BytesIO()
+        report.save_as(written)
+        return written.getvalue()

@@ -34,7 +34,11 @@ class Pacs:
         Given Transaction UID and instances, returns the failure reason of each that is not kept;
         without one no answer comes.
     action_status : int
-        What it answers to N-ACTION.
+        What it answers to N-ACTION; the first `aborts_action` ones it aborts instead.
+    reports_first : bool
+        Whether the answer comes before the response to the request.
+    leaves : bool
+        Whether it releases the association soon after a request.
     report_port : int or None
         Where answers go; without one they come on the same association.
     """
@@ -53,6 +57,9 @@ class Pacs:
         self.answers: Callable[[str, list[str]], dict[str, int]] | None = None
         self.asked: list[tuple[str, list[str]]] = []
         self.action_status = 0
+        self.aborts_action = 0
+        self.reports_first = False
+        self.leaves = False
         self.report_port: int | None = None
         self.commits_only_alone = False
         self.entity = AE(ae_title="PACS")
@@ -77,7 +84,9 @@ class Pacs:
         self.port = self.server.server_address[1]
 
     def stop(self) -> None:
-        self.server.shutdown()
+        if self.server is not None:
+            self.server.shutdown()
+            self.server = None
 
     def _requested(self, event: evt.Event) -> None:
         self.n_associations += 1
@@ -105,16 +114,24 @@ class Pacs:
             yield 0xFF00, event.identifier
 
     def _action(self, event: evt.Event) -> tuple[int, None]:
+        if self.aborts_action:
+            self.aborts_action -= 1
+            event.assoc.abort()
         if self.action_status:
             return self.action_status, None
         information = event.action_information
         items = information.ReferencedSOPSequence
         asked = [str(item.ReferencedSOPInstanceUID) for item in items]
         self.asked.append((str(information.TransactionUID), asked))
+        if self.leaves:
+            threading.Timer(0.2, event.assoc.release).start()
         if self.answers is not None:
             failures = self.answers(str(information.TransactionUID), asked)
             report = report_of(str(information.TransactionUID), items, failures)
-            threading.Timer(0.05, self._report, (event.assoc, report, bool(failures))).start()
+            if self.reports_first:
+                self._report(event.assoc, report, bool(failures))
+            else:
+                threading.Timer(0.05, self._report, (event.assoc, report, bool(failures))).start()
         return 0, None
 
     def _report(self, association: Any, report: Dataset, has_failures: bool) -> None:
@@ -131,11 +148,13 @@ class Pacs:
         association.release()
 
     @staticmethod
-    def send_report(association: Any, report: Dataset, has_failures: bool) -> int:
+    def send_report(association: Any, report: Dataset, has_failures: bool) -> int | None:
+        if not association.is_established:
+            return None
         status, _ = association.send_n_event_report(
             report, 2 if has_failures else 1, PUSH_MODEL, PUSH_MODEL_INSTANCE
         )
-        return int(status.Status)
+        return status.get("Status")
 
 
 def report_of(transaction: str, items: Any, failures: dict[str, int]) -> Dataset:

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ __all__ = ["Node", "free_port", "wait_for"]  # from here they are imported too
 
 STORESCU = "/usr/bin/storescu"  # DCMTK's; pynetdicom installs one of the same name
 ORTHANC = "/usr/sbin/Orthanc"
+ORTHANC_DICOM_WEB = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"
 # Debian's DCMTK and Orthanc wait 40 ms for each answer without it.
 PEER_ENVIRONMENT = {**os.environ, "TCP_NODELAY": "1"}
 
@@ -61,10 +62,12 @@ class Orthanc:
 
 
 def start_orthanc(
-    folder: Path, dicom_port: int | None = None, more: Mapping[str, Any] | None = None
+    folder: Path, dicom_port: int | None = None, *, dicom_web: bool = False, **changes: Any
 ) -> Orthanc:
-    """Start an Orthanc; `more` goes into its configuration."""
+    """Start an Orthanc; keyword arguments change its configuration."""
     need(ORTHANC)
+    if dicom_web:
+        need(ORTHANC_DICOM_WEB)
     folder.mkdir(parents=True, exist_ok=True)
     dicom, http = dicom_port or free_port(), free_port()
     config = folder / "orthanc.json"
@@ -80,8 +83,8 @@ def start_orthanc(
                 "RemoteAccessAllowed": False,
                 "AuthenticationEnabled": False,
                 "DicomAlwaysAllowFind": True,
-                "Plugins": [],
-                **(more or {}),
+                "Plugins": [ORTHANC_DICOM_WEB] if dicom_web else [],
+                **changes,
             }
         )
     )

@@ -1,0 +1,184 @@
+"""``preread deliveries`` and ``preread destinations``: every state with its reason, and retries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from typer.testing import CliRunner
+
+from db import commitments, create_engine, deliveries, health
+from db.migrate import upgrade
+from db.schema import Analysis, Delivery, ResultObject, Series, Study
+from deploy.cli import app
+from deploy.errors import DeployError
+
+NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
+SETTINGS = """
+[[ae]]
+name = "CT1"
+host = "ct1"
+port = 104
+[[destination]]
+name = "pacs"
+ae_title = "PACS"
+host = "pacs"
+port = 104
+deadline_hours = 2
+[[destination]]
+name = "back"
+reply = true
+"""
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> sa.Engine:
+    engine = create_engine(f"sqlite:///{tmp_path / 'preread.sqlite'}")
+    upgrade(engine)
+    seen = {"received_at": NOW, "last_received_at": NOW}
+    with engine.begin() as connection:
+        connection.execute(sa.insert(Study).values(study_instance_uid="1.2.840.1", **seen))
+        connection.execute(
+            sa.insert(Series).values(
+                series_instance_uid="1.2", study_instance_uid="1.2.840.1", trace_id="t",
+                first_received_at=NOW, last_received_at=NOW,
+            )
+        )  # fmt: skip
+        connection.execute(
+            sa.insert(Analysis).values(
+                id="a" * 64, study_instance_uid="1.2.840.1", series_instance_uid="1.2",
+                model_name="m", model_version="1", weights_sha256="0", configuration_digest="0",
+                instance_digest="0", version=1, priority="routine", trace_id="t",
+                received_at=NOW, requested_at=NOW,
+            )
+        )  # fmt: skip
+        for number, place in enumerate(("pacs", "pacs", "gone", "back:CT1"), 1):
+            connection.execute(
+                sa.insert(ResultObject).values(
+                    analysis_id="a" * 64, kind="sr", sop_class_uid="1.9",
+                    sop_instance_uid=f"2.25.{number}", series_instance_uid="2.25.99",
+                    path=f"results/{number}.dcm", size_bytes=1, sha256="0", created_at=NOW,
+                )
+            )  # fmt: skip
+            connection.execute(
+                sa.insert(Delivery).values(
+                    result_object_id=number, destination=place, next_attempt_at=NOW,
+                    created_at=NOW, deadline_at=NOW + timedelta(hours=2),
+                )
+            )  # fmt: skip
+    return engine
+
+
+@pytest.fixture
+def run(engine: sa.Engine, tmp_path: Path) -> Callable[..., str]:
+    config = tmp_path / "preread.toml"
+    config.write_text(f'data_dir = "{tmp_path}"\n{SETTINGS}')
+
+    def call(*arguments: str) -> str:
+        done = CliRunner().invoke(app, [*arguments, "--config", str(config)])
+        if done.exception is not None:
+            raise done.exception
+        return " ".join(done.stdout.split())
+
+    return call
+
+
+def kill(engine: sa.Engine, number: int, reason: str) -> None:
+    with engine.begin() as connection:
+        deliveries.mark_failed(connection, number, reason, status="0xA700", next_attempt_at=None)
+
+
+def test_a_dead_letter_is_explained_in_words(engine: sa.Engine, run: Callable[..., str]) -> None:
+    with engine.begin() as connection:
+        commitments.note_sought(connection, "9.1", 1, NOW)
+        deliveries.mark_sent(connection, 1, "0x0000", NOW, final=False)
+        commitments.record_answer(connection, "9.1", (), {"2.25.1": 0x0112}, NOW)
+        commitments.note_sought(connection, "9.2", 1, NOW)
+        health.note_failure(connection, "pacs", "association rejected", NOW, NOW)
+    kill(engine, 1, "the destination refused the object with 0xA700, out of resources")
+    said = run("deliveries", "show", "1")
+    for part in (
+        "sr 2.25.1 of study 1.2.840.1",
+        "to pacs (PACS at pacs:104)",
+        "asked for 2026-05-01 12:00:00 UTC",
+        "state: dead",
+        "last status 0xA700",
+        "why: the destination refused the object with 0xA700, out of resources",
+        "why: storage commitment was answered with 0x0112",
+        "1 request(s) not answered",
+        "waiting since 2026-05-01 12:00:00 UTC: association rejected",
+        "way out: when the destination takes it (preread doctor): preread deliveries retry 1",
+    ):
+        assert part in said, part
+
+
+def test_a_fault_asks_for_more_than_a_retry(engine: sa.Engine, run: Callable[..., str]) -> None:
+    with engine.begin() as connection:
+        deliveries.note_fault(connection, 1, "its SHA-256 has changed")
+    kill(engine, 1, "not sent: its SHA-256 has changed")
+    said = run("deliveries", "show", "1")
+    assert "the object has a fault: its SHA-256 has changed" in said
+    assert "bring its file back from a backup" in said
+
+
+def test_other_states_have_words_too(engine: sa.Engine, run: Callable[..., str]) -> None:
+    assert "pending, next attempt 2026-05-01 12:00:00 UTC, given up" in run(
+        "deliveries", "show", "1"
+    )
+    assert "nothing is sent to gone until it is in the settings again" in run(
+        "deliveries", "show", "3"
+    )
+    with pytest.raises(DeployError, match="there is no delivery 99"):
+        run("deliveries", "show", "99")
+
+
+def test_the_list_says_proof_and_reason(engine: sa.Engine, run: Callable[..., str]) -> None:
+    with engine.begin() as connection:
+        commitments.note_sought(connection, "9.1", 2, NOW)
+        commitments.record_answer(connection, "9.1", ["2.25.2"], {}, NOW)
+    kill(engine, 1, "refused")
+    said = run("deliveries", "list")
+    assert "committed commit" in said
+    assert "refused" in said
+    assert "committed" not in run("deliveries", "list", "--state", "dead")
+
+
+def test_retries_of_one_of_some_and_of_all(engine: sa.Engine, run: Callable[..., str]) -> None:
+    def states() -> list[str]:
+        with engine.connect() as connection:
+            query = sa.select(Delivery.state).order_by(Delivery.id)
+            return [str(state) for state in connection.execute(query).scalars()]
+
+    for number in (1, 2, 3, 4):
+        kill(engine, number, "x")
+    assert run("deliveries", "retry", "1") == "delivery 1 is pending again"
+    assert states() == ["pending", "dead", "dead", "dead"]
+    with engine.connect() as connection:
+        query = sa.select(Delivery.deadline_at).where(Delivery.id == 1)
+        deadline = connection.execute(query).scalar_one()
+    assert deadline is not None
+    assert timedelta(hours=1) < deadline - datetime.now(UTC) < timedelta(hours=2)
+    said = run("deliveries", "retry", "--all", "--destination", "pacs")
+    assert said == "1 dead letters are pending again"
+    assert run("deliveries", "retry", "--all") == "2 dead letters are pending again"
+    assert states() == ["pending"] * 4
+    for wrong in (["1"], [], ["1", "--all"], ["1", "--destination", "pacs"]):
+        with pytest.raises(DeployError):
+            run("deliveries", "retry", *wrong)
+
+
+def test_destinations_of_the_settings_and_of_the_past(
+    engine: sa.Engine, run: Callable[..., str]
+) -> None:
+    with engine.begin() as connection:
+        health.note_failure(connection, "pacs", "cannot connect", NOW, NOW)
+    lines = run("destinations")
+    assert "back:CT1 working" in lines
+    assert "gone not in the settings" in lines
+    assert "pacs waiting 2026-05-01 12:00:00 2026-05-01 12:00:00 2 0 0 0 cannot connect" in lines
+    with engine.begin() as connection:
+        connection.execute(sa.delete(Delivery).where(Delivery.destination == "back:CT1"))
+    assert "back:CT1 not used yet" in run("destinations")
