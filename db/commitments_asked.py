@@ -101,9 +101,7 @@ def record_request(
     insert = sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert
     entered = (
         insert(_TABLE)
-        .values(
-            transaction_uid=transaction_uid, calling_ae=calling_ae, instances=encoded, **begun
-        )
+        .values(transaction_uid=transaction_uid, calling_ae=calling_ae, instances=encoded, **begun)
         .on_conflict_do_update(
             index_elements=["calling_ae", "transaction_uid"],
             set_=begun,
@@ -172,7 +170,7 @@ def claim(
     return AskedCommitment(**values)
 
 
-def _due(now: datetime, busy: Collection[str]) -> sa.Select[tuple[int]]:
+def _due(now: datetime, busy: Collection[str]) -> sa.Select[int]:
     return sa.select(CommitmentAsked.id).where(
         # A literal as in the partial index, so that it is used.
         sa.text("commitment_asked.state = 'pending'"),
@@ -242,6 +240,7 @@ def held_revisions(
     """Return what is kept of instances, the newest revision last; unknown ones are left out."""
     found: dict[str, list[HeldRevision]] = {}
     for start in range(0, len(sop_instance_uids), _UIDS_PER_QUERY):
+        some = sop_instance_uids[start : start + _UIDS_PER_QUERY]
         rows = connection.execute(
             sa.select(
                 Instance.sop_instance_uid,
@@ -251,7 +250,7 @@ def held_revisions(
                 Instance.sha256,
                 Instance.missing_at.is_not(None),
             )
-            .where(Instance.sop_instance_uid.in_(sop_instance_uids[start : start + _UIDS_PER_QUERY]))
+            .where(Instance.sop_instance_uid.in_(some))
             .order_by(Instance.sop_instance_uid, Instance.revision)
         )
         for row in rows:

@@ -13,7 +13,7 @@ from threading import Event
 
 from db.workers import WorkerIdentity
 from inference.catalogue import open_catalogue
-from scp import Deliverer, Destination
+from scp import CommitmentReporter, Deliverer, Destination
 
 from .ground import Ground
 from .identity import device_identity
@@ -78,8 +78,11 @@ def serve_deliver(base: Ground, stop: Event) -> None:
             for place in base.settings.destination
         ]
     )
+    reporter = CommitmentReporter(base.engine, base.files, base.settings.ae)
     deliverer.start()
+    reporter.start()
     try:
         stop.wait()
     finally:
         deliverer.stop()
+        reporter.stop()

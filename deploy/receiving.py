@@ -9,7 +9,9 @@ from __future__ import annotations
 import resource
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from importlib import import_module
 from threading import Event
+from typing import cast
 
 import sqlalchemy as sa
 import structlog
@@ -21,7 +23,14 @@ from inference.bundle import Bundle
 from inference.catalogue import open_catalogue
 from inference.jobs import JobQueue, Priority
 from inference.requests import request_analysis_of
-from scp import SeriesWatch, StorageServer, rules_in_force
+from scp import (
+    CommitmentDesk,
+    SeriesWatch,
+    StorageCommitment,
+    StorageServer,
+    rules_in_force,
+)
+from scp.commitment_scp import OnAnswer
 from scp.observe import Observer
 from scp.recover import Recovery
 from scp.rules import Decision
@@ -100,23 +109,38 @@ def _allow_many_files() -> None:
 def _receiving(base: Ground, acceptor: int) -> Iterator[tuple[StorageServer, Ingest]]:
     settings = base.settings
     engine = receiving_engine(settings)
+    commitment_engine = receiving_engine(settings)
     backlog = Backlog(base.files.root / "unindexed", limit=settings.scp.max_unindexed)
     touch_seconds = min(_TOUCH_SECONDS, settings.scp.quiet_seconds / 4)
     ingest = Ingest(engine, backlog, touch_seconds=touch_seconds)
     with ExitStack() as stack:
         stack.callback(engine.dispose)
+        stack.callback(commitment_engine.dispose)
         stack.callback(ingest.close)
+        desk = CommitmentDesk(commitment_engine, base.files, {one.name for one in settings.ae})
+        desk.start()
+        stack.callback(desk.stop)
         server = StorageServer(
             settings.scp,
             base.files,
             ingest,
             acceptor_id(settings, acceptor),
             observer=stack.enter_context(_observer(settings, acceptor, ingest)),
+            commitment=StorageCommitment(commitment_engine, desk.open, on_answer()),
             reuse_port=settings.n_acceptors > 1,
         )
         stack.callback(server.stop)
         server.start()
         yield server, ingest
+
+
+def on_answer() -> OnAnswer | None:
+    """Return what enters the answers of a PACS to storage commitment that this node asked for."""
+    try:
+        module = import_module("db.commitments")
+    except ModuleNotFoundError:  # nothing asks yet
+        return None
+    return cast(OnAnswer, module.record_answer)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from io import BytesIO
 from typing import Protocol, TypeVar
 
 from pydicom.uid import UID
-from pynetdicom import build_context, evt
+from pynetdicom import build_context, build_role, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu import A_ASSOCIATE_RJ
@@ -77,15 +77,23 @@ _S = TypeVar("_S", bound=Storable)
 
 
 @contextmanager
-def association(peer: Peer, contexts: Sequence[Context]) -> Iterator[Association]:
+def association(
+    peer: Peer, contexts: Sequence[Context], *, provider_of: Sequence[str] = ()
+) -> Iterator[Association]:
     """Open an association; release it at the end, abort it if the block fails.
+
+    Parameters
+    ----------
+    provider_of : sequence of str
+        SOP classes of which this node is the provider although it opens the association: the role
+        is proposed (PS3.7 Section D.3.3.4).
 
     Raises
     ------
     AssociationError
         If the peer cannot be reached, rejects or does not answer in time.
     """
-    opened = _open(peer, contexts)
+    opened = _open(peer, contexts, provider_of)
     try:
         yield opened
     except BaseException:
@@ -96,7 +104,7 @@ def association(peer: Peer, contexts: Sequence[Context]) -> Iterator[Association
         opened.release()
 
 
-def _open(peer: Peer, contexts: Sequence[Context]) -> Association:
+def _open(peer: Peer, contexts: Sequence[Context], provider_of: Sequence[str] = ()) -> Association:
     timers: list[threading.Timer] = []
     rejections: list[A_ASSOCIATE] = []
 
@@ -116,6 +124,7 @@ def _open(peer: Peer, contexts: Sequence[Context]) -> Association:
             peer.port,
             contexts=[build_context(one.abstract_syntax, one.transfer_syntax) for one in contexts],
             ae_title=peer.called_ae,
+            ext_neg=[build_role(uid, scp_role=True) for uid in provider_of],
             evt_handlers=[(evt.EVT_CONN_OPEN, connected), (evt.EVT_PDU_RECV, received)],
         )
     except (OSError, ValueError) as error:

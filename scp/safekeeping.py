@@ -7,7 +7,7 @@ not said.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 
 import sqlalchemy as sa
@@ -45,7 +45,12 @@ class Safekeeping:
         self._files = files
 
     def look(
-        self, instances: Sequence[tuple[str, str]], trace_id: str, *, is_last: bool = False
+        self,
+        instances: Sequence[tuple[str, str]],
+        trace_id: str,
+        *,
+        is_last: bool = False,
+        pace: Callable[[], None] = lambda: None,
     ) -> dict[str, int] | None:
         """Look at instances; slow, because their files are read.
 
@@ -57,12 +62,14 @@ class Safekeeping:
             Of the association that asked, for the log.
         is_last : bool
             Wait no longer for rows: what has none fails.
+        pace : callable
+            Called before each file; may raise to stop.
 
         Returns
         -------
         dict of str to int, or None
-            By SOP Instance UID the Failure Reason of those that are not kept safe. None if some have
-            no row while records wait for the database: they may be among them.
+            By SOP Instance UID the Failure Reason of those that are not kept safe. None if some
+            have no row while records wait for the database: they may be among them.
 
         Raises
         ------
@@ -76,14 +83,13 @@ class Safekeeping:
         unknown = [uid for _, uid in instances if uid not in held]
         if unknown and n_waiting and not is_last:
             return None
-        failures: dict[str, int] = {
-            uid: FailureReason.PROCESSING_FAILURE if n_waiting else FailureReason.NO_SUCH_INSTANCE
-            for uid in unknown
-        }
+        no_row = FailureReason.PROCESSING_FAILURE if n_waiting else FailureReason.NO_SUCH_INSTANCE
+        failures: dict[str, int] = dict.fromkeys(unknown, no_row)
         n_altered = 0
         for sop_class, uid in instances:
             if uid in failures:
                 continue
+            pace()
             reason, is_altered = self._judge(sop_class, held[uid])
             n_altered += is_altered
             if reason is not None:

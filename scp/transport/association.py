@@ -166,7 +166,9 @@ class StreamingAssociation(Association):
 
     def _begin_notice(self, context_id: int, request: Notice) -> Reception | None:
         context = self._accepted_cx.get(context_id)
-        return None if context is None else self._store.begin_notice(self, context, request)
+        return (
+            None if context is None else self._store.begin_notice(self, context.as_tuple, request)
+        )
 
     def reports(self) -> Reports:
         """Return what sends reports in this association; asked for by its own thread first."""

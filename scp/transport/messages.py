@@ -62,8 +62,8 @@ class StoreService(Protocol):
 
         Parameters
         ----------
-        context : pynetdicom.presentation.PresentationContext
-            The one that it came in.
+        context : pynetdicom.presentation.PresentationContextTuple
+            The one that it came in, with its one transfer syntax.
 
         Returns
         -------
