@@ -35,8 +35,8 @@ from .transport.command import N_ACTION_RQ, Notice, Outcome
 from .transport.reports import EventReport
 
 _LOG = structlog.get_logger()
-# A reference takes some 130 bytes: sixty thousand of them.
-_MOST_BYTES = 8 << 20
+# A reference takes some 130 bytes: thirty thousand of them.
+_MOST_BYTES = 4 << 20
 LEASE = timedelta(seconds=20)
 _SUCCESS = Outcome(0x0000)
 

@@ -34,7 +34,7 @@ from .settings import ScpSettings
 from .stock import StockHandlers
 from .store import StorageService
 from .tls import server_context
-from .transport.associate import make_refusable
+from .transport.associate import answer_roles, make_refusable
 
 _LOG = structlog.get_logger()
 _SWEEP_SECONDS = 1.0
@@ -191,6 +191,7 @@ class StorageServer:
         peer = event.assoc.requestor
         request = cast(A_ASSOCIATE, peer.primitive)
         make_refusable(request.presentation_context_definition_list)
+        answer_roles(event.assoc, self._contexts)
         calling_ae, called_ae = _ae_titles(request)
         rejection = self._admission.decide(
             event.assoc, Applicant(calling_ae, called_ae, peer.address)
