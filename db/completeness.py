@@ -29,6 +29,7 @@ _INSTANCES = (
         # Never NULL here: an instance has a study if it has a series.
         sa.type_coerce(Instance.study_instance_uid, sa.String),
         Instance.patient_id,
+        Instance.sop_class_uid,
     )
     .where(Instance.series_instance_uid == sa.bindparam("of_series"))
     .order_by(Instance.revision)
@@ -66,6 +67,7 @@ class SeriesInstance:
     path: str
     study_instance_uid: str
     patient_id: str | None
+    sop_class_uid: str
 
 
 def due(
@@ -162,3 +164,12 @@ def mark_complete(
         },
     )
     return marked.first() is not None
+
+
+def amend_routing(connection: sa.Connection, series_instance_uid: str, routing: str) -> None:
+    """Say otherwise where a series goes, in the transaction that completed it."""
+    connection.execute(
+        sa.update(_SERIES)
+        .where(_SERIES.c.series_instance_uid == series_instance_uid)
+        .values(routing=routing)
+    )

@@ -2,7 +2,7 @@
 
 A delivery is claimed with a lease, so that a sender that dies leaves it to the next one when the
 lease is over. Attempts are counted when they begin: an object that kills its sender ends as a dead
-letter like any other.
+letter like any other. One that could not even begin, because nobody answered, is given back.
 """
 
 from __future__ import annotations
@@ -10,57 +10,107 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
-from .schema import Analysis, Delivery, DeliveryState, ResultObject
+from .schema import Analysis, Delivery, DeliveryState, Proof, ResultObject
+
+_LONGEST_ERROR = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class DueDelivery:
-    """A delivery that was claimed, with what is needed to send it and to prove it."""
+    """A delivery that was claimed, with what is needed to send it and to prove it.
+
+    Attributes
+    ----------
+    fault : str or None
+        Why its object must not be sent.
+    root_id : int
+        The object of which this one is a fallback, or the object itself.
+    """
 
     id: int
     destination: str
     state: str
     n_attempts: int
+    last_error: str | None
+    deadline_at: datetime | None
+    object_id: int
+    root_id: int
     kind: str
     sop_class_uid: str
     sop_instance_uid: str
     series_instance_uid: str
     study_instance_uid: str
     path: str
+    sha256: str
+    fault: str | None
     trace_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class DeadDelivery:
-    """A delivery that was given up: a person has to look at it."""
+class Expired:
+    """A delivery that was given up at its deadline."""
 
     id: int
-    destination: str
-    kind: str
     sop_instance_uid: str
-    study_instance_uid: str
-    n_attempts: int
-    last_status: str | None
-    last_error: str | None
-    created_at: datetime
+    trace_id: str
+    reason: str
 
 
-_DUE_COLUMNS = (
+_DUE_COLUMNS: tuple[Any, ...] = (
     Delivery.id,
     Delivery.destination,
     Delivery.state,
     Delivery.n_attempts,
+    Delivery.last_error,
+    Delivery.deadline_at,
+    ResultObject.id,
+    sa.func.coalesce(ResultObject.fallback_of_id, ResultObject.id),
     ResultObject.kind,
     ResultObject.sop_class_uid,
     ResultObject.sop_instance_uid,
     ResultObject.series_instance_uid,
     Analysis.study_instance_uid,
     ResultObject.path,
+    ResultObject.sha256,
+    ResultObject.fault,
     Analysis.trace_id,
 )
+# Literals as in the partial index, so that it is used.
+_OPEN = sa.text("delivery.state IN ('pending', 'sent')")
+
+
+def _is_free(now: datetime) -> sa.ColumnElement[bool]:
+    return sa.or_(Delivery.leased_until.is_(None), Delivery.leased_until <= now)
+
+
+def is_any_due(
+    connection: sa.Connection,
+    destination: str,
+    kinds: Collection[str],
+    states: Collection[DeliveryState],
+    now: datetime,
+) -> bool:
+    """Tell whether `claim` or `expire` would find something, without taking a lock."""
+    query = (
+        sa.select(Delivery.id)
+        .join(ResultObject, ResultObject.id == Delivery.result_object_id)
+        .where(
+            Delivery.destination == destination,
+            _OPEN,
+            Delivery.state.in_(list(states)),
+            _is_free(now),
+            sa.or_(
+                Delivery.deadline_at <= now,
+                sa.and_(Delivery.next_attempt_at <= now, ResultObject.kind.in_(list(kinds))),
+            ),
+        )
+        .limit(1)
+    )
+    return connection.execute(query).first() is not None
 
 
 def claim(
@@ -87,11 +137,10 @@ def claim(
         .join(ResultObject, ResultObject.id == Delivery.result_object_id)
         .where(
             Delivery.destination == destination,
-            # Literals as in the partial index, so that it is used.
-            sa.text("delivery.state IN ('pending', 'sent')"),
+            _OPEN,
             Delivery.state.in_(list(states)),
             Delivery.next_attempt_at <= now,
-            sa.or_(Delivery.leased_until.is_(None), Delivery.leased_until <= now),
+            _is_free(now),
             ResultObject.kind.in_(list(kinds)),
         )
         .order_by(Delivery.next_attempt_at, Delivery.id)
@@ -114,6 +163,51 @@ def claim(
     return [DueDelivery(*row) for row in rows]
 
 
+def expire(
+    connection: sa.Connection,
+    destination: str,
+    states: Collection[DeliveryState],
+    now: datetime,
+) -> list[Expired]:
+    """Make dead letters of what nobody is at and whose deadline has passed."""
+    late = (
+        Delivery.destination == destination,
+        _OPEN,
+        Delivery.state.in_(list(states)),
+        Delivery.deadline_at <= now,
+        _is_free(now),
+    )
+    rows = connection.execute(
+        sa.select(
+            Delivery.id,
+            ResultObject.sop_instance_uid,
+            Analysis.trace_id,
+            Delivery.deadline_at,
+            Delivery.last_error,
+        )
+        .join(ResultObject, ResultObject.id == Delivery.result_object_id)
+        .join(Analysis, Analysis.id == ResultObject.analysis_id)
+        .where(*late)
+    ).all()
+    given_up = []
+    for row in rows:
+        reason = at_deadline(row.deadline_at, row.last_error)
+        dead = connection.execute(
+            sa.update(Delivery)
+            .where(Delivery.id == row.id, *late)
+            .values(state=DeliveryState.DEAD, leased_until=None, last_error=reason)
+        )
+        if dead.rowcount:
+            given_up.append(Expired(row.id, row.sop_instance_uid, row.trace_id, reason))
+    return given_up
+
+
+def at_deadline(deadline_at: datetime, error: str | None) -> str:
+    """Say that a delivery was given up at its deadline, and what was in its way."""
+    text = f"given up at its deadline, {deadline_at:%Y-%m-%d %H:%M} UTC"
+    return f"{text}: {error}"[:_LONGEST_ERROR] if error else text
+
+
 def mark_sent(
     connection: sa.Connection, delivery_id: int, status: str, now: datetime, *, final: bool
 ) -> None:
@@ -128,16 +222,32 @@ def mark_sent(
         "last_error": None,
     }
     if final:
-        values["leased_until"] = None
-    connection.execute(sa.update(Delivery).where(Delivery.id == delivery_id).values(values))
+        values |= {"leased_until": None, "deadline_at": None}
+    _update_open(connection, delivery_id, values)
 
 
-def mark_committed(connection: sa.Connection, delivery_id: int, now: datetime) -> None:
+def mark_committed(
+    connection: sa.Connection, delivery_id: int, now: datetime, proof: Proof
+) -> None:
     """Enter that the destination proved to hold the object."""
+    values: dict[str, object] = {
+        "state": DeliveryState.COMMITTED,
+        "proof": proof,
+        "committed_at": now,
+        "deadline_at": None,
+        "leased_until": None,
+        "last_error": None,
+    }
+    _update_open(connection, delivery_id, values)
+
+
+def await_proof(connection: sa.Connection, delivery_id: int, next_attempt_at: datetime) -> None:
+    """Leave a sent delivery alone until its proof is asked for in another way."""
     connection.execute(
         sa.update(Delivery)
-        .where(Delivery.id == delivery_id)
-        .values(state=DeliveryState.COMMITTED, committed_at=now, leased_until=None, last_error=None)
+        # The answer may have come meanwhile, on an association of its own.
+        .where(Delivery.id == delivery_id, Delivery.state == DeliveryState.SENT)
+        .values(leased_until=None, next_attempt_at=next_attempt_at)
     )
 
 
@@ -148,17 +258,33 @@ def mark_failed(
     *,
     status: str | None,
     next_attempt_at: datetime | None,
+    counts: bool = True,
 ) -> None:
-    """Enter a failed attempt; without `next_attempt_at` the delivery becomes a dead letter."""
+    """Enter a failed attempt; without `next_attempt_at` the delivery becomes a dead letter.
+
+    An attempt that does not count is given back.
+    """
     values: dict[str, object] = {
         "leased_until": None,
-        "last_error": error[:1000],
+        "last_error": error[:_LONGEST_ERROR],
         "last_status": status,
     }
     if next_attempt_at is None:
         values["state"] = DeliveryState.DEAD
     else:
         values["next_attempt_at"] = next_attempt_at
+    if not counts:
+        values["n_attempts"] = Delivery.n_attempts - 1
+    _update_open(connection, delivery_id, values)
+
+
+def release(connection: sa.Connection, delivery_id: int) -> None:
+    """Give back a delivery that was claimed but not tried; it stays due."""
+    values: dict[str, object] = {"leased_until": None, "n_attempts": Delivery.n_attempts - 1}
+    _update_open(connection, delivery_id, values)
+
+
+def _update_open(connection: sa.Connection, delivery_id: int, values: dict[str, object]) -> None:
     connection.execute(
         sa.update(Delivery)
         # A sender that overslept its lease must not undo what the next one proved.
@@ -167,39 +293,10 @@ def mark_failed(
     )
 
 
-def list_dead(
-    connection: sa.Connection, destination: str | None = None, limit: int = 1000
-) -> list[DeadDelivery]:
-    """Return dead letters, the oldest first."""
-    query = (
-        sa.select(
-            Delivery.id,
-            Delivery.destination,
-            ResultObject.kind,
-            ResultObject.sop_instance_uid,
-            Analysis.study_instance_uid,
-            Delivery.n_attempts,
-            Delivery.last_status,
-            Delivery.last_error,
-            Delivery.created_at,
-        )
-        .join(ResultObject, ResultObject.id == Delivery.result_object_id)
-        .join(Analysis, Analysis.id == ResultObject.analysis_id)
-        .where(Delivery.state == DeliveryState.DEAD)
-        .order_by(Delivery.id)
-        .limit(limit)
+def note_fault(connection: sa.Connection, object_id: int, fault: str) -> None:
+    """Enter why an object must not be sent, to any destination."""
+    connection.execute(
+        sa.update(ResultObject)
+        .where(ResultObject.id == object_id)
+        .values(fault=fault[:_LONGEST_ERROR])
     )
-    if destination is not None:
-        query = query.where(Delivery.destination == destination)
-    return [DeadDelivery(*row) for row in connection.execute(query)]
-
-
-def retry(connection: sa.Connection, delivery_id: int, now: datetime) -> bool:
-    """Give a dead letter all its attempts again; False if it is not dead."""
-    revived = connection.execute(
-        sa.update(Delivery)
-        .where(Delivery.id == delivery_id, Delivery.state == DeliveryState.DEAD)
-        .values(state=DeliveryState.PENDING, n_attempts=0, next_attempt_at=now, leased_until=None)
-        .returning(Delivery.id)
-    )
-    return revived.first() is not None

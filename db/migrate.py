@@ -34,8 +34,8 @@ def current(engine: sa.Engine) -> str | None:
         return MigrationContext.configure(connection).get_current_revision()
 
 
-def upgrade(engine: sa.Engine) -> None:
-    """Bring the schema to `head`; several processes may call this at once.
+def upgrade(engine: sa.Engine, revision: str = "head") -> None:
+    """Bring the schema to `revision`; several processes may call this at once.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def upgrade(engine: sa.Engine) -> None:
             # However long the first takes: a lock_timeout of the engine does not count here.
             connection.execute(sa.text("SET LOCAL lock_timeout = 0"))
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
-        command.upgrade(_config(connection), "head")
+        command.upgrade(_config(connection), revision)
         connection.commit()
 
 

@@ -9,19 +9,22 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import cast
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from .corrections import corrections
 from .errors import DatabaseError
 from .schema import (
     Analysis,
     AnalysisInstance,
     AnalysisState,
+    Association,
     Delivery,
+    DeliveryState,
     Finding,
     Instance,
     Presence,
@@ -68,7 +71,14 @@ class RequestedImage:
 
 @dataclass(frozen=True, slots=True)
 class RequestedAnalysis:
-    """An analysis as a worker finds it."""
+    """An analysis as a worker finds it.
+
+    Attributes
+    ----------
+    calling_ae : str or None
+        AE title that sent its images, most of them if there were several; None if the ledger does
+        not say.
+    """
 
     id: str
     study_instance_uid: str
@@ -84,6 +94,8 @@ class RequestedAnalysis:
     trace_id: str
     requested_at: datetime
     images: tuple[RequestedImage, ...]
+    calling_ae: str | None
+    corrections: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +116,14 @@ class FindingRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Destined:
+    """Where an object goes, and for how many hours that is tried; None for ever."""
+
+    name: str
+    deadline_hours: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ObjectRecord:
     """A result object whose file is already durable."""
 
@@ -114,7 +134,8 @@ class ObjectRecord:
     path: str
     size_bytes: int
     sha256: str
-    destinations: tuple[str, ...]
+    destinations: tuple[Destined, ...]
+    fault: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +290,22 @@ def load(connection: sa.Connection, analysis_id: str) -> RequestedAnalysis | Non
         trace_id=row.trace_id,
         requested_at=row.requested_at,
         images=tuple(RequestedImage(*image) for image in images),
+        calling_ae=_calling_ae(connection, analysis_id),
+        corrections=corrections(connection, row.study_instance_uid),
     )
+
+
+def _calling_ae(connection: sa.Connection, analysis_id: str) -> str | None:
+    title: str | None = connection.execute(
+        sa.select(Association.calling_ae)
+        .join(Instance, Instance.association_id == Association.id)
+        .join(AnalysisInstance, AnalysisInstance.instance_id == Instance.id)
+        .where(AnalysisInstance.analysis_id == analysis_id)
+        .group_by(Association.calling_ae)
+        .order_by(sa.func.count().desc(), Association.calling_ae)
+        .limit(1)
+    ).scalar()
+    return title
 
 
 def mark_started(connection: sa.Connection, analysis_id: str, worker: str, device: str) -> datetime:
@@ -341,9 +377,15 @@ def latest_object(connection: sa.Connection, analysis_id: str | None, kind: str)
     """Return the stored path of an analysis's object, looking back along its predecessors."""
     while analysis_id is not None:
         path = connection.execute(
-            sa.select(ResultObject.path).where(
-                ResultObject.analysis_id == analysis_id, ResultObject.kind == kind
+            # A corrected object stands after the one that it replaces.
+            sa.select(ResultObject.path)
+            .where(
+                ResultObject.analysis_id == analysis_id,
+                ResultObject.kind == kind,
+                ResultObject.fallback_of_id.is_(None),
             )
+            .order_by(ResultObject.id.desc())
+            .limit(1)
         ).scalar()
         if path is not None:
             return str(path)
@@ -383,16 +425,21 @@ def _insert_object(
             size_bytes=made.size_bytes,
             sha256=made.sha256,
             created_at=now,
+            fault=made.fault,
         )
         .returning(ResultObject.id)
     ).scalar_one()
     for destination in made.destinations:
+        hours = destination.deadline_hours
         connection.execute(
             sa.insert(Delivery).values(
                 result_object_id=number,
-                destination=destination,
-                state="pending",
+                destination=destination.name,
+                # What must not be sent is a dead letter from the start: a person has to look at it.
+                state=DeliveryState.PENDING if made.fault is None else DeliveryState.DEAD,
+                last_error=made.fault,
                 next_attempt_at=now,
                 created_at=now,
+                deadline_at=None if hours is None else now + timedelta(hours=hours),
             )
         )

@@ -88,9 +88,15 @@ DISK_LOW = Metric(
     "gauge",
     "1 while less than scp.min_free_disk_mb is free and images are refused.",
 )
+BOUNDED = Metric(
+    "preread_analyses_bounded_total",
+    "counter",
+    "Analyses not asked for because their study had "
+    "inference.max_analyses_per_study_per_day of them.",
+)
 METRICS = (
     INSTANCES, REFUSED, BYTES, STORE_SECONDS, OPEN, ENDED, REJECTED, GROUPS, GROUP_ROWS,
-    GROUP_SECONDS, UNINDEXED, AWAY, DISK_FREE, DISK_LOW,
+    GROUP_SECONDS, UNINDEXED, AWAY, DISK_FREE, DISK_LOW, BOUNDED,
 )  # fmt: skip
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 60)
@@ -137,6 +143,7 @@ class Counting(Observer):
         self._group_seconds = Counter(GROUP_SECONDS.name, GROUP_SECONDS.meaning, registry=registry)
         self._unindexed = _gauge(UNINDEXED, "livesum", registry)
         self._away = _gauge(AWAY, "livemax", registry)
+        self._bounded = Counter(BOUNDED.name, BOUNDED.meaning, registry=registry)
         self._sampled = (0, 0, 0.0)
 
     def stored(self, result: str, n_bytes: int, seconds: float) -> None:
@@ -161,6 +168,10 @@ class Counting(Observer):
     def association_rejected(self, kind: str) -> None:
         """Count a rejection."""
         self._rejected[kind].inc()
+
+    def analysis_bounded(self) -> None:
+        """Count an analysis that is not asked for."""
+        self._bounded.inc()
 
     def sample(self, ingest: Ingest) -> None:
         """Take over what the group commit counts itself."""

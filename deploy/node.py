@@ -11,9 +11,11 @@ import socket
 from collections.abc import Callable
 from threading import Event
 
+from db.results import Destined
 from db.workers import WorkerIdentity
 from inference.catalogue import open_catalogue
-from scp import CommitmentReporter, Deliverer, Destination
+from scp import CommitmentReporter, Deliverer, Destination, Guards
+from scp.places import places, takes_from
 
 from .ground import Ground
 from .identity import device_identity
@@ -60,22 +62,31 @@ def serve_worker(base: Ground, stop: Event) -> None:
         Worker(base.engine, analyst, identity, worker_settings).serve(stop)
 
 
-def destinations_for(settings: Settings) -> Callable[[str], tuple[str, ...]]:
-    """Return which destinations want a kind of object."""
+def destinations_for(settings: Settings) -> Callable[[str, str | None], tuple[Destined, ...]]:
+    """Return what tells where a kind of object goes, by who sent the images."""
+    known = places(settings.destination, settings.ae)
 
-    def names(kind: str) -> tuple[str, ...]:
-        return tuple(place.name for place in settings.destination if kind in place.objects)
+    def destined(kind: str, calling_ae: str | None) -> tuple[Destined, ...]:
+        return tuple(
+            Destined(place.name, place.deadline_hours)
+            for place in known
+            if kind in place.objects and takes_from(place, calling_ae)
+        )
 
-    return names
+    return destined
 
 
 def serve_deliver(base: Ground, stop: Event) -> None:
     """Deliver results until `stop` is set."""
-    calling_ae = base.settings.scp.ae_title
+    # It looks into the objects, with what takes seconds to import.
+    from .result_check import fallback, fault_of
+
+    settings = base.settings
+    guards = Guards(check=fault_of, fallback=fallback)
     deliverer = Deliverer(
         [
-            Destination(base.engine, base.files, place, calling_ae)
-            for place in base.settings.destination
+            Destination(base.engine, base.files, place, settings.scp.ae_title, guards=guards)
+            for place in places(settings.destination, settings.ae)
         ]
     )
     reporter = CommitmentReporter(base.engine, base.files, base.settings.ae)

@@ -9,16 +9,17 @@ from __future__ import annotations
 import resource
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from importlib import import_module
+from datetime import UTC, datetime, timedelta
 from threading import Event
-from typing import cast
 
 import sqlalchemy as sa
 import structlog
 
 from db.backlog import Backlog
+from db.commitments import record_answer
 from db.ingest import Ingest
-from db.results import request_analysis
+from db.loop_guard import count_requested, is_requested
+from db.results import AnalysisRequest, request_analysis
 from inference.bundle import Bundle
 from inference.catalogue import open_catalogue
 from inference.jobs import JobQueue, Priority
@@ -30,22 +31,23 @@ from scp import (
     StorageServer,
     rules_in_force,
 )
-from scp.commitment_scp import OnAnswer
 from scp.observe import Observer
 from scp.recover import Recovery
-from scp.rules import Decision
+from scp.rules import Decision, Route
 from scp.series import CompleteSeries
 from scp.settings import RuleSettings
 
 from .acceptors import acceptor_id, acceptor_name
 from .errors import SettingsError
 from .ground import Ground, receiving_engine, wait_for_schema
+from .own_results import own_devices
 from .settings import Settings
 
 _log = structlog.get_logger()
 _OPEN_FILES = 65536
 # Nobody asks more closely when the last image of a series came.
 _TOUCH_SECONDS = 0.5
+_A_DAY = timedelta(hours=24)
 
 
 def serve_scp(base: Ground, stop: Event, acceptor: int = 0) -> None:
@@ -65,7 +67,7 @@ def serve_scp(base: Ground, stop: Event, acceptor: int = 0) -> None:
     if settings.scp.transport == "streaming":
         _allow_many_files()
     if acceptor > 0:
-        with _receiving(base, acceptor) as (_, ingest):
+        with _receiving(base, acceptor) as (_, ingest, _):
             # One that was killed left files without rows: the next one looks after them, whichever
             # comes first to it.
             if base.is_ready or wait_for_schema(base, stop):
@@ -76,12 +78,15 @@ def serve_scp(base: Ground, stop: Event, acceptor: int = 0) -> None:
         return
     bundles = open_catalogue(settings.inference, settings.model)
     rules = usable_rules(settings, bundles)
-    with _receiving(base, acceptor) as (server, ingest):
+    with _receiving(base, acceptor) as (server, ingest, observer):
         if not base.is_ready and not wait_for_schema(base, stop):
             return
         queue = JobQueue(base.engine)
-        on_complete = enqueue_analyses(bundles, queue)
-        watch = SeriesWatch(base.engine, base.files, settings.scp, rules, on_complete)
+        most_a_day = settings.inference.max_analyses_per_study_per_day
+        on_complete = enqueue_analyses(bundles, queue, most_a_day, observer.analysis_bounded)
+        watch = SeriesWatch(
+            base.engine, base.files, settings.scp, rules, on_complete, own_devices(bundles)
+        )
         recovery = Recovery(base.files, ingest, base.engine)
         watch.start()
         recovery.start()
@@ -106,7 +111,7 @@ def _allow_many_files() -> None:
 
 
 @contextmanager
-def _receiving(base: Ground, acceptor: int) -> Iterator[tuple[StorageServer, Ingest]]:
+def _receiving(base: Ground, acceptor: int) -> Iterator[tuple[StorageServer, Ingest, Observer]]:
     settings = base.settings
     engine = receiving_engine(settings)
     commitment_engine = receiving_engine(settings)
@@ -117,6 +122,7 @@ def _receiving(base: Ground, acceptor: int) -> Iterator[tuple[StorageServer, Ing
         stack.callback(engine.dispose)
         stack.callback(commitment_engine.dispose)
         stack.callback(ingest.close)
+        observer = stack.enter_context(_observer(settings, acceptor, ingest))
         desk = CommitmentDesk(commitment_engine, base.files, {one.name for one in settings.ae})
         desk.start()
         stack.callback(desk.stop)
@@ -125,22 +131,13 @@ def _receiving(base: Ground, acceptor: int) -> Iterator[tuple[StorageServer, Ing
             base.files,
             ingest,
             acceptor_id(settings, acceptor),
-            observer=stack.enter_context(_observer(settings, acceptor, ingest)),
-            commitment=StorageCommitment(commitment_engine, desk.open, on_answer()),
+            observer=observer,
+            commitment=StorageCommitment(commitment_engine, desk.open, record_answer),
             reuse_port=settings.n_acceptors > 1,
         )
         stack.callback(server.stop)
         server.start()
-        yield server, ingest
-
-
-def on_answer() -> OnAnswer | None:
-    """Return what enters the answers of a PACS to storage commitment that this node asked for."""
-    try:
-        module = import_module("db.commitments")
-    except ModuleNotFoundError:  # nothing asks yet
-        return None
-    return cast(OnAnswer, module.record_answer)
+        yield server, ingest, observer
 
 
 @contextmanager
@@ -177,11 +174,27 @@ def usable_rules(settings: Settings, bundles: Mapping[str, Bundle]) -> tuple[Rul
 
 
 def enqueue_analyses(
-    bundles: Mapping[str, Bundle], queue: JobQueue
-) -> Callable[[sa.Connection, CompleteSeries, Decision], None]:
-    """Return what to do with a complete series, inside the transaction that completes it."""
+    bundles: Mapping[str, Bundle],
+    queue: JobQueue,
+    most_a_day: int = 0,
+    on_bounded: Callable[[], None] = lambda: None,
+) -> Callable[[sa.Connection, CompleteSeries, Decision], Decision]:
+    """Return what to do with a complete series, inside the transaction that completes it.
 
-    def on_complete(connection: sa.Connection, series: CompleteSeries, decision: Decision) -> None:
+    Parameters
+    ----------
+    bundles : mapping of str to Bundle
+    queue : JobQueue
+    most_a_day : int
+        Analyses of one study in 24 hours; 0 is without limit.
+    on_bounded : callable
+        Called for each analysis that is not asked for because of it.
+    """
+
+    def on_complete(
+        connection: sa.Connection, series: CompleteSeries, decision: Decision
+    ) -> Decision:
+        bounded: list[Route] = []
         for route in decision.routes:
             log = _log.bind(
                 trace=series.trace_id, series=series.series_instance_uid, model=route.model
@@ -197,10 +210,30 @@ def enqueue_analyses(
                 trace_id=series.trace_id,
                 received_at=series.last_received_at,
             )
-            if request_analysis(connection, request):
+            if is_bounded(connection, request):
+                bounded.append(route)
+                on_bounded()
+                log.error("analysis.bounded", analysis=request.id[:12], most_a_day=most_a_day)
+            elif request_analysis(connection, request):
                 queue.enqueue(connection, request.id, Priority(route.priority))
                 log.info("analysis.requested", analysis=request.id[:12], rule=route.rule)
             else:
                 log.info("analysis.known", analysis=request.id[:12])
+        if not bounded:
+            return decision
+        return Decision(
+            tuple(route for route in decision.routes if route not in bounded),
+            (*decision.reasons, *(f"{route.model}: not asked, {_bound}" for route in bounded)),
+        )
 
+    def is_bounded(connection: sa.Connection, request: AnalysisRequest) -> bool:
+        if not most_a_day or is_requested(connection, request.id):
+            return False
+        since = datetime.now(UTC) - _A_DAY
+        return count_requested(connection, request.study_instance_uid, since) >= most_a_day
+
+    _bound = (
+        f"{most_a_day} analyses of this study in 24 hours are the most "
+        "(inference.max_analyses_per_study_per_day)"
+    )
     return on_complete

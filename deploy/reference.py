@@ -27,8 +27,12 @@ _NOT_ANALYSED = {
     NotAnalysed.WRONG_MODALITY: "another modality or SOP class",
     NotAnalysed.TOO_FEW_SLICES: "a localizer or a fragment of a volume",
     NotAnalysed.MISSING_SLICES: "gaps in the volume",
+    NotAnalysed.DUPLICATE_SLICES: "too many slices at a position that another one has",
+    NotAnalysed.UNEVEN_SPACING: "distances of slices that differ from those next to them",
+    NotAnalysed.CONTRAST: "with a contrast agent, or without one, against the model's rule",
+    NotAnalysed.KERNEL: "a reconstruction kernel that the model does not read",
     NotAnalysed.NOT_AN_IMAGE: "an object without pixels",
-    NotAnalysed.NOT_A_PATIENT: "a phantom or another object that is no patient",
+    NotAnalysed.NOT_A_PATIENT: "declared to be a phantom, or named as the site names its phantoms",
     NotAnalysed.UNDECODABLE: "pixels that cannot be decoded, or fewer than the header says",
     NotAnalysed.UNSUPPORTED_PIXELS: "a pixel format that the model does not read",
 }

@@ -11,8 +11,10 @@ import pydicom
 import sqlalchemy as sa
 import structlog
 
+from db.corrections import corrections
 from db.files import FileStore
 from db.results import (
+    Destined,
     FindingRecord,
     ObjectRecord,
     Outcome,
@@ -25,9 +27,11 @@ from db.results import (
 from db.schema import AnalysisState
 
 from .bundle import Bundle
-from .errors import InferenceError, NotAnalysableError
-from .objects import DeviceIdentity, ReportContent, build_report, report_bytes
+from .errors import CorrectedMeanwhileError, InferenceError, NotAnalysableError
+from .objects import DeviceIdentity, object_bytes
+from .objects.corrected import correct
 from .reading import Finding, Reading, SourceImage
+from .result_objects import KINDS, MadeObject, ResultBasis, make_objects
 
 _log = structlog.get_logger()
 
@@ -57,7 +61,7 @@ class AnalystSettings:
     node : DeviceIdentity
         The node, as written into the report.
     destinations : callable
-        Names of the destinations that want a kind of object.
+        Where a kind of object goes, by the AE title that sent the images if that is known.
     report_not_analysed : bool
         Whether "not analysed because ..." is delivered as a report too.
     """
@@ -65,7 +69,7 @@ class AnalystSettings:
     worker: str
     device: str
     node: DeviceIdentity
-    destinations: Callable[[str], tuple[str, ...]]
+    destinations: Callable[[str, str | None], tuple[Destined, ...]]
     report_not_analysed: bool = True
 
 
@@ -104,6 +108,8 @@ class Analyst:
         ------
         sqlalchemy.exc.SQLAlchemyError, db.DatabaseError
             If the database or the file store is away: worth another attempt.
+        CorrectedMeanwhileError
+            If a person corrected the study while it was analysed: worth another attempt.
         """
         with self._engine.begin() as connection:
             asked = load(connection, analysis_id)
@@ -116,6 +122,9 @@ class Analyst:
         log.info("analysis.started", images=len(asked.images))
         outcome = self._outcome(asked, started_at)
         with self._engine.begin() as connection:
+            if corrections(connection, asked.study_instance_uid) != asked.corrections:
+                # Objects were made for a patient or request that was corrected meanwhile.
+                raise CorrectedMeanwhileError(f"study {asked.study_instance_uid} was corrected")
             recorded = record_outcome(connection, analysis_id, outcome)
         if recorded:
             log.info(
@@ -161,12 +170,13 @@ class Analyst:
             for image in asked.images
         )
         reading = self._reader_of(bundle).read(images)
-        made = self._report(asked, bundle, started_at, reading.used_sop_instance_uids, reading)
+        used = reading.used_sop_instance_uids
+        objects, facts = self._objects(asked, bundle, started_at, used, reading)
         return Outcome(
             AnalysisState.DONE,
             findings=tuple(_record(finding) for finding in reading.findings),
-            objects=(made,),
-            facts=reading.facts,
+            objects=objects,
+            facts={**reading.facts, **facts},
         )
 
     def _not_analysed(
@@ -177,17 +187,19 @@ class Analyst:
         error: NotAnalysableError,
     ) -> Outcome:
         objects: tuple[ObjectRecord, ...] = ()
+        facts: dict[str, object] = {}
         if self._settings.report_not_analysed:
             used = tuple(image.sop_instance_uid for image in asked.images)
-            objects = (self._report(asked, bundle, started_at, used, None, error),)
+            objects, facts = self._objects(asked, bundle, started_at, used, None, error)
         return Outcome(
             AnalysisState.NOT_ANALYSED,
             objects=objects,
             reason_code=str(error.code),
             reason=error.reason,
+            facts={**(error.facts or {}), **facts} or None,
         )
 
-    def _report(
+    def _objects(
         self,
         asked: RequestedAnalysis,
         bundle: Bundle,
@@ -195,32 +207,55 @@ class Analyst:
         used: tuple[str, ...],
         reading: Reading | None,
         error: NotAnalysableError | None = None,
-    ) -> ObjectRecord:
+    ) -> tuple[tuple[ObjectRecord, ...], dict[str, object]]:
+        """Make the objects and put them on disk; return them, and facts about those that failed."""
         paths = {image.sop_instance_uid: image.path for image in asked.images}
-        report = build_report(
-            ReportContent(
-                sources=tuple(self._header(paths[uid]) for uid in used),
+        sources = tuple(self._header(paths[uid]) for uid in used)
+        for source in sources:
+            correct(source, asked.corrections)
+        result = make_objects(
+            ResultBasis(
+                sources=sources,
                 model=bundle.identity,
                 device=self._settings.node,
                 # Content Time is when the content began to be made (PS3.3 C.17.2), and the first
-                # start is the same at every attempt: so are the bytes of the report.
+                # start is the same at every attempt: so are the bytes of the objects.
                 created_at=started_at.astimezone(),
                 reading=reading,
                 not_analysed=(str(error.code), error.reason) if error else None,
                 predecessor=self._predecessor(asked),
+                together=self._together(asked),
             )
         )
-        stored = self._files.write_result(str(report.SOPInstanceUID), report_bytes(report))
+        for kind, reason in result.failures.items():
+            _log.error("object.failed", analysis=asked.id[:12], kind=kind, reason=reason)
+        facts: dict[str, object] = {"objects_failed": result.failures} if result.failures else {}
+        return tuple(self._keep(made, asked) for made in result.made), facts
+
+    def _keep(self, made: MadeObject, asked: RequestedAnalysis) -> ObjectRecord:
+        if made.fault is not None:
+            _log.error("object.invalid", analysis=asked.id[:12], kind=made.kind, reason=made.fault)
+        uid = str(made.dataset.SOPInstanceUID)
+        stored = self._files.write_result(uid, object_bytes(made.dataset))
         return ObjectRecord(
-            kind="sr",
-            sop_class_uid=str(report.SOPClassUID),
-            sop_instance_uid=str(report.SOPInstanceUID),
-            series_instance_uid=str(report.SeriesInstanceUID),
+            kind=made.kind,
+            sop_class_uid=str(made.dataset.SOPClassUID),
+            sop_instance_uid=uid,
+            series_instance_uid=str(made.dataset.SeriesInstanceUID),
             path=stored.path,
             size_bytes=stored.size_bytes,
             sha256=stored.sha256,
-            destinations=() if asked.shadow else self._settings.destinations("sr"),
+            destinations=self._destinations(made.kind, asked),
+            fault=made.fault,
         )
+
+    def _destinations(self, kind: str, asked: RequestedAnalysis) -> tuple[Destined, ...]:
+        return () if asked.shadow else self._settings.destinations(kind, asked.calling_ae)
+
+    def _together(self, asked: RequestedAnalysis) -> frozenset[str]:
+        """Return the kinds that go wherever the report goes."""
+        names = {kind: {place.name for place in self._destinations(kind, asked)} for kind in KINDS}
+        return frozenset(kind for kind in KINDS if names["sr"] <= names[kind])
 
     def _header(self, path: str) -> pydicom.Dataset:
         return pydicom.dcmread(self._files.absolute(path), stop_before_pixels=True, force=True)

@@ -8,6 +8,10 @@ Layout (https://docs.monai.io/en/stable/mb_specification.html)::
     models/model.safetensors  weights (or ``model.pt``, loaded with ``weights_only=True``)
     docs/README.md            the model card
 
+With ``"masks": true`` in ``preread.json`` the network gives each label a map of logits (h, w) over
+its input, in place of one logit. A label's probability in an image is then the highest of its map
+over the picture, and where the map reaches the label's upper threshold is its mask.
+
 Light: no torch, so that the process that receives images can name the models it routes to.
 """
 
@@ -34,6 +38,7 @@ Activation = Literal["sigmoid", "softmax"]
 
 WEIGHTS_FILES = ("model.safetensors", "model.pt")
 SCHEMA = 1
+_KEYS = {"schema", "input", "labels", "activation", "primary", "pooling", "suitability", "masks"}
 METADATA_SCHEMA = (
     "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
     "meta_schema_20240725.json"
@@ -54,6 +59,8 @@ class Bundle:
         MONAI configuration of the network, with ``_target_``.
     configuration_digest : str
         SHA-256 of everything in the configuration that can change a result.
+    masks : bool
+        Whether the network gives a map for each label.
     """
 
     path: Path
@@ -68,6 +75,7 @@ class Bundle:
     primary: str
     network_def: Mapping[str, Any] = field(repr=False)
     configuration_digest: str
+    masks: bool = False
 
     @property
     def labels(self) -> tuple[Label, ...]:
@@ -110,6 +118,21 @@ class Bundle:
             for output in self.outputs
         )
         changed = replace(self, outputs=outputs)
+        return replace(changed, configuration_digest=_configuration_digest(changed))
+
+    def with_suitability(self, changes: Mapping[str, object]) -> Bundle:
+        """Return the bundle with some of its criteria changed, by name.
+
+        Raises
+        ------
+        BundleError
+            If a criterion is unknown or its value impossible.
+        """
+        try:
+            criteria = Criteria.from_dict({**self.suitability.to_dict(), **changes})
+        except ValueError as error:
+            raise BundleError(f"model {self.name}: {error}") from error
+        changed = replace(self, suitability=criteria)
         return replace(changed, configuration_digest=_configuration_digest(changed))
 
 
@@ -171,7 +194,7 @@ def write_bundle(
         Weights on any device.
     preread : mapping
         The Preread section: ``input``, ``labels`` and, with defaults, ``activation``, ``primary``,
-        ``pooling``, ``suitability``.
+        ``pooling``, ``suitability``, ``masks``.
     metadata : mapping
         Further fields of ``metadata.json``.
     card : str
@@ -205,8 +228,7 @@ def _bundle(
 ) -> Bundle:
     if preread.get("schema", SCHEMA) != SCHEMA:
         raise ValueError(f"schema {preread['schema']} is not known; this version reads {SCHEMA}")
-    known = {"schema", "input", "labels", "activation", "primary", "pooling", "suitability"}
-    unknown = preread.keys() - known
+    unknown = preread.keys() - _KEYS
     if unknown:
         raise ValueError(f"unknown keys: {', '.join(sorted(unknown))}")
     outputs = parse_outputs(preread["labels"])
@@ -226,6 +248,7 @@ def _bundle(
         primary=_primary(preread, outputs),
         network_def=network_def,
         configuration_digest="",
+        masks=_masks(preread.get("masks", False)),
     )
 
 
@@ -233,6 +256,12 @@ def _activation(raw: object) -> Activation:
     if raw not in get_args(Activation):
         raise ValueError(f"activation {raw!r} is not one of {', '.join(get_args(Activation))}")
     return cast(Activation, raw)
+
+
+def _masks(raw: object) -> bool:
+    if not isinstance(raw, bool):
+        raise ValueError(f"masks is {raw!r}, not true or false")
+    return raw
 
 
 def _primary(preread: Mapping[str, Any], outputs: Sequence[Output]) -> str:
@@ -257,6 +286,9 @@ def _configuration_digest(bundle: Bundle) -> str:
         "suitability": bundle.suitability.to_dict(),
         "network_def": bundle.network_def,
     }
+    # Left out where there are none: what was done under the configuration of before stays done.
+    if bundle.masks:
+        facts["masks"] = True
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -48,9 +48,7 @@ def open_catalogue(
         if not model.enabled:
             offered.pop(model.name, None)
         elif model.path is None and model.name in offered:
-            offered[model.name] = offered[model.name].with_thresholds(
-                {label: each.thresholds for label, each in model.thresholds.items()}
-            )
+            offered[model.name] = model.apply_to(offered[model.name])
         else:
             offered[model.name] = model.open()
     return dict(sorted(offered.items()))

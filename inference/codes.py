@@ -117,6 +117,10 @@ NOT_ANALYSED: Final[Mapping[NotAnalysed, Code]] = MappingProxyType(
         NotAnalysed.WRONG_MODALITY: Code("WRONG_MODALITY", PRIVATE_SCHEME, "Wrong modality"),
         NotAnalysed.TOO_FEW_SLICES: Code("TOO_FEW_SLICES", PRIVATE_SCHEME, "Too few slices"),
         NotAnalysed.MISSING_SLICES: Code("MISSING_SLICES", PRIVATE_SCHEME, "Missing slices"),
+        NotAnalysed.DUPLICATE_SLICES: Code("DUPLICATE_SLICES", PRIVATE_SCHEME, "Duplicate slices"),
+        NotAnalysed.UNEVEN_SPACING: Code("UNEVEN_SPACING", PRIVATE_SCHEME, "Uneven slice spacing"),
+        NotAnalysed.CONTRAST: Code("CONTRAST", PRIVATE_SCHEME, "Wrong contrast phase"),
+        NotAnalysed.KERNEL: Code("KERNEL", PRIVATE_SCHEME, "Wrong reconstruction kernel"),
         NotAnalysed.NOT_AN_IMAGE: Code("NOT_AN_IMAGE", PRIVATE_SCHEME, "Not an image"),
         NotAnalysed.NOT_A_PATIENT: Code("NOT_A_PATIENT", PRIVATE_SCHEME, "Not a patient"),
         NotAnalysed.UNDECODABLE: Code("UNDECODABLE", PRIVATE_SCHEME, "Pixels cannot be decoded"),
@@ -125,6 +129,14 @@ NOT_ANALYSED: Final[Mapping[NotAnalysed, Code]] = MappingProxyType(
         ),
     }
 )
+
+# What SR, key objects, captures and segmentations say of each other and of their images
+ILLUSTRATION: Final = Code("121200", "DCM", "Illustration of ROI")
+OF_INTEREST: Final = Code("113000", "DCM", "Of Interest")  # CID 7010
+KEY_OBJECT_DESCRIPTION: Final = Code("113012", "DCM", "Key Object Description")
+SOURCE_IMAGE: Final = Code("121322", "DCM", "Source image for image processing operation")
+SEGMENTATION: Final = Code("113076", "DCM", "Segmentation")  # CID 7203
+ABNORMAL_STRUCTURE: Final = Code("49755003", "SCT", "Morphologically Abnormal Structure")
 
 PROCESSING_EQUIPMENT: Final = Code("109102", "DCM", "Processing Equipment")
 

@@ -8,12 +8,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from pydicom import Dataset
 
+from .display import pixel_aspect, show_slice, window_text
 from .errors import NotAnalysableError
 from .functional_groups import damaged
+from .illustrate import View, slice_views, window_of
 from .pixels import ModalityImage, hounsfield_values, open_image
 from .postprocess import Probabilities, series_findings
 from .preprocess import prepare_ct
-from .reader import Batch, Decoded, Reader, admitted
+from .reader import Batch, Decoded, Picture, Reader, admitted
 from .reading import NotAnalysed, Reading, SourceImage
 from .suitability import check_stack
 from .volume import Stack, arrange, slices_of
@@ -36,14 +38,18 @@ class CtSlicesReader(Reader):
         """Put the slices that pass the gate in order; see `Reader`."""
         headers, refused = admitted(images, self.bundle)
         stack = arrange([s for image, header in headers.values() for s in slices_of(image, header)])
-        check_stack(stack, self.bundle.suitability)
         set_aside = {**refused, **stack.set_aside}
         facts = {**stack.facts, **({"set_aside": set_aside} if set_aside else {})}
+        try:
+            check_stack(stack, self.bundle.suitability)
+        except NotAnalysableError as error:
+            raise NotAnalysableError(error.code, error.reason, facts) from error
         datasets = {uid: header for uid, (_, header) in headers.items()}
         if found := damaged(list(datasets.values()), _OPTIONAL):
             facts["damaged_attributes"] = found
         return Decoded(
             uids=tuple(one.image.sop_instance_uid for one in stack.slices),
+            frames=tuple(one.frame for one in stack.slices),
             batches=self._batches(stack, datasets),
             positions_mm=stack.positions_mm,
             facts=facts,
@@ -64,6 +70,21 @@ class CtSlicesReader(Reader):
             facts=self._facts(decoded, notes),
         )
 
+    def views(self, decoded: Decoded, probabilities: Probabilities) -> tuple[View, ...]:
+        """Choose the key slices of the findings; see `Reader`."""
+        return slice_views(self.bundle, decoded.positions_mm, probabilities)
+
+    def picture(self, dataset: Dataset, frame: int, columns: Sequence[int]) -> Picture:
+        """Decode a slice and window it for its findings; see `Reader`."""
+        hu = hounsfield_values(dataset, frame).values
+        window = window_of(self.bundle, columns)
+        return Picture(
+            pixels=show_slice(hu, window),
+            window=window_text(window),
+            pixel_aspect=pixel_aspect(dataset, frame),
+            tensor=prepare_ct(hu[None], self.bundle.spec, self._device),
+        )
+
     def _batches(self, stack: Stack, datasets: dict[str, Dataset]) -> Iterator[Batch]:
         slices = _hounsfield_slices(stack, datasets)
         contrast = False
@@ -71,7 +92,10 @@ class CtSlicesReader(Reader):
             hu = np.stack([image.values for image in batch])
             contrast = contrast or any(bool(np.ptp(image)) for image in hu)
             tensor = prepare_ct(hu, self.bundle.spec, self._device)
-            yield Batch(tensor, tuple(image.notes for image in batch))
+            rows, columns = hu.shape[1:]
+            yield Batch(
+                tensor, tuple(image.notes for image in batch), ((rows, columns),) * len(batch)
+            )
         # One slice may be nothing but air; a series may not.
         if not contrast:
             raise NotAnalysableError(

@@ -73,6 +73,30 @@ def series_findings(
     return (*of_series, *of_images)
 
 
+def key_rows(
+    bundle: Bundle,
+    label: Label,
+    smoothed: NDArray[np.float64],
+    single: NDArray[np.float64],
+) -> list[int]:
+    """Return the slices that show a label best, best first; frames of one image count singly.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    label : Label
+    smoothed, single : ndarray, (slices,)
+        Its probabilities with and without those of the neighbours.
+    """
+    return _ranked(label, smoothed, single)[: bundle.pooling.key_slices]
+
+
+def _ranked(label: Label, smoothed: NDArray[np.float64], single: NDArray[np.float64]) -> list[int]:
+    # Of equally smoothed neighbours the one that scored itself comes first, then the lower.
+    ranked = np.lexsort((np.arange(len(single)), -single, -smoothed.round(6)))
+    return [int(i) for i in ranked if smoothed[i] >= label.thresholds.low]
+
+
 def _of_series(
     bundle: Bundle,
     label: Label,
@@ -83,10 +107,8 @@ def _of_series(
     probability = float(smoothed.max())
     shown: list[str] = []
     if label.thresholds.presence(probability) is not Presence.ABSENT:
-        # Of equally smoothed neighbours the one that scored itself comes first, then the lower.
-        ranked = np.lexsort((np.arange(len(uids)), -single, -smoothed.round(6)))
-        relevant = [i for i in ranked if smoothed[i] >= label.thresholds.low]
-        shown = list(dict.fromkeys(uids[i] for i in relevant))[: bundle.pooling.key_slices]
+        ranked = _ranked(label, smoothed, single)
+        shown = list(dict.fromkeys(uids[i] for i in ranked))[: bundle.pooling.key_slices]
     return Finding(label, Scope.SERIES, probability, key_sop_instance_uids=tuple(shown))
 
 

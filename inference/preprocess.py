@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from .input_spec import InputSpec
 from .polarity import looks_negative
 
-__all__ = ["InputSpec", "prepare_ct", "prepare_radiograph"]
+__all__ = ["InputSpec", "picture_in_square", "prepare_ct", "prepare_radiograph"]
 
 # Share of the pixels, at either end, that may be burned-in letters, markers or dead: they set
 # neither black nor white.
@@ -84,11 +84,31 @@ def prepare_ct(hu: NDArray[np.float32], spec: InputSpec, device: torch.device) -
     return _center(_fit(channels, spec.size).clamp(0.0, 1.0), spec.size)
 
 
+def picture_in_square(shape: tuple[int, int], size: int) -> tuple[slice, slice]:
+    """Return which rows and columns of the input are the picture; the others are padding.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Rows and columns of the source.
+    size : int
+        Rows and columns of the (square) input.
+    """
+    rows, columns = _fitted(shape, size)
+    top, left = (size - rows) // 2, (size - columns) // 2
+    return slice(top, top + rows), slice(left, left + columns)
+
+
+def _fitted(shape: tuple[int, int], size: int) -> tuple[int, int]:
+    """Return the rows and columns of a picture whose longer side is scaled to `size`."""
+    scale = size / max(shape)
+    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
+
+
 def _fit(pictures: torch.Tensor, size: int) -> torch.Tensor:
     """Scale (n, channels, rows, columns) so that the longer side is `size`."""
     rows, columns = pictures.shape[-2:]
-    scale = size / max(rows, columns)
-    target = (max(1, round(rows * scale)), max(1, round(columns * scale)))
+    target = _fitted((rows, columns), size)
     if target == (rows, columns):
         return pictures
     return F.interpolate(

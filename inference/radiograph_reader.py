@@ -7,13 +7,15 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from pydicom import Dataset
 
+from .display import pixel_aspect, show_radiograph
 from .errors import NotAnalysableError
 from .functional_groups import damaged, whole_number
-from .pixels import frame_count, radiograph_values
+from .illustrate import View, film_views
+from .pixels import ModalityImage, frame_count, radiograph_values
 from .polarity import looks_negative
 from .postprocess import Probabilities, image_findings
 from .preprocess import prepare_radiograph
-from .reader import Batch, Decoded, Reader, admitted
+from .reader import Batch, Decoded, Picture, Reader, admitted
 from .reading import NotAnalysed, Reading, SourceImage
 
 # What is used if it is there: no functional group holds it, and it has one value.
@@ -36,6 +38,7 @@ class RadiographReader(Reader):
         headers.clear()
         return Decoded(
             uids=rows,
+            frames=tuple(frame for count in counts for frame in range(count)),
             batches=self._batches(datasets, counts),
             positions_mm=np.zeros(len(rows)),
             facts=facts,
@@ -54,6 +57,20 @@ class RadiographReader(Reader):
             facts=self._facts(decoded, notes),
         )
 
+    def views(self, decoded: Decoded, probabilities: Probabilities) -> tuple[View, ...]:
+        """Choose the images with the most probable findings; see `Reader`."""
+        return film_views(self.bundle, decoded.uids, probabilities)
+
+    def picture(self, dataset: Dataset, frame: int, columns: Sequence[int]) -> Picture:
+        """Decode a frame as a radiologist sees it; see `Reader`."""
+        image = radiograph_values(dataset, frame)
+        return Picture(
+            pixels=show_radiograph(image, dataset, frame, self.bundle.spec),
+            window="",
+            pixel_aspect=pixel_aspect(dataset, frame),
+            tensor=prepare_radiograph(image.values, self.bundle.spec, self._device),
+        )
+
     def _batches(self, datasets: list[Dataset], counts: list[int]) -> Iterator[Batch]:
         """Decode image by image; the pixels of one leave memory before the next is read."""
         spec = self.bundle.spec
@@ -70,7 +87,12 @@ class RadiographReader(Reader):
                         NotAnalysed.UNSUPPORTED_PIXELS,
                         "an image has no contrast: nearly all of its pixels have one value",
                     )
-                yield Batch(tensor, (notes,))
+                yield Batch(tensor, (notes,), (_shape(image),))
+
+
+def _shape(image: ModalityImage) -> tuple[int, int]:
+    rows, columns = image.values.shape
+    return rows, columns
 
 
 def _instance_number(header: Dataset) -> int:

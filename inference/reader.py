@@ -1,16 +1,16 @@
 """What every reader has in common: four verbs around a loaded network.
 
 ``setup`` loads, ``decode`` turns stored images into tensors, ``predict`` runs the network and
-``encode`` turns probabilities into findings. ``read`` runs the last three; an engine that fills
-batches from several series calls them one by one.
+``encode`` turns probabilities into findings. ``read`` runs the last three, and then shows what was
+found in the pictures; an engine that fills batches from several series calls them one by one.
 """
 
 from __future__ import annotations
 
-import functools
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -19,19 +19,16 @@ from pydicom import Dataset
 
 from .bundle import Bundle
 from .errors import BundleError, NotAnalysableError
-from .network import load_network
+from .forward import Network
+from .illustrate import View
+from .masks import Shape, highest, masks_of, of_present
 from .pixels import common_notes, open_image
 from .postprocess import Probabilities
-from .reading import NotAnalysed, Reading, SourceImage
+from .reading import Illustration, Mask, NotAnalysed, Reading, SourceImage
 from .suitability import check_image
 
 # Rows that are in memory at once; beyond four a CPU gains nothing.
 DEFAULT_BATCH = 8
-
-# The same input gives the same output: cuDNN neither tries algorithms out nor rounds to TF32.
-_REPRODUCIBLE = functools.partial(
-    torch.backends.cudnn.flags, benchmark=False, deterministic=True, allow_tf32=False
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +40,13 @@ class Batch:
     tensor : Tensor of float32, (rows, channels, size, size)
     notes : tuple of tuple of str
         What was done to the pixels of each row.
+    shapes : tuple of (int, int)
+        Rows and columns of the source of each row.
     """
 
     tensor: torch.Tensor
     notes: tuple[tuple[str, ...], ...]
+    shapes: tuple[Shape, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,8 @@ class Decoded:
     ----------
     uids : tuple of str
         SOP Instance UID of each row; an image of several frames has several rows.
+    frames : tuple of int
+        Frame of each row, from 0.
     batches : iterator of Batch
         The rows in order, decoded as they are asked for, so that memory does not grow with them.
     positions_mm : ndarray of float64, (rows,)
@@ -66,9 +68,34 @@ class Decoded:
     """
 
     uids: tuple[str, ...]
+    frames: tuple[int, ...]
     batches: Iterator[Batch]
     positions_mm: NDArray[np.float64]
     facts: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """An image decoded once more, to be shown.
+
+    Attributes
+    ----------
+    pixels, window, pixel_aspect
+        As of `Illustration`.
+    tensor : Tensor of float32, (1, channels, size, size)
+        What the network saw of it.
+    """
+
+    pixels: NDArray[np.uint8]
+    window: str
+    pixel_aspect: float
+    tensor: torch.Tensor
+
+    @property
+    def shape(self) -> Shape:
+        """Rows and columns of the source."""
+        rows, columns = self.pixels.shape
+        return rows, columns
 
 
 class Reader(ABC):
@@ -86,7 +113,7 @@ class Reader(ABC):
         self.bundle = bundle
         self._batch_size = batch_size
         self._device = torch.device("cpu")
-        self._network: torch.nn.Module | None = None
+        self._network: Network | None = None
 
     def setup(self, device: str) -> None:
         """Load the network onto `device`, a device of torch.
@@ -97,9 +124,7 @@ class Reader(ABC):
             If definition and weights do not fit each other.
         """
         self._device = torch.device(device)
-        network = load_network(self.bundle, self._device)
-        # Measured on CPU: 15 % less time for EfficientNet-B0.
-        self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network = Network(self.bundle, self._device)
 
     @abstractmethod
     def decode(self, images: Sequence[SourceImage]) -> Decoded:
@@ -129,24 +154,11 @@ class Reader(ABC):
         BundleError
             If the network gives fewer outputs than there are labels, or no numbers.
         """
+        return self._loaded().probabilities(tensor)
+
+    def _loaded(self) -> Network:
         assert self._network is not None, "setup was not called"
-        with torch.inference_mode(), _REPRODUCIBLE():
-            tensor = tensor.to(self._device).contiguous(memory_format=torch.channels_last)
-            outputs = self._network(tensor).float()
-            if self.bundle.activation == "sigmoid":
-                outputs = outputs.sigmoid()
-            else:
-                outputs = outputs.softmax(dim=1)
-        probabilities = outputs.cpu().numpy().astype(np.float64)
-        wanted = [output.index for output in self.bundle.outputs]
-        if probabilities.ndim != 2 or probabilities.shape[1] <= max(wanted):
-            raise BundleError(
-                f"{self.bundle.path}: the network gives outputs of shape {probabilities.shape}, "
-                f"the labels need {max(wanted) + 1}"
-            )
-        if not np.isfinite(probabilities).all():
-            raise BundleError(f"{self.bundle.path}: the network gives outputs that are no numbers")
-        return np.asarray(probabilities[:, wanted], dtype=np.float64)
+        return self._network
 
     @abstractmethod
     def encode(
@@ -180,10 +192,86 @@ class Reader(ABC):
         decoded = self.decode(images)
         probabilities: list[Probabilities] = []
         notes: list[tuple[str, ...]] = []
+        masks: list[Mask] = []
         for batch in decoded.batches:
-            probabilities.append(self.predict(batch.tensor))
+            rows = slice(len(notes), len(notes) + len(batch.notes))
+            if self.bundle.masks:
+                maps = self._loaded().maps(batch.tensor)
+                probabilities.append(highest(maps, batch.shapes))
+                places = list(zip(decoded.uids[rows], decoded.frames[rows], strict=True))
+                masks += masks_of(maps, batch.shapes, places, self.bundle.labels)
+            else:
+                probabilities.append(self.predict(batch.tensor))
             notes.extend(batch.notes)
-        return self.encode(decoded, np.concatenate(probabilities), notes)
+        scores = np.concatenate(probabilities)
+        reading = self.encode(decoded, scores, notes)
+        shown, failed = self.illustrate(images, decoded, scores)
+        return replace(
+            reading,
+            illustrations=shown,
+            masks=of_present(masks, reading.findings),
+            facts={**reading.facts, **({"illustration_failed": failed} if failed else {})},
+        )
+
+    @abstractmethod
+    def views(self, decoded: Decoded, probabilities: Probabilities) -> tuple[View, ...]:
+        """Choose the rows that a person is shown, best first."""
+
+    @abstractmethod
+    def picture(self, dataset: Dataset, frame: int, columns: Sequence[int]) -> Picture:
+        """Decode a frame for a person who looks for the labels of these columns."""
+
+    def illustrate(
+        self, images: Sequence[SourceImage], decoded: Decoded, probabilities: Probabilities
+    ) -> tuple[tuple[Illustration, ...], dict[str, str]]:
+        """Show what was found: decode the images that show it once more, and look where it is.
+
+        Parameters
+        ----------
+        images : sequence of SourceImage
+            What was read.
+        decoded : Decoded
+            What was made of them; its batches are not needed any more.
+        probabilities : ndarray, (rows, labels)
+
+        Returns
+        -------
+        tuple of Illustration
+            Best first.
+        dict of str to str
+            SOP Instance UIDs of images that cannot be shown, or not with where the model looked,
+            and the kind of error: a picture that fails must not lose the findings.
+        """
+        sources = {image.sop_instance_uid: image for image in images}
+        shown: list[Illustration] = []
+        failed: dict[str, str] = {}
+        for view in self.views(decoded, probabilities):
+            uid, frame = decoded.uids[view.row], decoded.frames[view.row]
+            try:
+                picture = self.picture(open_image(sources[uid].path), frame, view.columns)
+            except (NotAnalysableError, RuntimeError) as error:
+                failed[uid] = type(error).__name__
+                continue
+            saliency = None
+            try:
+                if view.looked is not None:
+                    saliency = self._loaded().looked_at(picture.tensor, view.looked, picture.shape)
+            except (BundleError, RuntimeError) as error:
+                failed[uid] = type(error).__name__
+            position = float(decoded.positions_mm[view.row])
+            shown.append(
+                Illustration(
+                    sop_instance_uid=uid,
+                    frame=frame,
+                    pixels=picture.pixels,
+                    window=picture.window,
+                    pixel_aspect=picture.pixel_aspect,
+                    saliency=saliency,
+                    labels=tuple(self.bundle.labels[column].name for column in view.columns),
+                    position_mm=position if self.bundle.spec.kind == "ct_slices" else None,
+                )
+            )
+        return tuple(shown), failed
 
     def _facts(self, decoded: Decoded, notes: Sequence[tuple[str, ...]]) -> dict[str, object]:
         facts = dict(decoded.facts)
@@ -195,13 +283,13 @@ class Reader(ABC):
 def admitted(
     images: Sequence[SourceImage], bundle: Bundle
 ) -> tuple[dict[str, tuple[SourceImage, Dataset]], dict[str, str]]:
-    """Return the images that pass the gate and the reasons of those that do not.
+    """Return the images that pass the gate and the codes of those that do not.
 
-    A reason that concerns every image is the reason for the whole.
+    If none passes, the reason for the whole is that of most images; of two that are as frequent
+    the one that stands first in `NotAnalysed`.
     """
     admitted: dict[str, tuple[SourceImage, Dataset]] = {}
-    refused: dict[str, str] = {}
-    first: NotAnalysableError | None = None
+    refused: dict[str, NotAnalysableError] = {}
     for image in sorted(images, key=lambda image: (image.sop_instance_uid, image.instance_id)):
         if image.sop_instance_uid in admitted:
             continue
@@ -209,10 +297,26 @@ def admitted(
         try:
             check_image(header, bundle.suitability)
         except NotAnalysableError as error:
-            refused[image.sop_instance_uid] = str(error.code)
-            first = first or error
+            refused[image.sop_instance_uid] = error
         else:
+            refused.pop(image.sop_instance_uid, None)
             admitted[image.sop_instance_uid] = (image, header)
+    codes = {uid: str(error.code) for uid, error in refused.items()}
     if not admitted:
-        raise first or NotAnalysableError(NotAnalysed.NOT_AN_IMAGE, "there are no images")
-    return admitted, refused
+        raise _reason_of_most(list(refused.values()), codes)
+    return admitted, codes
+
+
+def _reason_of_most(
+    refusals: Sequence[NotAnalysableError], codes: Mapping[str, str]
+) -> NotAnalysableError:
+    if not refusals:
+        return NotAnalysableError(NotAnalysed.NOT_AN_IMAGE, "there are no images")
+    counted = Counter(str(error.code) for error in refusals)
+    most = max(NotAnalysed, key=lambda code: counted[code])  # the first of several
+    error = next(error for error in refusals if error.code == most)
+    reason = error.reason
+    if len(counted) > 1:
+        listed = ", ".join(f"{counted[code]} {code}" for code in NotAnalysed if counted[code])
+        reason = f"{reason} (of {len(refusals)} images: {listed})"
+    return NotAnalysableError(error.code, reason, {"set_aside": dict(codes)})

@@ -8,6 +8,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .bundle import Bundle, open_bundle
+from .criteria import Contrast
 from .errors import BundleError
 from .reading import Thresholds
 
@@ -56,6 +57,13 @@ class InferenceSettings(_Settings):
     grace_seconds: int = Field(
         default=20, ge=0, description="How long running analyses may go on after SIGTERM."
     )
+    max_analyses_per_study_per_day: int = Field(
+        default=50,
+        ge=0,
+        description="Analyses of one study in 24 hours, all models together; what is beyond is "
+        "not asked for and its series says so: it stops a PACS that sends results back under "
+        "ever new names. 0: no limit.",
+    )
     report_not_analysed: bool = Field(
         default=True,
         description="Deliver a report that says why images were not analysed.",
@@ -80,6 +88,73 @@ class ThresholdSettings(_Settings):
         return Thresholds(self.low, self.high)
 
 
+class SuitabilitySettings(_Settings):
+    """Criteria that take the place of those that the bundle states; what is not set stays."""
+
+    modalities: tuple[str, ...] | None = Field(
+        default=None, description="Accepted values of Modality (0008,0060); [] accepts all."
+    )
+    body_parts: tuple[str, ...] | None = Field(
+        default=None,
+        description="Accepted values of Body Part Examined (0018,0015); [] accepts all.",
+    )
+    refused_views: tuple[str, ...] | None = Field(
+        default=None,
+        description="Refused values of View Position (0018,5101), and words of a view's code.",
+    )
+    min_rows: int | None = Field(
+        default=None, ge=1, description="Smallest accepted side of an image in pixels."
+    )
+    min_slices: int | None = Field(
+        default=None, ge=1, description="CT: fewest slices of one geometry."
+    )
+    min_coverage_mm: float | None = Field(
+        default=None, ge=0, description="CT: shortest accepted extent of the series."
+    )
+    max_gap: float | None = Field(
+        default=None,
+        ge=0,
+        description="CT: largest accepted distance of two slices, as a multiple of the distances "
+        "on either side; 0 accepts all.",
+    )
+    axial: bool | None = Field(default=None, description="CT: refuse coronal and sagittal stacks.")
+    max_duplicates: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="CT: largest accepted share of slices that lie where another one lies; 1 "
+        "accepts all.",
+    )
+    max_spacing_deviation: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="CT: share by which the distance of two slices may differ from the distances "
+        "next to it; a change from one spacing to another is accepted; 0 accepts all.",
+    )
+    contrast: Contrast | None = Field(
+        default=None, description="Which images are read: any, without or with a contrast agent."
+    )
+    kernels: tuple[str, ...] | None = Field(
+        default=None,
+        description="Accepted patterns of Convolution Kernel (0018,1210); [] accepts all.",
+    )
+    refused_kernels: tuple[str, ...] | None = Field(
+        default=None, description="Refused patterns of Convolution Kernel (0018,1210)."
+    )
+    phantom_words: tuple[str, ...] | None = Field(
+        default=None,
+        description="Patterns of words in Patient's Name or Patient ID by which the site names "
+        "its phantoms.",
+    )
+
+    @property
+    def changes(self) -> dict[str, object]:
+        """What is set, as `Bundle.with_suitability` takes it."""
+        set_here = self.model_dump(exclude_unset=True)
+        return {name: value for name, value in set_here.items() if value is not None}
+
+
 class ModelSettings(_Settings):
     """One model of this node: a bundle to add, or what to change about one that is there."""
 
@@ -94,8 +169,25 @@ class ModelSettings(_Settings):
         description="Thresholds by label, instead of the bundle's: any = {low = 0.2, high = 0.6}.",
     )
 
+    suitability: SuitabilitySettings = Field(
+        default_factory=SuitabilitySettings,
+        description="Criteria instead of the bundle's: "
+        '{contrast = "without", refused_kernels = ["*70*"]}.',
+    )
+
+    def apply_to(self, bundle: Bundle) -> Bundle:
+        """Return the bundle with the thresholds and criteria of the settings.
+
+        Raises
+        ------
+        BundleError
+            If it has no such label.
+        """
+        thresholds = {label: settings.thresholds for label, settings in self.thresholds.items()}
+        return bundle.with_thresholds(thresholds).with_suitability(self.suitability.changes)
+
     def open(self) -> Bundle:
-        """Open the bundle with the thresholds of the settings.
+        """Open the bundle with the thresholds and criteria of the settings.
 
         Raises
         ------
@@ -109,9 +201,7 @@ class ModelSettings(_Settings):
         bundle = open_bundle(path)
         if bundle.name != self.name:
             raise BundleError(f"[[model]] {self.name}: the bundle in {path} is named {bundle.name}")
-        return bundle.with_thresholds(
-            {label: settings.thresholds for label, settings in self.thresholds.items()}
-        )
+        return self.apply_to(bundle)
 
 
 def shipped_bundles() -> tuple[Path, ...]:

@@ -17,11 +17,10 @@ from pydicom import Dataset
 from .functional_groups import element, frame_element, number, numbers, whole_number
 from .pixels import frame_count
 from .reading import SourceImage
+from .spacing import gaps, uneven, unique
 
 # Slices are parallel when their normals differ by less than a degree, as scanners round them.
 _PARALLEL = float(np.cos(np.radians(1.0)))
-# Positions closer than this are one position: decimal strings carry fewer digits than a float.
-_SAME_POSITION_MM = 0.01
 # Distance that is assumed where neither positions nor a thickness are known.
 _ASSUMED_SPACING_MM = 5.0
 # Share of the median by which distances may differ and still be called even.
@@ -103,21 +102,19 @@ class Stack:
         thickness = self.slices[-1].thickness or 0.0
         return float(self.positions_mm[-1] - self.positions_mm[0]) + thickness
 
-    def gaps(self, factor: float) -> list[tuple[float, float]]:
-        """Return pairs of positions between which slices are missing.
+    @property
+    def duplicate_share(self) -> float:
+        """Share (0 to 1) of the slices that lie where another slice lies already."""
+        count = len(self.slices)
+        return (count - len(unique(self.positions_mm))) / count if count else 0.0
 
-        A distance is a gap if it is more than `factor` times both its neighbours: a scan that goes
-        from 4 mm at the skull base to 7 mm above has none.
-        """
-        unique = _unique(self.positions_mm)
-        distances = np.diff(unique)
-        found = []
-        for index, distance in enumerate(distances):
-            neighbours = distances[max(0, index - 1) : index + 2]
-            others = [float(n) for i, n in enumerate(neighbours) if i != min(index, 1)]
-            if others and distance > factor * max(others):
-                found.append((float(unique[index]), float(unique[index + 1])))
-        return found
+    def uneven(self, share: float) -> list[tuple[float, float]]:
+        """Return pairs of positions whose distance differs; see `spacing.uneven`."""
+        return uneven(self.positions_mm, share)
+
+    def gaps(self, factor: float) -> list[tuple[float, float]]:
+        """Return pairs of positions between which slices are missing; see `spacing.gaps`."""
+        return gaps(self.positions_mm, factor)
 
 
 def slices_of(image: SourceImage, dataset: Dataset) -> list[Slice]:
@@ -235,14 +232,14 @@ def _positions(slices: Sequence[Slice]) -> tuple[str, list[float]]:
 def _facts(
     slices: Sequence[Slice], positions_mm: NDArray[np.float64], method: str
 ) -> dict[str, object]:
-    unique = _unique(positions_mm)
+    places = unique(positions_mm)
     facts: dict[str, object] = {
         "slices": len(slices),
         "ordered_by": method,
-        "duplicate_positions": len(slices) - len(unique),
+        "duplicate_positions": len(slices) - len(places),
     }
-    if len(unique) > 1:
-        distances = np.diff(unique)
+    if len(places) > 1:
+        distances = np.diff(places)
         median = float(np.median(distances))
         facts |= {
             "spacing_mm": round(median, 3),
@@ -252,7 +249,7 @@ def _facts(
         }
     if (tilt := _only([s.gantry_tilt for s in slices])) is not None:
         facts["gantry_tilt_degrees"] = tilt
-    if method == "position" and len(unique) > 1:
+    if method == "position" and len(places) > 1:
         facts |= _angles(slices[0], slices[-1])
     return facts
 
@@ -275,13 +272,6 @@ def _angles(first: Slice, last: Slice) -> dict[str, object]:
 
 def _degrees(cosine: float) -> float:
     return round(float(np.degrees(np.arccos(min(1.0, cosine)))), 2)
-
-
-def _unique(positions_mm: NDArray[np.float64]) -> NDArray[np.float64]:
-    if len(positions_mm) == 0:
-        return positions_mm
-    apart = np.diff(positions_mm) > _SAME_POSITION_MM
-    return positions_mm[np.concatenate(([True], apart))]
 
 
 def _only(values: Sequence[float | None]) -> float | None:

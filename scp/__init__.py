@@ -11,7 +11,7 @@ association of our own `CommitmentReporter`). Settings are in `scp.settings`, er
 from .commitment_desk import CommitmentDesk
 from .commitment_report import CommitmentReporter
 from .commitment_scp import StorageCommitment
-from .deliver import Deliverer, Destination
+from .deliver import Deliverer, Destination, Guards
 from .facts import explain
 from .requestor import Peer
 from .rules import rules_in_force
@@ -24,6 +24,7 @@ __all__ = [
     "CommitmentReporter",
     "Deliverer",
     "Destination",
+    "Guards",
     "Peer",
     "SeriesWatch",
     "StorageCommitment",

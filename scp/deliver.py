@@ -1,13 +1,12 @@
-"""Delivery of result objects: C-STORE to each destination, then proof.
+"""Delivery of result objects: to each destination in its own thread, then proof.
 
-Every destination has a thread of its own, so that a dead one holds up nobody else. The bytes that
-are sent are the stored ones; sending an object again is harmless, because a PACS that has it keeps
-it (PS3.4 Section B.2.2) and its SOP Instance UID never changes.
+A dead destination holds up nobody else. The bytes that are sent are the stored ones; sending an
+object again is harmless, because a PACS that has it keeps it (PS3.4 Section B.2.2) and its SOP
+Instance UID never changes.
 """
 
 from __future__ import annotations
 
-import random
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,36 +15,45 @@ from datetime import UTC, datetime, timedelta
 import sqlalchemy as sa
 import structlog
 
-from db import deliveries
+from db import commitments, deliveries, health
 from db.deliveries import DueDelivery
-from db.errors import DatabaseError
 from db.files import FileStore
 from db.schema import DeliveryState
 
-from .errors import ScpError
-from .find import holds_instance
-from .part10 import read_layout
-from .requestor import Context, Peer, is_stored, store_each
+from .channel import Channel
+from .commitment import CommitmentAnswer
+from .dicom_channel import DicomChannel, OnAnswer
+from .dispatch import Dispatch
+from .outcomes import Outcomes
+from .parcels import Check, Fallback, Parcels, no_fault
+from .places import peer_of
 from .settings import DestinationSettings
+from .stow import StowChannel
 
 _LOG = structlog.get_logger()
 _POLL_SECONDS = 0.5
 _RETRY_AFTER_CRASH_SECONDS = 5.0
-# One object an association: a failure then says which object it was, and results are few.
-_CLAIM_LIMIT = 1
+# What one association takes of a study's objects; few enough for a lease of minutes.
+_CLAIM_LIMIT = 8
+# Time-outs that a round may take: objects begun within two of them and the last one, the requests
+# for storage commitment, another association for these, a query.
+_LEASE_TIMEOUTS = 12
 
 
 @dataclass(frozen=True, slots=True)
-class StoredObject:
-    """A result object as it lies on disk."""
+class Guards:
+    """What the other rooms say about objects before they are sent.
 
-    context: Context
-    sop_instance_uid: str
-    content: bytes
+    Attributes
+    ----------
+    check : Check
+        Tells what is wrong with an object.
+    fallback : Fallback or None
+        Makes reports anew in a class that more destinations take.
+    """
 
-    def data_set(self) -> bytes:
-        """Return the bytes of its data set."""
-        return self.content
+    check: Check = no_fault
+    fallback: Fallback | None = None
 
 
 class Destination:
@@ -56,10 +64,13 @@ class Destination:
     engine, files
         Where the outbox and the objects are.
     settings : DestinationSettings
+        Of one place; see `scp.places`.
     calling_ae : str
         AE title to call with, unless the settings have one.
     clock : callable
         Returns the time as aware UTC.
+    guards : Guards
+        Check and fallback of objects; by default neither.
     """
 
     def __init__(
@@ -69,20 +80,17 @@ class Destination:
         settings: DestinationSettings,
         calling_ae: str,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        guards: Guards = Guards(),
     ) -> None:
         self._engine = engine
-        self._files = files
         self._settings = settings
         self._clock = clock
-        self._peer = Peer(
-            settings.host,
-            settings.port,
-            settings.ae_title,
-            settings.calling_ae or calling_ae,
-            settings.timeout,
-        )
+        self._outcomes = Outcomes(engine, settings, clock)
+        parcels = Parcels(engine, files, guards.check, guards.fallback, clock)
+        channel = _channel(settings, calling_ae, self._answered)
+        self._dispatch = Dispatch(engine, settings, channel, parcels, self._outcomes, clock)
         self._states = [DeliveryState.PENDING]
-        if settings.proof == "find":
+        if settings.proof != "none":
             self._states.append(DeliveryState.SENT)
 
     def run(self, stopping: threading.Event) -> None:
@@ -103,104 +111,62 @@ class Destination:
                 stopping.wait(_POLL_SECONDS)
 
     def run_once(self) -> int:
-        """Try every delivery that is due once at most; return how many were tried."""
-        now = self._clock()
-        # Associate, store, release and the proof's three: six exchanges, each within its time.
-        lease = timedelta(seconds=6 * self._settings.timeout + 60)
-        with self._engine.begin() as connection:
-            due = deliveries.claim(
-                connection,
-                self._settings.name,
-                self._settings.objects,
-                self._states,
-                now=now,
-                leased_until=now + lease,
-                limit=_CLAIM_LIMIT,
-            )
-        for delivery in due:
-            self._attempt(delivery)
+        """Try what is due together, each delivery once at most; return how many were tried."""
+        due = self._claim()
+        usable = [one for one in due if not self._is_used_up(one)]
+        if usable:
+            self._dispatch.run(usable)
         return len(due)
 
-    def _attempt(self, delivery: DueDelivery) -> None:
-        log = _LOG.bind(
-            trace=delivery.trace_id, delivery=delivery.id, destination=self._settings.name,
-            instance=delivery.sop_instance_uid, attempt=delivery.n_attempts,
-        )  # fmt: skip
-        if delivery.n_attempts > self._settings.max_attempts:
-            self._fail(delivery, "given up: its last attempts never ended", None, log)
-            return
-        try:
-            # What was sent before may have arrived since: then it need not be sent again.
-            if delivery.state == DeliveryState.SENT and self._prove(delivery, log):
-                return
-            status = self._store(delivery)
-            if not is_stored(status):
-                code = f"0x{status:04X}"
-                self._fail(delivery, f"the destination refused the object ({code})", code, log)
-                return
-            self._sent(delivery, status, log)
-            if self._settings.proof == "find" and not self._prove(delivery, log):
-                self._fail(delivery, "sent, but C-FIND does not show the object", None, log)
-        except (ScpError, DatabaseError) as error:
-            self._fail(delivery, str(error), None, log)
-        except OSError as error:
-            self._fail(delivery, f"the object cannot be read: {error.strerror}", None, log)
-
-    def _store(self, delivery: DueDelivery) -> int:
-        content = self._files.absolute(delivery.path).read_bytes()
-        layout = read_layout(content)
-        stored = StoredObject(
-            Context(delivery.sop_class_uid, layout.transfer_syntax_uid),
-            delivery.sop_instance_uid,
-            content[layout.data_set_offset :],
-        )
-        (answer,) = [answer for _, answer in store_each(self._peer, [stored])]
-        if isinstance(answer, ScpError):
-            raise answer
-        return answer
-
-    def _prove(self, delivery: DueDelivery, log: structlog.stdlib.BoundLogger) -> bool:
-        held = holds_instance(
-            self._peer,
-            delivery.study_instance_uid,
-            delivery.series_instance_uid,
-            delivery.sop_instance_uid,
-        )
-        if held:
-            with self._engine.begin() as connection:
-                deliveries.mark_committed(connection, delivery.id, self._clock())
-            log.info("delivery.committed")
-        return held
-
-    def _sent(self, delivery: DueDelivery, status: int, log: structlog.stdlib.BoundLogger) -> None:
+    def _claim(self) -> list[DueDelivery]:
+        name, objects, states = self._settings.name, self._settings.objects, self._states
+        now = self._clock()
+        with self._engine.connect() as connection:
+            if not deliveries.is_any_due(connection, name, objects, states, now):
+                return []
+        timeouts = timedelta(seconds=_LEASE_TIMEOUTS * self._settings.timeout)
+        until = now + timeouts + timedelta(seconds=self._settings.commit_hold_seconds + 60)
+        due: list[DueDelivery] = []
         with self._engine.begin() as connection:
-            deliveries.mark_sent(
-                connection, delivery.id, f"0x{status:04X}", self._clock(),
-                final=self._settings.proof == "none",
-            )  # fmt: skip
-        log.info("delivery.sent", status=f"0x{status:04X}")
+            expired = deliveries.expire(connection, name, states, now)
+            found = health.load(connection, name)
+            if found.open_until is None or found.open_until <= now:
+                due = deliveries.claim(
+                    connection, name, objects, states, now=now, leased_until=until,
+                    limit=1 if found.is_waiting else _CLAIM_LIMIT,
+                )  # fmt: skip
+                if due and found.is_waiting:
+                    health.hold(connection, name, until)
+        self._outcomes.health = found
+        for one in expired:
+            self._outcomes.expired(one)
+        return due
 
-    def _fail(
-        self, delivery: DueDelivery, error: str, status: str | None,
-        log: structlog.stdlib.BoundLogger,
-    ) -> None:  # fmt: skip
-        dead = delivery.n_attempts >= self._settings.max_attempts
-        wait = self._backoff(delivery.n_attempts)
-        next_attempt = None if dead else self._clock() + timedelta(seconds=wait)
+    def _is_used_up(self, delivery: DueDelivery) -> bool:
+        if delivery.n_attempts <= self._settings.max_attempts:
+            return False
+        reason = "given up: its last attempts never ended"
+        if delivery.last_error is not None:
+            reason = f"given up after {self._settings.max_attempts} attempts: {delivery.last_error}"
+        self._outcomes.failed(delivery, reason, counts=False, is_final=True)
+        return True
+
+    def _answered(self, answer: CommitmentAnswer) -> None:
         with self._engine.begin() as connection:
-            deliveries.mark_failed(
-                connection, delivery.id, error, status=status, next_attempt_at=next_attempt
+            known = commitments.record_answer(
+                connection, answer.transaction_uid, answer.committed, answer.failed, self._clock()
             )
-        if dead:
-            log.error("delivery.dead", reason=error)
-        else:
-            log.warning("delivery.failed", reason=error, retry_seconds=round(wait, 1))
+        _LOG.info(
+            "commitment.answered", destination=self._settings.name, known=known,
+            transaction=answer.transaction_uid, committed=len(answer.committed),
+            failed=sorted({f"0x{reason:04X}" for reason in answer.failed.values()}),
+        )  # fmt: skip
 
-    def _backoff(self, n_attempts: int) -> float:
-        """Return the wait after an attempt: doubling, bounded, spread by a tenth."""
-        doubled = self._settings.backoff_first_seconds * 2.0 ** min(n_attempts - 1, 60)
-        spread = random.uniform(0.95, 1.05)  # noqa: S311 - not for secrets
-        return min(doubled, self._settings.backoff_max_seconds) * spread
+
+def _channel(settings: DestinationSettings, calling_ae: str, on_answer: OnAnswer) -> Channel:
+    if settings.url is not None:
+        return StowChannel(settings)
+    return DicomChannel(peer_of(settings, calling_ae), on_answer)
 
 
 class Deliverer:

@@ -57,6 +57,40 @@ class AssociationError(ScpError):
     """An association with a peer could not be opened or was lost."""
 
 
+class UnreachableError(AssociationError):
+    """A peer did not answer, or broke off: it may do so whatever it is sent.
+
+    Parameters
+    ----------
+    reason : str
+    has_begun : bool
+        Whether it broke off while it was sent something, which may have been the cause.
+    """
+
+    def __init__(self, reason: str, *, has_begun: bool = False) -> None:
+        super().__init__(reason)
+        self.has_begun = has_begun
+
+
+class RefusedError(AssociationError):
+    """A peer answered that it does not do what was asked.
+
+    Parameters
+    ----------
+    reason : str
+    status : str or None
+        DIMSE or HTTP status, such as 0x0122 or 404.
+    """
+
+    def __init__(self, reason: str, status: str | None = None) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class FaultError(ScpError):
+    """A result object must not be sent: it failed its check, or its file has changed."""
+
+
 class RuleError(ScpError, ValueError):
     """A routing rule is wrong; the message names the rule, the keyword and the way out."""
 

@@ -9,8 +9,8 @@ from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import N_EVENT_REPORT
 
 from .deadline import deadline
-from .errors import AssociationError
-from .requestor import _exclusive
+from .errors import UnreachableError
+from .requestor import exclusive
 from .transport.reports import EventReport
 
 
@@ -28,7 +28,7 @@ def send_event_report(
 
     Raises
     ------
-    AssociationError
+    UnreachableError
         If there is no response, or something else came instead.
     """
     request = N_EVENT_REPORT()
@@ -37,14 +37,14 @@ def send_event_report(
     request.AffectedSOPInstanceUID = UID(report.sop_instance_uid)
     request.EventTypeID = report.event_type
     request.EventInformation = BytesIO(report.information)
-    with deadline(association, seconds), _exclusive(association):
+    with deadline(association, seconds), exclusive(association):
         association.dimse.send_msg(request, report.context_id)
         _, response = association.dimse.get_msg(block=True)
     if response is None:
-        raise AssociationError("the association broke before the report was answered")
+        raise UnreachableError("the association broke before the report was answered")
     status = getattr(response, "Status", None)
     if not isinstance(response, N_EVENT_REPORT) or status is None:
         # A message of the peer is lost with it: going on would leave the peer without a response.
         association.abort()
-        raise AssociationError("something else came in place of the response to the report")
+        raise UnreachableError("something else came in place of the response to the report")
     return int(status)

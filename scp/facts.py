@@ -7,7 +7,7 @@ import re
 import struct
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -117,13 +117,13 @@ def read_facts(path: Path, keywords: Iterable[str]) -> Facts:
     return _read(path, keywords)[0]
 
 
-def explain(path: Path, rules: Sequence[RuleSettings]) -> str:
+def explain(path: Path, rules: Sequence[RuleSettings], own_devices: Collection[str] = ()) -> str:
     """Return, as text for a person, which model would read a file and why no other one.
 
-    Raises what `read_facts` raises.
+    Parameters are those of `decide`. Raises what `read_facts` raises.
     """
     facts, damaged = _read(path, keywords_needed(rules))
-    decision = decide(facts, rules)
+    decision = decide(facts, rules, own_devices)
     lines = [
         f"  -> {route.model} ({route.priority}{', shadow' if route.shadow else ''}),"
         f" rule {route.rule}"

@@ -26,7 +26,7 @@ from pynetdicom.status import code_to_category
 
 from .ae import requestor
 from .deadline import deadline, start_timer
-from .errors import AssociationError, Part10Error, ScpError
+from .errors import AssociationError, Part10Error, RefusedError, ScpError, UnreachableError
 
 # Presentation context identifiers are the odd numbers below 256 (PS3.8 Section 9.3.2.2).
 MAX_CONTEXTS = 128
@@ -78,22 +78,33 @@ _S = TypeVar("_S", bound=Storable)
 
 @contextmanager
 def association(
-    peer: Peer, contexts: Sequence[Context], *, provider_of: Sequence[str] = ()
+    peer: Peer,
+    contexts: Sequence[Context],
+    handlers: Sequence[evt.EventHandlerType] = (),
+    *,
+    provider_of: Sequence[str] = (),
 ) -> Iterator[Association]:
     """Open an association; release it at the end, abort it if the block fails.
 
     Parameters
     ----------
+    peer : Peer
+    contexts : sequence of Context
+        What is proposed.
+    handlers : sequence
+        pynetdicom's pairs of event and handler, for what the peer asks meanwhile.
     provider_of : sequence of str
         SOP classes of which this node is the provider although it opens the association: the role
         is proposed (PS3.7 Section D.3.3.4).
 
     Raises
     ------
-    AssociationError
+    UnreachableError
         If the peer cannot be reached, rejects or does not answer in time.
+    RefusedError
+        If it accepts none of the contexts.
     """
-    opened = _open(peer, contexts, provider_of)
+    opened = _open(peer, contexts, handlers, provider_of)
     try:
         yield opened
     except BaseException:
@@ -104,7 +115,12 @@ def association(
         opened.release()
 
 
-def _open(peer: Peer, contexts: Sequence[Context], provider_of: Sequence[str] = ()) -> Association:
+def _open(
+    peer: Peer,
+    contexts: Sequence[Context],
+    handlers: Sequence[evt.EventHandlerType],
+    provider_of: Sequence[str],
+) -> Association:
     timers: list[threading.Timer] = []
     rejections: list[A_ASSOCIATE] = []
 
@@ -125,29 +141,37 @@ def _open(peer: Peer, contexts: Sequence[Context], provider_of: Sequence[str] = 
             contexts=[build_context(one.abstract_syntax, one.transfer_syntax) for one in contexts],
             ae_title=peer.called_ae,
             ext_neg=[build_role(uid, scp_role=True) for uid in provider_of],
-            evt_handlers=[(evt.EVT_CONN_OPEN, connected), (evt.EVT_PDU_RECV, received)],
+            evt_handlers=[
+                (evt.EVT_CONN_OPEN, connected),
+                (evt.EVT_PDU_RECV, received),
+                *handlers,
+            ],
         )
     except (OSError, ValueError) as error:
-        raise AssociationError(f"{peer}: {error}") from error
+        raise UnreachableError(f"{peer}: {error}") from error
     finally:
         for timer in timers:
             timer.cancel()
     if not opened.is_established:
-        raise AssociationError(f"{peer}: {_why_not(opened, rejections, connected=bool(timers))}")
+        raise _why_not(peer, opened, rejections, connected=bool(timers))
     opened.unbind(evt.EVT_PDU_RECV, received)
     return opened
 
 
-def _why_not(refused: Association, rejections: Sequence[A_ASSOCIATE], *, connected: bool) -> str:
+def _why_not(
+    peer: Peer, refused: Association, rejections: Sequence[A_ASSOCIATE], *, connected: bool
+) -> AssociationError:
     if not connected:
-        return "cannot connect"
+        return UnreachableError(f"{peer}: cannot connect")
     # pynetdicom takes a rejection that is faster than its own thread for a failure to connect.
     if rejections:
         answer = rejections[0]
-        return f"association rejected: {answer.reason_str} ({answer.result_str.lower()})"
+        return UnreachableError(
+            f"{peer}: association rejected: {answer.reason_str} ({answer.result_str.lower()})"
+        )
     if refused.acceptor.primitive is None:
-        return "association not answered"
-    return "accepts none of the presentation contexts"
+        return UnreachableError(f"{peer}: association not answered")
+    return RefusedError(f"{peer}: accepts none of the presentation contexts")
 
 
 def store_each(peer: Peer, instances: Sequence[_S]) -> Iterator[tuple[_S, int | ScpError]]:
@@ -174,19 +198,20 @@ def store_each(peer: Peer, instances: Sequence[_S]) -> Iterator[tuple[_S, int | 
                 yield instance, AssociationError(f"{peer} does not accept {instance.context}")
                 continue
             try:
-                request = _request(instance, number % 0xFFFF + 1)
+                request = store_request(instance, number % 0xFFFF + 1)
             except OSError as error:
                 yield instance, Part10Error(f"cannot be read: {error.strerror}")
                 continue
             try:
-                status = _exchange(opened, request, context_id, peer.timeout)
+                status = store(opened, request, context_id, peer.timeout)
             except AssociationError as error:
                 yield instance, error
                 return
             yield instance, status
 
 
-def _request(instance: Storable, message_id: int) -> C_STORE:
+def store_request(instance: Storable, message_id: int) -> C_STORE:
+    """Return the C-STORE request for an instance; OSError if it cannot be read."""
     request = C_STORE()
     request.MessageID = message_id
     request.AffectedSOPClassUID = UID(instance.context.abstract_syntax)
@@ -196,25 +221,39 @@ def _request(instance: Storable, message_id: int) -> C_STORE:
     return request
 
 
-def _exchange(opened: Association, request: C_STORE, context_id: int, seconds: float) -> int:
-    """Send one C-STORE and return the status of the response (PS3.7 Section 9.1.1)."""
-    with deadline(opened, seconds), _exclusive(opened):
+def store(opened: Association, request: C_STORE, context_id: int, seconds: float) -> int:
+    """Send one C-STORE and return the status of the response (PS3.7 Section 9.1.1).
+
+    Raises
+    ------
+    UnreachableError
+        If no response came.
+    """
+    with deadline(opened, seconds), exclusive(opened):
         opened.dimse.send_msg(request, context_id)
         _, response = opened.dimse.get_msg(block=True)
     status = getattr(response, "Status", None)
     if status is None:
-        raise AssociationError("the association broke before the C-STORE was answered")
+        raise UnreachableError(
+            "the association broke before the C-STORE was answered", has_begun=True
+        )
     return int(status)
 
 
 @contextmanager
-def _exclusive(opened: Association) -> Iterator[None]:
-    """Keep the association's own thread from taking the response, as pynetdicom's senders do."""
+def exclusive(opened: Association) -> Iterator[None]:
+    """Keep the association's own thread from taking the response, as pynetdicom's senders do.
+
+    Raises
+    ------
+    UnreachableError
+        If the association is no longer open.
+    """
     opened._reactor_checkpoint.clear()
     try:
         while not opened._is_paused:
             if not opened.is_established:
-                raise AssociationError("the association is no longer open")
+                raise UnreachableError("the association is no longer open", has_begun=True)
             time.sleep(0.0001)
         yield
     finally:

@@ -9,7 +9,7 @@ route; the first rule for a model wins.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -24,6 +24,9 @@ _PRIORITY_KEYWORDS = (
     "RequestAttributesSequence.RequestedProcedurePriority",
     "StudyPriorityID",
 )
+_PHANTOM_KEYWORDS = ("QualityControlImage", "QualityControlSubject")
+# Where the Device UID of a model stands in its results.
+_DEVICE_KEYWORDS = ("DeviceUID", "ContributingEquipmentSequence.DeviceUID", "InstanceCreatorUID")
 _URGENT = {"STAT", "HIGH"}
 # Modalities of objects that hold no image to read (PS3.3 C.7.3.1.1.1).
 _NO_IMAGE = frozenset(
@@ -31,6 +34,7 @@ _NO_IMAGE = frozenset(
      "PLAN", "FID", "RWV", "M3D", "STAIN", "SMR", "ECG", "HD", "EPS", "ANN", "ASMT", "TEXTUREMAP")
 )  # fmt: skip
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
+_CAPTURE = _STORAGE + "7"
 # SOP classes that hold no image, by what follows the root of the storage classes: waveforms,
 # presentation states, reports and key objects, encapsulated documents, raw data, registrations,
 # segmentations, surfaces, tracts, radiotherapy other than images.
@@ -127,13 +131,25 @@ def rules_in_force(
 def keywords_needed(rules: Iterable[RuleSettings]) -> frozenset[str]:
     """Return the keywords and paths that `decide` looks at under these rules."""
     named = {path for rule in rules for key in rule.when for path in keywords_of(key)}
-    fixed = {"Modality", "SOPClassUID", "Manufacturer", "QualityControlImage", "ContrastBolusAgent"}
-    return frozenset(named | fixed | set(_PRIORITY_KEYWORDS))
+    fixed = {"Modality", "SOPClassUID", "Manufacturer", "ContrastBolusAgent"}
+    return frozenset(named | fixed | {*_PRIORITY_KEYWORDS, *_PHANTOM_KEYWORDS, *_DEVICE_KEYWORDS})
 
 
-def decide(facts: Facts, rules: Sequence[RuleSettings]) -> Decision:
-    """Decide which models read a series, from the facts of one of its headers."""
-    never = _never_read(facts)
+def decide(
+    facts: Facts, rules: Sequence[RuleSettings], own_devices: Collection[str] = ()
+) -> Decision:
+    """Decide which models read a series, from the facts of one of its headers.
+
+    Parameters
+    ----------
+    facts : mapping
+        Of the `keywords_needed`.
+    rules : sequence of RuleSettings
+        In force.
+    own_devices : collection of str
+        Device UIDs of our models: what bears one is a result.
+    """
+    never = _never_read(facts, own_devices)
     if never:
         return Decision((), (never,))
     priority = _requested_priority(facts)
@@ -172,17 +188,41 @@ def merge(decisions: Iterable[Decision]) -> Decision:
     return Decision(tuple(routes.values()), tuple(reasons))
 
 
-def _never_read(facts: Facts) -> str | None:
-    modality, sop_class = _text(facts, "Modality").upper(), _text(facts, "SOPClassUID")
+def own_result(facts: Facts, own_devices: Collection[str]) -> str | None:
+    """Return the keyword that shows a header to be that of our own result, or None.
+
+    A PACS may replace or remove each of them; one that is left is enough.
+    """
     if _text(facts, "Manufacturer").casefold() == MANUFACTURER.casefold():
-        return "never read: a result of Preread's own (Manufacturer)"
+        return "Manufacturer"
+    for keyword in _DEVICE_KEYWORDS:
+        if any(uid in own_devices for uid in facts.get(keyword, ())):
+            return keyword
+    return None
+
+
+def is_no_image(sop_class_uid: str) -> bool:
+    """Tell whether a SOP class holds no image."""
+    return sop_class_uid.startswith(_NO_IMAGE_CLASSES)
+
+
+def is_capture(sop_class_uid: str) -> bool:
+    """Tell whether a SOP class is one of the Secondary Capture classes (PS3.3 A.8)."""
+    return sop_class_uid == _CAPTURE or sop_class_uid.startswith(f"{_CAPTURE}.")
+
+
+def _never_read(facts: Facts, own_devices: Collection[str]) -> str | None:
+    modality, sop_class = _text(facts, "Modality").upper(), _text(facts, "SOPClassUID")
+    if sign := own_result(facts, own_devices):
+        return f"never read: a result of Preread's own ({sign})"
     if modality in _NO_IMAGE:
         return f"never read: Modality {modality} is no image to read"
-    if sop_class.startswith(_NO_IMAGE_CLASSES):
+    if is_no_image(sop_class):
         return f"never read: SOP class {sop_class} is no image"
     # The word PHANTOM in a name or description says nothing: only the declaration counts.
-    if _text(facts, "QualityControlImage").upper() == "YES":
-        return "never read: a quality control image (QualityControlImage is YES)"
+    for keyword in _PHANTOM_KEYWORDS:
+        if _text(facts, keyword).upper() == "YES":
+            return f"never read: a quality control image ({keyword} is YES)"
     return None
 
 

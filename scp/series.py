@@ -18,34 +18,27 @@ from typing import TypeAlias
 import sqlalchemy as sa
 import structlog
 
-from db import completeness
-from db.completeness import DueSeries, SeriesInstance
+from db import completeness, loop_guard
+from db.completeness import DueSeries
 from db.files import FileStore
 
-from .conditions import Facts
-from .errors import Part10Error
-from .facts import FactsReader
-from .rules import Decision, decide, keywords_needed, merge
+from .routing import Own, SeriesRouter
+from .rules import Decision
 from .settings import RuleSettings, ScpSettings
 
 _LOG = structlog.get_logger()
-# Headers that are asked where a series goes: enough to find the frontal view of a radiographic
-# examination and to look past the localizer of a CT, few enough for series of a thousand slices.
-_MAX_HEADERS = 16
 _RETRY_FIRST_SECONDS = 2.0
 _RETRY_MAX_SECONDS = 300.0
-_UNREADABLE = Decision((), ("a header that cannot be read",))
-_MIXED = "images of several studies or patients bear this Series Instance UID: read by no model"
 
 
 @dataclass(frozen=True, slots=True)
 class CompleteSeries:
-    """A series with all its images.
+    """A series with all its images; results of our own and what is no image are left out.
 
     Attributes
     ----------
     instance_digest : str
-        Identifies the set of instances (SHA-256); equal sets are never analysed twice.
+        Identifies the set of images (SHA-256); equal sets are never analysed twice.
     instance_ids : tuple of int
         Rows of the newest revision of each SOP instance, in the order of their SOP Instance UIDs.
     """
@@ -59,7 +52,8 @@ class CompleteSeries:
     last_received_at: datetime
 
 
-OnComplete: TypeAlias = Callable[[sa.Connection, CompleteSeries, Decision], None]
+OnComplete: TypeAlias = Callable[[sa.Connection, CompleteSeries, Decision], Decision]
+OwnDevices: TypeAlias = Callable[[sa.Connection], frozenset[str]]
 
 
 class _Changed(Exception):  # noqa: N818 - not an error: it rolls the transaction back
@@ -78,7 +72,10 @@ class SeriesWatch:
     rules : sequence of RuleSettings
         From `rules_in_force`.
     on_complete : callable
-        Called inside the transaction that completes the series; what it raises undoes it.
+        Called inside the transaction that completes the series; what it raises undoes it. Returns
+        the decision, or what became of it.
+    own_devices : callable
+        Returns the Device UIDs of our models, by which results that come back are known.
     clock : callable
         Returns the time as aware UTC.
     """
@@ -90,14 +87,14 @@ class SeriesWatch:
         settings: ScpSettings,
         rules: Sequence[RuleSettings],
         on_complete: OnComplete,
+        own_devices: OwnDevices = lambda _connection: frozenset(),
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._engine = engine
-        self._files = files
         self._settings = settings
-        self._rules = tuple(rules)
-        self._facts = FactsReader(keywords_needed(self._rules))
+        self._router = SeriesRouter(files, rules)
         self._on_complete = on_complete
+        self._own_devices = own_devices
         self._clock = clock
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -160,60 +157,49 @@ class SeriesWatch:
         started = time.monotonic()
         with self._engine.connect() as connection:
             instances = completeness.newest_instances(connection, seen.series_instance_uid)
-        decision = self._decide(instances)
+            own = Own(
+                loop_guard.own_instances(connection, seen.series_instance_uid),
+                self._own_devices(connection),
+            )
+        routed = self._router.route(instances, own)
         complete = CompleteSeries(
             seen.series_instance_uid,
             instances[0].study_instance_uid if instances else seen.study_instance_uid,
             seen.trace_id,
-            completeness.digest(instances),
-            tuple(one.id for one in instances),
-            len(instances),
+            completeness.digest(routed.instances),
+            tuple(one.id for one in routed.instances),
+            len(routed.instances),
             seen.last_received_at,
         )
         try:
             with self._engine.begin() as connection:
-                self._commit(connection, seen, complete, decision)
+                whole = completeness.digest(instances)
+                decision = self._commit(connection, seen, whole, complete, routed.decision)
         except _Changed:
             return False
         log.info(
             "series.completed",
-            n_instances=complete.n_instances,
+            n_instances=len(instances),
             models=[route.model for route in decision.routes],
             seconds=round(time.monotonic() - started, 3),
         )
         return True
 
     def _commit(
-        self, connection: sa.Connection, seen: DueSeries, complete: CompleteSeries,
+        self, connection: sa.Connection, seen: DueSeries, whole: str, complete: CompleteSeries,
         decision: Decision,
-    ) -> None:  # fmt: skip
+    ) -> Decision:  # fmt: skip
         marked = completeness.mark_complete(
-            connection, seen, complete.instance_digest, decision.to_json(), self._clock()
+            connection, seen, whole, decision.to_json(), self._clock()
         )
         if not marked:
             raise _Changed
         # The guard is a time, and rows may be committed in another order than their times: now that
         # this transaction holds the series, look at its instances once more.
         instances = completeness.newest_instances(connection, seen.series_instance_uid)
-        if completeness.digest(instances) != complete.instance_digest:
+        if completeness.digest(instances) != whole:
             raise _Changed
-        self._on_complete(connection, complete, decision)
-
-    def _decide(self, instances: Sequence[SeriesInstance]) -> Decision:
-        if len({(one.study_instance_uid, one.patient_id) for one in instances}) > 1:
-            # Read as one series, the images of one patient would speak for another.
-            return Decision((), (_MIXED,))
-        step = max(1, -(-len(instances) // _MAX_HEADERS))
-        headers = [self._read(one) for one in instances[::step]]
-        # Most of them say the same, and are the same object.
-        different = {id(facts): facts for facts in headers}.values()
-        return merge(
-            _UNREADABLE if facts is None else decide(facts, self._rules) for facts in different
-        )
-
-    def _read(self, instance: SeriesInstance) -> Facts | None:
-        try:
-            return self._facts.read(self._files.absolute(instance.path))
-        except Part10Error:
-            # Kept as received, but pydicom cannot read it: trying again would change nothing.
-            return None
+        done = self._on_complete(connection, complete, decision)
+        if done != decision:
+            completeness.amend_routing(connection, seen.series_instance_uid, done.to_json())
+        return done

@@ -13,7 +13,19 @@ from inference import InferenceError
 from scp.errors import ScpError
 
 from ..errors import DeployError
-from . import associations, database, demo, doctor, exchange, jobs, results, serve, training
+from . import (
+    associations,
+    database,
+    demo,
+    doctor,
+    exchange,
+    jobs,
+    reissue,
+    results,
+    serve,
+    show,
+    training,
+)
 
 # What a person can mend: settings, arguments, models, a schema of another version.
 _WRONG = (DeployError, InferenceError, ScpError, SchemaVersionError, DatabaseSettingsError)
@@ -28,7 +40,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for part in (serve, exchange, results, associations, jobs, database, training, doctor, demo):
+for part in (
+    serve, exchange, results, show, associations, jobs, reissue, database, training, doctor, demo,
+):  # fmt: skip
     part.add_to(app)
 
 

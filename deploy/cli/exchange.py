@@ -10,11 +10,13 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
+from inference.catalogue import open_catalogue
 from scp import Peer, explain, rules_in_force, send_files
 from scp.errors import ScpError
 
 from .. import settings
 from ..errors import DeployError
+from ..own_results import device_uids
 from .options import Config
 
 NOT_ALL_SENT_STATUS = 1
@@ -60,10 +62,12 @@ def test(files: Files, config: Config = None) -> None:
     """Say for each file which rules match it, which do not and why, and what would follow."""
     loaded = settings.load(config)
     rules = rules_in_force(loaded.rule, builtin=loaded.scp.builtin_rules)
+    bundles = open_catalogue(loaded.inference, loaded.model).values()
+    own = device_uids(bundle.identity for bundle in bundles)
     failed = False
     for path in _expand(files):
         try:
-            print(explain(path, rules))
+            print(explain(path, rules, own))
         except (OSError, ScpError) as error:
             failed = True
             print(f"preread: {error}", file=sys.stderr)

@@ -1,13 +1,16 @@
 """Result objects: what was read becomes DICOM that a PACS keeps and shows.
 
 Each writer has the same shape: one frozen value in, one valid `Dataset` out, the same bytes for the
-same content.
+same content. The report is at this door; its companions are behind `secondary_capture`,
+`key_objects` and `segmentation`, and `fallback` turns a stored report into another SOP class.
 """
 
-from .report import DeviceIdentity, Qualification, ReportClass, ReportContent
-from .sr import build_report, report_bytes
+from .content import DeviceIdentity, Qualification
+from .report import ReportClass, ReportContent
+from .sr import build_report
+from .stamp import object_bytes
 from .text import render
-from .validate import validate_report
+from .validate import validate
 
 __all__ = [
     "DeviceIdentity",
@@ -15,7 +18,7 @@ __all__ = [
     "ReportClass",
     "ReportContent",
     "build_report",
+    "object_bytes",
     "render",
-    "report_bytes",
-    "validate_report",
+    "validate",
 ]

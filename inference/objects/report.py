@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 from math import isfinite
+from typing import Final
 
 from pydicom.dataset import Dataset
 
 from ..errors import ObjectError
-from ..reading import Finding, ModelIdentity, Reading, Scope, Thresholds
+from ..reading import Thresholds
+from .content import AnalysisContent
 
-_REQUIRED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
-_WIDTH = {Scope.STUDY: 0, Scope.SERIES: 1, Scope.IMAGE: 2}
+CAPTURE: Final = "1.2.840.10008.5.1.4.1.1.7"
+SEGMENTATION: Final = "1.2.840.10008.5.1.4.1.1.66.4"
+KEY_OBJECTS: Final = "1.2.840.10008.5.1.4.1.1.88.59"
 
 
 class ReportClass(StrEnum):
@@ -25,110 +26,45 @@ class ReportClass(StrEnum):
     ENHANCED = "1.2.840.10008.5.1.4.1.1.88.22"
 
 
-class Qualification(StrEnum):
-    """Content Qualification (0018,9004), PS3.3 C.8.13.2.1.1."""
-
-    PRODUCT = "PRODUCT"
-    RESEARCH = "RESEARCH"
-    SERVICE = "SERVICE"
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceIdentity:
-    """The node that speaks: written in the tree, the header and Contributing Equipment alike.
-
-    Attributes
-    ----------
-    name : str
-        AE title of the node.
-    manufacturer, model_name, software_version, serial_number : str
-        Of the node; printable ASCII without backslash, at most 64 characters (LO), not empty.
-    """
-
-    name: str
-    manufacturer: str
-    model_name: str
-    software_version: str
-    serial_number: str
-
-    def __post_init__(self) -> None:
-        _require_long_string("device name", self.name)
-        _require_long_string("device manufacturer", self.manufacturer)
-        _require_long_string("device model name", self.model_name)
-        _require_long_string("device software version", self.software_version)
-        _require_long_string("device serial number", self.serial_number)
-
-
-@dataclass(frozen=True, slots=True)
-class ReportContent:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportContent(AnalysisContent):
     """Everything that one SR says; equal contents make equal bytes.
 
     Attributes
     ----------
-    sources : tuple of Dataset
-        The headers (no pixel data needed) of ALL images read, in their order. Never changed.
-    model, device : ModelIdentity, DeviceIdentity
-        What read them, and where.
-    created_at : datetime
-        Aware. Written in the source's zone where the source carries one; else as the wall clock
-        of its own zone (give local time: a source without a zone has local time too). No part of
-        any UID.
-    reading : Reading or None
-        The findings; None where the images were not analysed.
-    not_analysed : tuple of (code, reason) or None
-        A code of `NotAnalysed` and one sentence; None where there is a reading.
     predecessor : Dataset or None
         Header of the earlier SR that this one replaces (PS3.3 C.17.2).
     sop_class : ReportClass
         The best one that the destination takes.
-    qualification : Qualification
-        What the content may be used for.
+    companions : tuple of Dataset
+        Captures and segmentations of the same analysis, already built; headers are enough. The
+        report refers to them, so give only those that go where the report goes.
     """
 
-    sources: tuple[Dataset, ...]
-    model: ModelIdentity
-    device: DeviceIdentity
-    created_at: datetime
-    reading: Reading | None = None
-    not_analysed: tuple[str, str] | None = None
     predecessor: Dataset | None = None
     sop_class: ReportClass = ReportClass.COMPREHENSIVE_3D
-    qualification: Qualification = Qualification.RESEARCH
+    companions: tuple[Dataset, ...] = ()
 
     def __post_init__(self) -> None:
-        if (self.reading is None) == (self.not_analysed is None):
-            raise ObjectError("a report has either a reading or a reason why there is none")
-        if self.created_at.utcoffset() is None:
-            raise ObjectError("created_at has no time zone; use an aware datetime")
-        _require_long_string("model name", self.model.name)
-        _require_long_string("model version", self.model.version)
-        _require_long_string("model manufacturer", self.model.manufacturer)
-        _require_sources(self.sources)
-        if self.reading is not None:
-            _require_known_images(self.reading, frozenset(self.source_uids))
-
-    @property
-    def source_uids(self) -> tuple[str, ...]:
-        """SOP Instance UIDs of all images read, in their order."""
-        return tuple(str(source.SOPInstanceUID) for source in self.sources)
-
-    @property
-    def reported(self) -> tuple[Finding, ...]:
-        """The findings that are written: each label at its widest scope only."""
-        return reported_findings(self.reading.findings) if self.reading else ()
+        AnalysisContent.__post_init__(self)  # a class with slots has no super() without arguments
+        require_companions(self.companions, self, (CAPTURE, SEGMENTATION))
 
 
-def reported_findings(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
-    """Return each label at its widest scope, in the order given.
-
-    A CT series has hundreds of image-scope findings; they stay in the database, and the SR
-    references key slices only.
-    """
-    widest: dict[str, int] = {}
-    for finding in findings:
-        name, width = finding.label.name, _WIDTH[finding.scope]
-        widest[name] = min(width, widest.get(name, width))
-    return tuple(f for f in findings if _WIDTH[f.scope] == widest[f.label.name])
+def require_companions(
+    companions: tuple[Dataset, ...], content: AnalysisContent, classes: tuple[str, ...]
+) -> None:
+    """Refuse companions of another kind or study, or given twice."""
+    study = str(content.sources[0].StudyInstanceUID)
+    known = set(content.source_uids)
+    for companion in companions:
+        uid = str(companion.get("SOPInstanceUID") or "")
+        if str(companion.get("SOPClassUID")) not in classes:
+            raise ObjectError(f"{uid} is of no SOP class that can be a companion here")
+        if str(companion.get("StudyInstanceUID")) != study:
+            raise ObjectError(f"companion {uid} belongs to another study")
+        if uid in known or not companion.get("SeriesInstanceUID"):
+            raise ObjectError(f"companion {uid!r} is a source, given twice or without series")
+        known.add(uid)
 
 
 def percent(probability: float, thresholds: Thresholds) -> float:
@@ -144,38 +80,3 @@ def percent(probability: float, thresholds: Thresholds) -> float:
         if thresholds.presence(value / 100.0) is presence:
             return value
     return 100.0 * probability
-
-
-def _require_long_string(what: str, value: str) -> None:
-    legal = value.isascii() and value.isprintable() and "\\" not in value and bool(value.strip())
-    if not legal or len(value) > 64:
-        raise ObjectError(
-            f"the {what} must be 1 to 64 printable ASCII characters, no backslash: {value!r}"
-        )
-
-
-def _require_sources(sources: tuple[Dataset, ...]) -> None:
-    if not sources:
-        raise ObjectError("a report needs the header of at least one image")
-    for number, source in enumerate(sources):
-        missing = [keyword for keyword in _REQUIRED if not source.get(keyword)]
-        if missing:
-            raise ObjectError(f"source {number} lacks {', '.join(missing)}")
-    whose = {(str(s.StudyInstanceUID), str(s.get("PatientID") or "")) for s in sources}
-    if len(whose) > 1:
-        raise ObjectError(f"the sources belong to {len(whose)} studies or patients, not to one")
-    counts = Counter(str(source.SOPInstanceUID) for source in sources)
-    twice = [uid for uid, count in counts.items() if count > 1]
-    if twice:
-        raise ObjectError(f"source images are given twice: {', '.join(twice)}")
-
-
-def _require_known_images(reading: Reading, known: frozenset[str]) -> None:
-    if not reading.findings:
-        raise ObjectError("a reading without findings says nothing; silence is never a result")
-    named = {uid for f in reading.findings for uid in f.key_sop_instance_uids}
-    named |= {f.sop_instance_uid for f in reading.findings if f.sop_instance_uid is not None}
-    named |= set(reading.used_sop_instance_uids)
-    unknown = sorted(named - known)
-    if unknown:
-        raise ObjectError(f"findings name images that are no sources: {', '.join(unknown)}")

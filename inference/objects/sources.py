@@ -81,7 +81,11 @@ _TEXT: Final = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 _OFFSET: Final = re.compile(r"([+-])(\d{2})([0-5]\d)")
 
 
-def identity(source: Dataset, requested: Sequence[Dataset] = ()) -> Dataset:
+def identity(
+    source: Dataset,
+    requested: Sequence[Dataset] = (),
+    requested_as: str = "ReferencedRequestSequence",
+) -> Dataset:
     """Return what a result object carries over from an image about patient, study and request.
 
     Type 2 attributes are present even where the source lacks them. Values that break their value
@@ -93,7 +97,9 @@ def identity(source: Dataset, requested: Sequence[Dataset] = ()) -> Dataset:
     source : Dataset
         The first of the images read.
     requested : sequence of Dataset
-        Items of Referenced Request Sequence; the character set must hold their text too.
+        What was requested; the character set must hold its text too.
+    requested_as : str
+        The sequence that it stands in.
     """
     carried = Dataset()
     for keyword in _CARRIED:
@@ -102,7 +108,7 @@ def identity(source: Dataset, requested: Sequence[Dataset] = ()) -> Dataset:
             carried.add(element)
             _mend(carried, keyword)
     if requested:
-        carried.ReferencedRequestSequence = list(requested)
+        setattr(carried, requested_as, list(requested))
     for keyword in TYPE_2:
         if keyword not in carried:
             setattr(carried, keyword, None)
@@ -138,17 +144,20 @@ def requests(sources: Iterable[Dataset]) -> list[Dataset]:
     return list(found.values())
 
 
-def evidence(sources: Sequence[Dataset]) -> list[Dataset]:
-    """Return bare references to all images, the first with empty Type 2 attributes."""
-    references = []
+def request_attributes(sources: Iterable[Dataset]) -> list[Dataset]:
+    """Return the items of Request Attributes Sequence (0040,0275), each request once.
+
+    That is how images tell their requests, so captures and segmentations take them over as they
+    are.
+    """
+    found: dict[tuple[str, ...], Dataset] = {}
     for source in sources:
-        reference = Dataset()
-        for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
-            setattr(reference, keyword, str(source[keyword].value))
-        references.append(reference)
-    for keyword in TYPE_2:
-        setattr(references[0], keyword, None)
-    return references
+        for request in source.get("RequestAttributesSequence") or ():
+            words = ("AccessionNumber", "RequestedProcedureID", "ScheduledProcedureStepID")
+            key = tuple(str(request.get(word) or "") for word in words)
+            if key not in found:
+                found[key] = copy.deepcopy(request)
+    return list(found.values())
 
 
 def _element(source: Dataset, keyword: str) -> DataElement | None:

@@ -141,6 +141,7 @@ GROUP: Final = (
     )),
     Row(_CONTAINS, "CODE", None, values=tuple(codes.PRESENCE.values())),
     Row(_CONTAINS, "IMAGE", codes.SOURCE_OF_MEASUREMENT, least=0, most=MANY),
+    Row(_CONTAINS, "IMAGE", codes.ILLUSTRATION, least=0, most=MANY),
 )  # fmt: skip
 
 EVALUATIONS: Final = (
@@ -149,6 +150,7 @@ EVALUATIONS: Final = (
         values=tuple(codes.NOT_ANALYSED.values())),
     Row(_CONTAINS, "TEXT", codes.CONCLUSION, most=MANY),
     Row(_CONTAINS, "TEXT", codes.COMMENT),
+    Row(_CONTAINS, "IMAGE", codes.ILLUSTRATION, least=0, most=MANY),
 )  # fmt: skip
 
 REPORT: Final = (
@@ -167,3 +169,10 @@ REPORT: Final = (
     )),
     Row(_CONTAINS, "CONTAINER", codes.QUALITATIVE_EVALUATIONS, children=EVALUATIONS),
 )  # fmt: skip
+
+# TID 2010; PixelMed's validator allows no concept name on the references.
+KEY_OBJECTS: Final = (
+    Row(_CONTAINS, "TEXT", codes.KEY_OBJECT_DESCRIPTION),
+    Row(_CONTAINS, "IMAGE", None, most=MANY),
+    Row(_CONTAINS, "COMPOSITE", None, least=0, most=MANY),
+)

@@ -42,7 +42,7 @@ def _lines(item: Dataset, depth: int) -> Iterator[str]:
     for child in item.get("ContentSequence") or ():
         if child.get("RelationshipType") == "HAS ACQ CONTEXT":
             continue
-        value = _value(child)
+        value = text_value(child)
         yield f"{_INDENT * depth}{_name(child)}" + (f": {value}" if value else "")
         yield from _lines(child, depth + 1)
 
@@ -52,7 +52,8 @@ def _name(item: Dataset) -> str:
     return str(item.get("ValueType", "?")) if name is None else name.meaning
 
 
-def _value(item: Dataset) -> str:
+def text_value(item: Dataset) -> str:
+    """Return the value of a content item as text; empty for a container."""
     code = concept_value(item)
     if code is not None:
         return code.meaning

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterator
 
 from highdicom.sr import (
     AlgorithmIdentification,
@@ -12,6 +13,7 @@ from highdicom.sr import (
     ContentSequence,
     DeviceObserverIdentifyingAttributes,
     FindingSite,
+    ImageContentItem,
     LanguageOfContentItemAndDescendants,
     Measurement,
     MeasurementsAndQualitativeEvaluations,
@@ -27,11 +29,12 @@ from pydicom.dataset import Dataset
 
 from .. import codes
 from ..errors import ObjectError
-from ..reading import Code, Finding, ModelIdentity, NotAnalysed, Presence, Scope
+from ..reading import Code, Finding, ModelIdentity, NotAnalysed, Presence
 from . import uids
 from .concepts import concept
+from .content import DeviceIdentity, shown
 from .library import image_library
-from .report import DeviceIdentity, ReportContent, percent
+from .report import CAPTURE, ReportContent, percent
 
 COMMENT = (
     "Not for primary diagnosis. Result of artificial intelligence, unverified: "
@@ -84,26 +87,22 @@ def _procedure(content: ReportContent) -> Code:
 
 def _key_images(content: ReportContent) -> list[Dataset]:
     """Return the images that findings point at, in the order of the sources; never none."""
-    shown = {uid for finding in content.reported for uid in _shown(finding)}
-    key = [source for source in content.sources if source.SOPInstanceUID in shown]
+    wanted = {uid for finding in content.reported for uid in shown(finding)}
+    key = [source for source in content.sources if source.SOPInstanceUID in wanted]
     return key or [content.sources[0]]
-
-
-def _shown(finding: Finding) -> tuple[str, ...]:
-    own = (finding.sop_instance_uid,) if finding.sop_instance_uid is not None else ()
-    return tuple(dict.fromkeys((*own, *finding.key_sop_instance_uids)))
 
 
 def _measurements(content: ReportContent) -> ContainerContentItem:
     container = _container(codes.IMAGING_MEASUREMENTS)
-    inputs = uids.input_digest(content.source_uids)
+    inputs = content.inputs
+    classes = {str(s.SOPInstanceUID): str(s.SOPClassUID) for s in content.sources}
     for finding in content.reported:
-        container.ContentSequence.extend(_group(finding, content, inputs))
+        container.ContentSequence.extend(_group(finding, content, inputs, classes))
     return container
 
 
 def _group(
-    finding: Finding, content: ReportContent, inputs: str
+    finding: Finding, content: ReportContent, inputs: str, classes: dict[str, str]
 ) -> MeasurementsAndQualitativeEvaluations:
     """TID 1501: what one label is, and how probable.
 
@@ -111,14 +110,9 @@ def _group(
     """
     label, presence, model = finding.label, finding.presence, content.model
     sites = None if label.site is None else [FindingSite(concept(label.site))]
-    is_one_of_many = finding.scope is Scope.IMAGE and len(content.sources) > 1
-    image = finding.sop_instance_uid if is_one_of_many else None
-    classes = {str(s.SOPInstanceUID): str(s.SOPClassUID) for s in content.sources}
+    identifier, uid = content.tracking(finding, inputs)
     group = MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=TrackingIdentifier(
-            uid=uids.tracking_uid(model, inputs, label.name, image or ""),
-            identifier=f"{model.name}/{label.name}",
-        ),
+        tracking_identifier=TrackingIdentifier(uid=uid, identifier=identifier),
         finding_type=concept(label.code) if presence is Presence.PRESENT else None,
         finding_sites=sites,
         algorithm_id=_algorithm(finding, model),
@@ -127,9 +121,43 @@ def _group(
             QualitativeEvaluation(concept(label.code), concept(codes.PRESENCE[presence]))
         ],
     )
-    for uid in _shown(finding):
-        group[0].ContentSequence.append(SourceImageForMeasurementGroup(classes[uid], uid))
+    items = group[0].ContentSequence
+    for image in shown(finding):
+        items.append(SourceImageForMeasurementGroup(classes[image], image))
+    for companion in content.companions:
+        items.extend(_illustrations(companion, uid))
     return group
+
+
+def _illustrations(companion: Dataset, tracking: str) -> Iterator[ContentItem]:
+    """Yield references of a group to what shows it: captures, its segment of a segmentation.
+
+    The group stays TID 1501, whose images may have any purpose. Naming the segment (121191) would
+    make it TID 1411, and PixelMed's validator then holds every group of the report to be one, those
+    of absent findings without a segment included.
+    """
+    if companion.SOPClassUID == CAPTURE:
+        if is_shown_by(companion, tracking):
+            yield _image(companion, codes.ILLUSTRATION)
+        return
+    for segment in companion.get("SegmentSequence") or ():
+        if segment.get("TrackingUID") == tracking:
+            yield _image(companion, codes.ILLUSTRATION, int(segment.SegmentNumber))
+
+
+def is_shown_by(capture: Dataset, tracking: str) -> bool:
+    """Tell whether a capture shows an observation: Image Comments has its tracking UID."""
+    return tracking in str(capture.get("ImageComments") or "").split()
+
+
+def _image(companion: Dataset, name: Code, segment: int | None = None) -> ImageContentItem:
+    return ImageContentItem(
+        name=concept(name),
+        referenced_sop_class_uid=companion.SOPClassUID,
+        referenced_sop_instance_uid=companion.SOPInstanceUID,
+        referenced_segment_numbers=segment,
+        relationship_type=_CONTAINS,
+    )
 
 
 def _algorithm(finding: Finding, model: ModelIdentity) -> AlgorithmIdentification:
@@ -175,6 +203,12 @@ def _evaluations(content: ReportContent) -> ContainerContentItem:
     for finding in content.reported:
         items.append(_text(codes.CONCLUSION, conclusion(finding, content)))
     items.append(_text(codes.COMMENT, COMMENT))
+    inputs = content.inputs if content.companions else ""
+    tracked = [content.tracking(finding, inputs)[1] for finding in content.reported]
+    for companion in content.companions:
+        # What shows no finding, such as a card that says why there is none, belongs to no group.
+        if not any(list(_illustrations(companion, uid)) for uid in tracked):
+            items.append(_image(companion, codes.ILLUSTRATION))
     return container
 
 

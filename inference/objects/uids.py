@@ -53,20 +53,21 @@ def tracking_uid(model: ModelIdentity, inputs: str, label: str, image: str = "")
     return derive_uid("tracking", *_identity(model), inputs, label, image)
 
 
-def object_uid(
-    role: str, sop_class_uid: str, model: ModelIdentity, inputs: str, content: str
-) -> UID:
+def object_uid(role: str, sop_class_uid: str, device: str, inputs: str, content: str) -> UID:
     """Return the UID of a result object (or of its series, by another role).
 
     Parameters
     ----------
+    device : str
+        `device_uid` of the model: it stands in every object, so that the UIDs of an object in
+        another SOP class can be told from a stored object alone.
     inputs : str
         `input_digest` of the images read.
     content : str
         Digest of what the object says: with the inputs alone, a positive and a negative result
         would get the same UID.
     """
-    return derive_uid(role, sop_class_uid, *_identity(model), inputs, content)
+    return derive_uid(role, sop_class_uid, device, inputs, content)
 
 
 def _identity(model: ModelIdentity) -> tuple[str, str, str]:

@@ -12,6 +12,7 @@ from alembic.runtime.migration import MigrationContext
 from db import create_engine
 from db.errors import DatabaseError, SchemaVersionError
 from db.migrate import check, current, head, upgrade
+from db.query import rows_of
 from db.schema import Base
 from db.views import VIEWS
 
@@ -68,6 +69,37 @@ def test_upgrade_twice_and_at_once(database_url: str) -> None:
     check(engines[0])
     for engine in engines:
         engine.dispose()
+
+
+def test_what_is_there_survives_every_step(database_url: str) -> None:
+    engine = create_engine(database_url)
+    upgrade(engine, "0002")
+    now = "2026-05-01 12:00:00"
+    rows = (
+        f"INSERT INTO study (study_instance_uid, received_at, last_received_at) "
+        f"VALUES ('1', '{now}', '{now}')",
+        f"INSERT INTO series (series_instance_uid, study_instance_uid, first_received_at, "
+        f"last_received_at, trace_id) VALUES ('1.2', '1', '{now}', '{now}', 't')",
+        f"INSERT INTO analysis (id, study_instance_uid, series_instance_uid, model_name, "
+        f"model_version, weights_sha256, configuration_digest, instance_digest, version, priority, "
+        f"trace_id, received_at, requested_at) "
+        f"VALUES ('a', '1', '1.2', 'm', '1', '0', '0', '0', 1, 'stat', 't', '{now}', '{now}')",
+        f"INSERT INTO result_object (id, analysis_id, kind, sop_class_uid, sop_instance_uid, "
+        f"series_instance_uid, path, size_bytes, sha256, created_at) "
+        f"VALUES (1, 'a', 'sr', '1.88.34', '2.25.1', '2.25.2', 'p', 1, '0', '{now}')",
+        f"INSERT INTO delivery (result_object_id, destination, next_attempt_at, created_at) "
+        f"VALUES (1, 'pacs', '{now}', '{now}')",
+    )
+    with engine.begin() as connection:
+        for row in rows:
+            connection.execute(sa.text(row))
+    upgrade(engine)
+    with engine.connect() as connection:
+        (row,) = rows_of(connection, "v_deliveries", order_by="delivery_id")
+        assert (row["destination"], row["state"], row["proof"]) == ("pacs", "pending", None)
+        (row,) = rows_of(connection, "v_destinations", order_by="destination")
+        assert (row["state"], row["n_pending"], row["n_dead"]) == ("working", 1, 0)
+    engine.dispose()
 
 
 def test_a_newer_schema_is_refused(engine: sa.Engine) -> None:

@@ -12,6 +12,7 @@ from db.ingest import Ingest, InstanceRecord
 from db.query import Filter, analyses, findings, in_progress, is_known, rows_of
 from db.results import (
     AnalysisRequest,
+    Destined,
     FindingRecord,
     ObjectRecord,
     Outcome,
@@ -86,7 +87,7 @@ REPORT = ObjectRecord(
     path="results/00/2.25.1.dcm",
     size_bytes=10,
     sha256="f" * 64,
-    destinations=("pacs", "archive"),
+    destinations=(Destined("pacs", 24), Destined("archive")),
 )
 DONE = Outcome(AnalysisState.DONE, (SERIES, SLICE), (REPORT,), facts={"spacing_mm": 5.0})
 

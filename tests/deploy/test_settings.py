@@ -99,6 +99,11 @@ def test_who_may_come_in(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("[scp]\nprot = 1\n", "scp.prot", "did you mean port?"),
         ("[scpp]\nport = 1\n", "scpp", "did you mean scp?"),
+        (
+            '[[model]]\nname = "m"\nsuitability = { contrst = "with" }\n',
+            "model.0.suitability.contrst",
+            "did you mean contrast?",
+        ),
         ('[[destination]]\nnmae = "x"\n', "destination.0.nmae", "did you mean name?"),
         ("[scp]\nport = 99999\n", "scp.port", "65535"),
         ('[scp]\nae_title = "FAR TOO LONG A TITLE"\n', "scp.ae_title", "16"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,20 +20,24 @@ from db import FileStore, create_engine
 from db.ingest import Ingest, InstanceRecord
 from db.migrate import upgrade
 from db.query import Filter, analyses, findings, rows_of
-from db.results import request_analysis
+from db.results import Destined, request_analysis
 from db.workers import WorkerIdentity
 from inference.analyst import Analyst, AnalystSettings
 from inference.bundle import Bundle
+from inference.codes import NOT_ANALYSED
 from inference.jobs import JobQueue, Priority, prepare
 from inference.model import load_reader
 from inference.objects import DeviceIdentity
-from inference.reading import Reading, SourceImage
+from inference.reading import NotAnalysed, Reading, SourceImage
 from inference.requests import request_analysis_of
 from inference.worker import Worker, WorkerSettings, claim_worker_id
 
 NODE = DeviceIdentity("PREREAD", "Preread", "Preread", "0.1", "SN1")
 SETTINGS = AnalystSettings(
-    worker="test-0", device="cpu", node=NODE, destinations=lambda kind: ("pacs",)
+    worker="test-0",
+    device="cpu",
+    node=NODE,
+    destinations=lambda kind, calling_ae: (Destined("pacs"),),
 )
 
 
@@ -144,7 +149,9 @@ def outcome(engine: sa.Engine) -> dict[str, object]:
 
 def reports(engine: sa.Engine, files: FileStore) -> list[pydicom.Dataset]:
     with engine.connect() as connection:
-        paths = connection.execute(sa.text("SELECT path FROM result_object ORDER BY id")).scalars()
+        paths = connection.execute(
+            sa.text("SELECT path FROM result_object WHERE kind = 'sr' ORDER BY id")
+        ).scalars()
         return [pydicom.dcmread(files.absolute(path)) for path in paths]
 
 
@@ -158,10 +165,12 @@ def test_findings_report_and_delivery_are_recorded(
     with engine.connect() as connection:
         assert len(findings(connection, Filter())) == 6
         deliveries = rows_of(connection, "v_deliveries", order_by="delivery_id")
-    assert [(row["destination"], row["state"]) for row in deliveries] == [("pacs", "pending")]
+    assert {(row["destination"], row["state"]) for row in deliveries} == {("pacs", "pending")}
+    assert Counter(row["kind"] for row in deliveries) == {"sc": 6, "sr": 1, "ko": 1}
     (report,) = reports(engine, files)
     assert report.StudyInstanceUID == "1.2.3"
-    assert str(report.SOPInstanceUID) == deliveries[0]["sop_instance_uid"]
+    delivered = {row["sop_instance_uid"] for row in deliveries if row["kind"] == "sr"}
+    assert delivered == {str(report.SOPInstanceUID)}
 
 
 def test_a_repeated_analysis_changes_nothing(
@@ -217,6 +226,52 @@ def test_not_analysed_is_a_coded_outcome_with_a_report(
     assert "122157" not in report.to_json(), "no probability without an analysis"
     with engine.connect() as connection:
         assert findings(connection, Filter()) == []
+
+
+@pytest.mark.parametrize(
+    ("criteria", "code"),
+    [
+        ({"contrast": "with"}, "contrast"),
+        ({"kernels": ["STD*"]}, "kernel"),
+        ({"max_duplicates": 0.1}, "duplicate_slices"),
+        ({"max_spacing_deviation": 0.05, "max_gap": 0}, "uneven_spacing"),
+        ({"phantom_words": ["P"]}, "not_a_patient"),
+    ],
+)
+def test_each_reason_stands_in_the_database_and_in_the_report(
+    engine: sa.Engine,
+    files: FileStore,
+    head_ct: tuple[int, ...],
+    ct_bundle: Bundle,
+    criteria: dict[str, object],
+    code: str,
+) -> None:
+    with engine.connect() as connection:
+        paths = connection.execute(sa.text("SELECT path FROM instance ORDER BY id")).scalars()
+        stored = [files.absolute(path) for path in paths]
+    for number, path in enumerate(stored):
+        # Positions 0, 0, 5, 10 ... 45, 60, a sharp kernel.
+        image = pydicom.dcmread(path)
+        image.ImagePositionPatient = [0, 0, 60 if number == 11 else 5 * max(0, number - 1)]
+        image.ConvolutionKernel = "BONE"
+        path.chmod(0o600)
+        image.save_as(path)
+    if code == "duplicate_slices":
+        head_ct = head_ct[:5]  # of five, two are one
+    bundle = ct_bundle.with_suitability({"max_gap": 0, **criteria})
+    analyst(engine, files, bundle).analyse(ask(engine, bundle, head_ct))
+
+    row = outcome(engine)
+    assert (row["state"], row["reason_code"]) == ("not_analysed", code)
+    (report,) = reports(engine, files)
+    evaluations = report.ContentSequence[-1].ContentSequence
+    coded = {
+        item.ConceptNameCodeSequence[0].CodeValue: item.ConceptCodeSequence[0].CodeValue
+        for item in evaluations
+        if item.ValueType == "CODE"
+    }
+    assert coded["REASON"] == NOT_ANALYSED[NotAnalysed(code)].value
+    assert str(row["reason"]) in evaluations[2].TextValue
 
 
 def test_not_analysed_without_a_report_by_setting(

@@ -7,18 +7,27 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from inference.bundle import Bundle, open_bundle
 from inference.catalogue import open_catalogue
+from inference.criteria import Criteria
 from inference.errors import BundleError
 from inference.network import load_network
 from inference.reading import Thresholds
-from inference.settings import InferenceSettings, ModelSettings, ThresholdSettings, shipped_bundles
+from inference.settings import (
+    InferenceSettings,
+    ModelSettings,
+    SuitabilitySettings,
+    ThresholdSettings,
+    shipped_bundles,
+)
 
 CPU = torch.device("cpu")
 
@@ -182,6 +191,44 @@ def test_the_catalogue_has_added_and_changed_models(
     )
     (only,) = open_catalogue(settings, models).values()
     assert only.labels[0].thresholds == Thresholds(0, 1)
+
+
+def test_the_settings_change_criteria_of_an_added_and_of_a_shipped_model(
+    ct_bundle: Bundle,
+) -> None:
+    strict = ModelSettings.model_validate(
+        {
+            "name": "hemorrhage",
+            "suitability": {"contrast": "without", "refused_kernels": ["*70*"]},
+        }
+    )
+    added = InferenceSettings(shipped=False, bundles=(ct_bundle.path,))
+    for before, settings in (
+        (ct_bundle, added),
+        (open_catalogue(InferenceSettings())["hemorrhage"], InferenceSettings()),
+    ):
+        after = open_catalogue(settings, (strict,))["hemorrhage"]
+        assert after.suitability == replace(
+            before.suitability, contrast="without", refused_kernels=("*70*",)
+        )
+        assert after.configuration_digest != before.configuration_digest
+        assert after.labels == before.labels
+        same = open_catalogue(settings, (ModelSettings(name="hemorrhage"),))["hemorrhage"]
+        assert same.configuration_digest == before.configuration_digest
+
+
+def test_every_criterion_can_be_set_and_an_unknown_one_is_named() -> None:
+    assert list(SuitabilitySettings.model_fields) == [one.name for one in fields(Criteria)]
+    assert SuitabilitySettings().changes == {}
+    emptied = SuitabilitySettings.model_validate({"body_parts": []})
+    assert emptied.changes == {"body_parts": ()}
+    with pytest.raises(ValidationError, match="kernel_refused"):
+        ModelSettings.model_validate({"name": "m", "suitability": {"kernel_refused": ["x"]}})
+
+
+def test_an_impossible_criterion_is_an_error_that_names_the_model(ct_bundle: Bundle) -> None:
+    with pytest.raises(BundleError, match="model hemorrhage: contrast 'maybe'"):
+        ct_bundle.with_suitability({"contrast": "maybe"})
 
 
 def test_a_model_that_is_not_there_or_named_twice_is_an_error(ct_bundle: Bundle) -> None:

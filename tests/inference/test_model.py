@@ -127,6 +127,27 @@ def test_a_lateral_beside_a_frontal_film_is_set_aside(
     assert refused(chest_bundle, [lateral]).code == NotAnalysed.WRONG_VIEW
 
 
+def test_of_several_reasons_the_most_frequent_one_is_said_and_all_are_counted(
+    chest_bundle: Bundle, write_image: Write, sources: Sources
+) -> None:
+    pixels = np.random.default_rng(2).integers(0, 4096, (100, 90)).astype(np.uint16)
+    images = sources(
+        [
+            *(write_image(pixels, Modality="DX", ViewPosition="LL") for _ in range(2)),
+            *(write_image(pixels, Modality="DX", BodyPartExamined="HAND") for _ in range(2)),
+            write_image(pixels, Modality="DX", QualityControlSubject="YES"),
+        ]
+    )
+    refusal = refused(chest_bundle, images)
+    assert refusal.code == NotAnalysed.WRONG_VIEW, "the first in the list of two that are as many"
+    assert refusal.reason.endswith(
+        "(of 5 images: 2 wrong_view, 2 wrong_body_part, 1 not_a_patient)"
+    )
+    assert refusal.facts is not None
+    assert len(dict(refusal.facts)["set_aside"]) == 5  # type: ignore[arg-type]
+    assert refused(chest_bundle, images[::-1]).reason == refusal.reason
+
+
 def test_lossless_forms_of_a_real_chest_have_one_probability(
     chest_bundle: Bundle, sample: Sample, sources: Sources
 ) -> None:

@@ -15,7 +15,7 @@ from pydicom import Dataset
 
 from inference.pixels import open_image
 from inference.reading import SourceImage
-from inference.volume import Slice, arrange, slices_of
+from inference.volume import Slice, Stack, arrange, slices_of
 
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 CORONAL = (1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
@@ -90,6 +90,64 @@ def test_a_change_of_spacing_is_no_gap() -> None:
     assert stack.gaps(1.6) == []
     assert not stack.facts["spacing_even"]
     assert (stack.facts["spacing_min_mm"], stack.facts["spacing_max_mm"]) == (4.0, 8.0)
+
+
+SPACING = st.sampled_from([0.5, 0.625, 1.25, 4.0, 5.0, 7.0])
+
+
+def at(distances: Iterable[float]) -> Stack:
+    return arrange([axial(n, float(z)) for n, z in enumerate(np.cumsum([0.0, *distances]))])
+
+
+@given(
+    spacing=SPACING,
+    factor=st.floats(1.2, 4.0),
+    below=st.integers(3, 20),
+    above=st.integers(3, 20),
+    between=st.none() | st.floats(0.1, 9.0),
+)
+@settings(deadline=None)
+def test_one_change_of_spacing_is_even(
+    spacing: float, factor: float, below: int, above: int, between: float | None
+) -> None:
+    change = [] if between is None else [between]
+    stack = at([spacing] * below + change + [spacing * factor] * above)
+    assert stack.uneven(0.05) == []
+
+
+@given(spacing=SPACING, jitter=st.lists(st.floats(-0.02, 0.02), min_size=1, max_size=40))
+@settings(deadline=None)
+def test_small_differences_are_even_within_the_accepted_share(
+    spacing: float, jitter: list[float]
+) -> None:
+    assert at([spacing * (1 + share) for share in jitter]).uneven(0.05) == []
+
+
+@given(
+    spacing=SPACING,
+    before=st.integers(3, 20),
+    after=st.integers(3, 20),
+    factor=st.sampled_from([0.5, 1.3, 2.0, 3.0]),
+)
+@settings(deadline=None)
+def test_one_distance_among_equal_ones_is_uneven(
+    spacing: float, before: int, after: int, factor: float
+) -> None:
+    ((low, high),) = at([spacing] * before + [spacing * factor] + [spacing] * after).uneven(0.05)
+    assert low == pytest.approx(spacing * before)
+    assert high - low == pytest.approx(spacing * factor)
+
+
+@given(distances=st.lists(st.floats(0.1, 10), min_size=1, max_size=20))
+@settings(deadline=None)
+def test_upside_down_the_same_distances_are_uneven(distances: list[float]) -> None:
+    there, back = at(distances).uneven(0.1), at(distances[::-1]).uneven(0.1)
+    assert len(there) == len(back)
+
+
+def test_distances_that_take_turns_are_uneven() -> None:
+    assert len(at([5, 6] * 6).uneven(0.05)) == 12
+    assert at([5, 6] * 6).uneven(0.2) == []
 
 
 def test_a_flipped_plane_is_still_ordered_from_the_feet_up() -> None:
@@ -202,3 +260,5 @@ def test_a_real_series_with_tilt_and_uneven_spacing(shared_data: Path, sources: 
         "shear_degrees": 18.5,
     }
     assert stack.gaps(1.6) == []
+    # 4 mm at the skull base, then 7 mm; where they meet, slices are 1 mm apart.
+    assert stack.uneven(0.05) == []

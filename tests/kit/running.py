@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,10 @@ class Orthanc:
         )
 
 
-def start_orthanc(folder: Path, dicom_port: int | None = None) -> Orthanc:
+def start_orthanc(
+    folder: Path, dicom_port: int | None = None, more: Mapping[str, Any] | None = None
+) -> Orthanc:
+    """Start an Orthanc; `more` goes into its configuration."""
     need(ORTHANC)
     folder.mkdir(parents=True, exist_ok=True)
     dicom, http = dicom_port or free_port(), free_port()
@@ -78,6 +81,7 @@ def start_orthanc(folder: Path, dicom_port: int | None = None) -> Orthanc:
                 "AuthenticationEnabled": False,
                 "DicomAlwaysAllowFind": True,
                 "Plugins": [],
+                **(more or {}),
             }
         )
     )

@@ -28,8 +28,8 @@ from scp import Peer, send_files
 from scp.errors import ServerError
 from scp.part10 import read_layout
 from scp.requestor import Context, association
-from scp.requestor import _exchange as exchange
-from scp.requestor import _request as build_request
+from scp.requestor import store as exchange
+from scp.requestor import store_request as build_request
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"

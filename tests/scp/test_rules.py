@@ -85,6 +85,7 @@ def test_parked(facts: dict[str, list[str]]) -> None:
     [
         {"Manufacturer": ["Preread"]},
         {"QualityControlImage": ["YES"]},
+        {"QualityControlSubject": ["YES"]},
         {"SOPClassUID": ["1.2.840.10008.5.1.4.1.1.88.34"]},
         {"SOPClassUID": ["1.2.840.10008.5.1.4.1.1.66.4"]},
         *({"Modality": [name]} for name in ("SR", "SEG", "KO", "PR", "OT", "DOC")),

@@ -10,14 +10,20 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.uid import generate_uid
 
+from db.schema import Analysis, ResultObject, Series, Study
 from scp import SeriesWatch, rules_in_force
 from scp.requestor import Context, association, store_each
 from scp.rules import Decision
 from scp.series import CompleteSeries
+
+NOW = datetime.now(UTC)
+OWN_DEVICE = "2.25.4711"
+CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
 
 class InMemory:
@@ -42,11 +48,12 @@ class Completions:
         self.seen: list[tuple[CompleteSeries, Decision]] = []
         self.failing: set[str] = set()
 
-    def __call__(self, connection: sa.Connection, series: CompleteSeries, to: Decision) -> None:
+    def __call__(self, connection: sa.Connection, series: CompleteSeries, to: Decision) -> Decision:
         connection.execute(sa.text("UPDATE study SET n_positive = n_positive + 1"))
         if series.series_instance_uid in self.failing:
             raise RuntimeError("no queue")
         self.seen.append((series, to))
+        return to
 
 
 class Clock:
@@ -70,7 +77,15 @@ def watch_on() -> Make:
     def make(node: Any) -> tuple[SeriesWatch, Completions, Clock]:
         done, clock = Completions(), Clock()
         rules = rules_in_force(())
-        watch = SeriesWatch(node.engine, node.files, node.settings, rules, done, clock)
+        watch = SeriesWatch(
+            node.engine,
+            node.files,
+            node.settings,
+            rules,
+            done,
+            lambda _connection: frozenset((OWN_DEVICE,)),
+            clock,
+        )
         return watch, done, clock
 
     return make
@@ -202,14 +217,14 @@ def test_an_image_between_looking_and_completing(
     series = generate_uid()
     send(node, image(series))
     clock.advance(node.settings.quiet_seconds + 1)
-    decide = watch._decide
+    route = watch._router.route
 
-    def slowly(instances: Any) -> Decision:
+    def slowly(instances: Any, own: Any) -> Any:
         if len(instances) == 1:
             send(node, image(series))
-        return decide(instances)
+        return route(instances, own)
 
-    monkeypatch.setattr(watch, "_decide", slowly)
+    monkeypatch.setattr(watch._router, "route", slowly)
     assert watch.run_once() == 0
     assert states(node) == ["open"]
     clock.advance(node.settings.quiet_seconds + 1)
@@ -228,6 +243,116 @@ def test_frontal_view_beside_a_lateral_one(node: Any, image: Any, watch_on: Make
     clock.advance(node.settings.quiet_seconds + 1)
     watch.run_once()
     assert [route.model for route in done.seen[0][1].routes] == ["pneumothorax"]
+
+
+def contributed(device_uid: str) -> list[Dataset]:
+    item = Dataset()
+    item.Manufacturer, item.DeviceUID = "PACS", device_uid
+    return [item]
+
+
+def made_here(node: Any, series: str, instance: str) -> None:
+    """Enter a result object, as an analysis would."""
+    with node.engine.begin() as connection:
+        connection.execute(
+            sa.insert(Study).values(study_instance_uid="1.9", received_at=NOW, last_received_at=NOW)
+        )
+        connection.execute(
+            sa.insert(Series).values(
+                series_instance_uid="1.9.1", study_instance_uid="1.9", trace_id="t",
+                state="complete", first_received_at=NOW, last_received_at=NOW,
+            )
+        )  # fmt: skip
+        connection.execute(
+            sa.insert(Analysis).values(
+                id="a", study_instance_uid="1.9", series_instance_uid="1.9.1", model_name="m",
+                model_version="1", weights_sha256="w", configuration_digest="c",
+                instance_digest="d", version=1, priority="routine", trace_id="t",
+                received_at=NOW, requested_at=NOW,
+            )
+        )  # fmt: skip
+        connection.execute(
+            sa.insert(ResultObject).values(
+                analysis_id="a", kind="sc", sop_class_uid=CAPTURE, sop_instance_uid=instance,
+                series_instance_uid=series, path="none", size_bytes=1, sha256="0",
+                created_at=NOW,
+            )
+        )  # fmt: skip
+
+
+SIGNS = {
+    "Manufacturer": {"Manufacturer": "Preread"},
+    "DeviceUID": {"DeviceUID": OWN_DEVICE},
+    "InstanceCreatorUID": {"InstanceCreatorUID": OWN_DEVICE},
+    "ContributingEquipmentSequence": {"ContributingEquipmentSequence": contributed(OWN_DEVICE)},
+    "SOPInstanceUID": {"SOPInstanceUID": "1.9.8"},
+    "SeriesInstanceUID": {"series": "1.9.9"},
+}
+NO_SIGNS = {
+    "DeviceUID": {"DeviceUID": "1.2.3"},
+    "InstanceCreatorUID": {"InstanceCreatorUID": "1.2.3"},
+    "ContributingEquipmentSequence": {"ContributingEquipmentSequence": contributed("1.2.3")},
+}
+
+
+@pytest.mark.parametrize("sign", SIGNS)
+def test_one_sign_that_is_left_is_enough_for_a_result_not_to_be_read(
+    node: Any, image: Any, watch_on: Make, sign: str
+) -> None:
+    watch, done, clock = watch_on(node)
+    made_here(node, "1.9.9", "1.9.8")
+    send(node, image(**SIGNS[sign]))  # else an image that a rule would have read
+    clock.advance(node.settings.quiet_seconds + 1)
+    watch.run_once()
+    ((_, decision),) = done.seen
+    assert decision.routes == ()
+    (reason,) = decision.reasons
+    assert reason.startswith("never read: ")
+    (routing,) = node.rows("SELECT routing FROM series WHERE routing IS NOT NULL")
+    assert json.loads(routing["routing"])["reasons"] == [reason]
+
+
+@pytest.mark.parametrize("sign", NO_SIGNS)
+def test_what_others_made_is_read(node: Any, image: Any, watch_on: Make, sign: str) -> None:
+    watch, done, clock = watch_on(node)
+    send(node, image(**NO_SIGNS[sign]))
+    clock.advance(node.settings.quiet_seconds + 1)
+    watch.run_once()
+    assert [route.model for route in done.seen[0][1].routes] == ["hemorrhage"]
+
+
+@pytest.mark.parametrize("sign", [*(name for name in SIGNS if name != "SeriesInstanceUID"), "SR"])
+def test_results_among_the_images_leave_their_set_as_it_is(
+    node: Any, image: Any, watch_on: Make, sign: str
+) -> None:
+    watch, done, clock = watch_on(node)
+    made_here(node, "1.9.9", "1.9.8")
+    series = generate_uid()
+    # So many that not every header is asked.
+    send(node, *(image(series, InstanceNumber=number) for number in range(40)))
+    clock.advance(node.settings.quiet_seconds + 1)
+    watch.run_once()
+    report = {"sop_class": "1.2.840.10008.5.1.4.1.1.88.34", "Modality": "SR"}
+    result = report if sign == "SR" else {"sop_class": CAPTURE, **SIGNS[sign]}
+    send(node, image(series, **result))
+    clock.advance(node.settings.quiet_seconds + 1)
+    watch.run_once()
+    (before, _), (after, decision) = done.seen
+    assert after.instance_ids == before.instance_ids
+    assert after.instance_digest == before.instance_digest, "else it is analysed once more"
+    assert "note: 1 of 41 instances left out: no image, or our own" in decision.reasons
+
+
+def test_what_became_of_the_decision_stands_with_the_series(
+    node: Any, image: Any, watch_on: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch, _done, clock = watch_on(node)
+    monkeypatch.setattr(watch, "_on_complete", lambda *_: Decision((), ("too many",)))
+    send(node, image())
+    clock.advance(node.settings.quiet_seconds + 1)
+    watch.run_once()
+    (row,) = node.rows("SELECT routing FROM series")
+    assert json.loads(row["routing"]) == {"routes": [], "reasons": ["too many"]}
 
 
 def test_a_missing_file_is_tried_again(node: Any, image: Any, watch_on: Make) -> None:

@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 
 from inference import codes
-from inference.objects import DeviceIdentity, ReportContent
+from inference.objects import (
+    DeviceIdentity,
+    ReportClass,
+    ReportContent,
+    build_report,
+    object_bytes,
+)
+from inference.objects.content import AnalysisContent
+from inference.objects.fallback import as_class
+from inference.objects.key_objects import KeyObjectsContent, build_key_objects
+from inference.objects.secondary_capture import CaptureContent, build_capture
+from inference.objects.segmentation import SegmentationContent, build_segmentation
 from inference.reading import (
     Code,
     Finding,
+    Illustration,
     Label,
+    Mask,
     ModelIdentity,
     Reading,
     Scope,
@@ -93,6 +109,94 @@ def not_analysed_content(source: Dataset, code: str, reason: str) -> ReportConte
         created_at=CREATED_AT,
         not_analysed=(code, reason),
     )
+
+
+def shared_part(content: AnalysisContent) -> dict[str, Any]:
+    """Return what all contents of one analysis share."""
+    return {f.name: getattr(content, f.name) for f in dataclasses.fields(AnalysisContent)}
+
+
+def picture(rows: int = 64, columns: int = 48, seed: int = 1) -> Any:
+    return np.random.default_rng(seed).integers(0, 255, (rows, columns, 3), dtype=np.uint8)
+
+
+def capture_content(content: ReportContent, number: int = 1, **changes: Any) -> CaptureContent:
+    """Return a capture of the first key image, or a card of text where nothing was analysed."""
+    values: dict[str, Any] = {"pixels": picture(), "number": number}
+    if content.reported:
+        first = content.reported[0]
+        keys = first.key_sop_instance_uids or content.source_uids
+        uid = first.sop_instance_uid or keys[min(number, len(keys)) - 1]
+        labels = tuple(f.label.name for f in content.reported if f.presence == "Present")
+        grey = picture()[..., 0]
+        values["illustration"] = Illustration(uid, 0, grey, "brain 40/80", labels=labels)
+    return CaptureContent(**(shared_part(content) | values | changes))
+
+
+def with_masks(content: ReportContent, slices: Sequence[int] = (0,)) -> ReportContent:
+    """Give every label a mask in some of the images."""
+    assert content.reading is not None
+    masks = []
+    for number, finding in enumerate(content.reported):
+        for at in slices:
+            source = content.sources[at]
+            pixels = np.zeros((int(source.Rows), int(source.Columns)), dtype=np.bool_)
+            pixels[3 + number : 20 + number + at, 5:9] = True
+            masks.append(Mask(finding.label.name, str(source.SOPInstanceUID), 0, pixels))
+    reading = dataclasses.replace(content.reading, masks=tuple(masks))
+    return dataclasses.replace(content, reading=reading)
+
+
+def segmentation_content(content: ReportContent, **changes: Any) -> SegmentationContent:
+    return SegmentationContent(**(shared_part(content) | changes))
+
+
+def key_objects_content(content: ReportContent, **changes: Any) -> KeyObjectsContent:
+    return KeyObjectsContent(**(shared_part(content) | changes))
+
+
+def all_objects(content: ReportContent, captures: int = 1) -> dict[str, Dataset]:
+    """Return every kind of object that an analysis gives, referring to each other."""
+    made = {
+        f"sc{number}": build_capture(capture_content(content, number))
+        for number in range(1, captures + 1)
+    }
+    if content.reading is not None and content.reading.masks:
+        made["seg"] = build_segmentation(segmentation_content(content))
+    companions = tuple(made.values())
+    made["sr"] = build_report(dataclasses.replace(content, companions=companions))
+    stored = dcmread(BytesIO(object_bytes(made["sr"])))
+    for sop_class in (ReportClass.COMPREHENSIVE, ReportClass.ENHANCED):
+        made[f"sr-{sop_class.name.lower()}"] = as_class(stored, sop_class)
+    if any(f.key_sop_instance_uids and f.presence != "Absent" for f in content.reported):
+        both = (*companions, made["sr"])
+        made["kos"] = build_key_objects(key_objects_content(content, companions=both))
+    return made
+
+
+@pytest.fixture(scope="session")
+def capture() -> Callable[..., CaptureContent]:
+    return capture_content
+
+
+@pytest.fixture(scope="session")
+def masked() -> Callable[..., ReportContent]:
+    return with_masks
+
+
+@pytest.fixture(scope="session")
+def segmented() -> Callable[..., SegmentationContent]:
+    return segmentation_content
+
+
+@pytest.fixture(scope="session")
+def key_objects() -> Callable[..., KeyObjectsContent]:
+    return key_objects_content
+
+
+@pytest.fixture(scope="session")
+def all_kinds() -> Callable[..., dict[str, Dataset]]:
+    return all_objects
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from inference.objects import ReportClass, ReportContent, build_report, report_bytes
+from inference.objects import ReportClass, ReportContent, build_report, object_bytes
+from inference.objects.secondary_capture import build_capture
+from inference.objects.segmentation import build_segmentation
 
 pytestmark = pytest.mark.peer
 
@@ -73,7 +76,7 @@ def judge(
 ) -> Path:
     """Write a report and let the quick validators look at it; return its file."""
     path = folder / "report.dcm"
-    path.write_bytes(report_bytes(ds))
+    path.write_bytes(object_bytes(ds))
     assert validators.unexplained(path, sources) == []
     assert validators.dcentvfy(path, [*sources, *others]) == []
     assert "Conclusion" in validators.dsrdump(path)
@@ -121,7 +124,7 @@ def test_every_class(
     header = dcmread(path, stop_before_pixels=True)
     first = build_report(pneumothorax(header, 0.1, sop_class=sop_class))
     earlier = tmp_path / "earlier.dcm"
-    earlier.write_bytes(report_bytes(first))
+    earlier.write_bytes(object_bytes(first))
     content = pneumothorax(header, sop_class=sop_class, predecessor=first)
     judge(validators, build_report(content), [path], tmp_path, others=(earlier,))
 
@@ -145,14 +148,88 @@ def test_not_analysed(testdata: Any, not_analysed: Any, validators: Any, tmp_pat
     judge(validators, ds, [path], tmp_path)
 
 
-def kinds(
-    testdata: Any, stacked: Any, pneumothorax: Any, hemorrhage: Any, not_analysed: Any
-) -> Iterator[tuple[str, ReportContent]]:
-    chest = dcmread(testdata("RG1_UNCR.dcm"), stop_before_pixels=True)
-    ct = dcmread(testdata("CT_small.dcm"), stop_before_pixels=True)
-    yield "present", pneumothorax(chest)
-    yield "series", hemorrhage(stacked(ct, 28))
-    yield "not-analysed", not_analysed(ct, "missing_slices", "3 of 28 slices are missing")
+def written(sources: list[Dataset], folder: Path) -> list[Path]:
+    """Write the images of a made-up series, as files that dcentvfy can hold together."""
+    paths = []
+    for source in sources:
+        paths.append(folder / f"source-{source.InstanceNumber}.dcm")
+        source.save_as(paths[-1], enforce_file_format=True)
+    return paths
+
+
+@pytest.mark.parametrize("change", ["plain", "bare", "requested", "japanese"])
+def test_all_objects_of_a_series(
+    change: str,
+    ct: Dataset,
+    stacked: Any,
+    hemorrhage: Any,
+    masked: Any,
+    all_kinds: Any,
+    validators: Any,
+    tmp_path: Path,
+) -> None:
+    CHANGES[change](ct)
+    slices = stacked(ct, 12)
+    paths = written(slices, tmp_path)
+    headers = [dcmread(path, stop_before_pixels=True) for path in paths]
+    made = all_kinds(masked(hemorrhage(headers), (4, 5, 7)), captures=3)
+    assert set(made) == {
+        "sc1", "sc2", "sc3", "seg", "sr", "sr-comprehensive", "sr-enhanced", "kos",
+    }  # fmt: skip
+    files = {name: object_bytes(ds) for name, ds in made.items()}
+    validators.check_objects(files, paths, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["RG1_UNCR.dcm", "RG1_J2KR.dcm", "RG3_UNCR.dcm", "SC_rgb.dcm"])
+@pytest.mark.parametrize("probability", [0.93, 0.02])
+def test_all_objects_of_a_radiograph(
+    name: str,
+    probability: float,
+    testdata: Any,
+    pneumothorax: Any,
+    masked: Any,
+    all_kinds: Any,
+    validators: Any,
+    tmp_path: Path,
+) -> None:
+    path = testdata(name)
+    content = pneumothorax(dcmread(path, stop_before_pixels=True), probability)
+    made = all_kinds(masked(content) if probability > 0.5 else content)
+    files = {name: object_bytes(ds) for name, ds in made.items()}
+    validators.check_objects(files, [path], tmp_path)
+
+
+def test_all_objects_of_an_enhanced_image(
+    testdata: Any,
+    pneumothorax: Any,
+    capture: Any,
+    masked: Any,
+    segmented: Any,
+    validators: Any,
+    tmp_path: Path,
+) -> None:
+    path = testdata("emri_small.dcm")
+    header = dcmread(path, stop_before_pixels=True)
+    content = masked(pneumothorax(header))
+    made = {
+        "sc": build_capture(capture(content)),
+        "seg": build_segmentation(segmented(content)),
+    }
+    made["sr"] = build_report(dataclasses.replace(content, companions=tuple(made.values())))
+    assert made["sc"].SourceImageSequence[0].ReferencedFrameNumber == 1
+    files = {name: object_bytes(ds) for name, ds in made.items()}
+    validators.check_objects(files, [path], tmp_path)
+
+
+def test_all_objects_of_what_was_not_analysed(
+    testdata: Any, not_analysed: Any, all_kinds: Any, validators: Any, tmp_path: Path
+) -> None:
+    path = testdata("CT_small.dcm")
+    header = dcmread(path, stop_before_pixels=True)
+    made = all_kinds(not_analysed(header, "too_few_slices", "1 slice, 12 are needed"))
+    assert set(made) == {"sc1", "sr", "sr-comprehensive", "sr-enhanced"}
+    files = {name: object_bytes(ds) for name, ds in made.items()}
+    validators.check_objects(files, [path], tmp_path)
 
 
 @pytest.mark.slow
@@ -162,12 +239,26 @@ def test_the_template_validator_finds_no_error(
     pneumothorax: Any,
     hemorrhage: Any,
     not_analysed: Any,
+    masked: Any,
+    all_kinds: Any,
     validators: Any,
     tmp_path: Path,
 ) -> None:
-    for name, content in kinds(testdata, stacked, pneumothorax, hemorrhage, not_analysed):
+    """The widest report, the shortest and the key objects: 12 seconds each."""
+    chest = dcmread(testdata("RG1_UNCR.dcm"), stop_before_pixels=True)
+    ct = dcmread(testdata("CT_small.dcm"), stop_before_pixels=True)
+    series = all_kinds(masked(hemorrhage(stacked(ct, 28)), (14, 15)), captures=3)
+    refused = all_kinds(not_analysed(ct, "missing_slices", "3 of 28 slices are missing"))
+    documents = {
+        "present": build_report(pneumothorax(chest)),
+        "series": series["sr"],
+        "key-objects": series["kos"],
+        "enhanced": series["sr-enhanced"],
+        "not-analysed": refused["sr"],
+    }
+    for name, ds in documents.items():
         path = tmp_path / f"{name}.dcm"
-        path.write_bytes(report_bytes(build_report(content)))
+        path.write_bytes(object_bytes(ds))
         verdict = validators.pixelmed(path)
         assert verdict.found_root, name
         assert verdict.errors == [], name

@@ -19,7 +19,7 @@ from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 from pydicom.valuerep import PersonName
 
-from inference.objects import build_report, report_bytes, sources
+from inference.objects import build_report, object_bytes, sources
 
 SCRIPTS = {
     "default": (None, "PHANTOM^HEAD"),
@@ -62,7 +62,7 @@ def test_names_survive_in_every_script(script: str, ct: Dataset, pneumothorax: A
     source = read_back(ct)
     sent = bytes(copy.deepcopy(source).get_item("PatientName").value)
 
-    report = dcmread(BytesIO(report_bytes(build_report(pneumothorax(source)))))
+    report = dcmread(BytesIO(object_bytes(build_report(pneumothorax(source)))))
 
     assert bytes(report.get_item("PatientName").value) == sent
     assert str(report.PatientName) == name
@@ -78,7 +78,7 @@ def test_chinese_with_escapes_survives(ct: Dataset, pneumothorax: Any) -> None:
     ct.SpecificCharacterSet = ["ISO 2022 IR 6", "ISO 2022 IR 58"]
     sent = b"Zhang^XiaoDong=\x1b$)A\xd5\xc5^\x1b$)A\xd0\xa1\xb6\xab"
     ct.PatientName = PersonName(sent, ["iso8859", "iso_ir_58"])
-    report = dcmread(BytesIO(report_bytes(build_report(pneumothorax(read_back(ct))))))
+    report = dcmread(BytesIO(object_bytes(build_report(pneumothorax(read_back(ct))))))
     assert bytes(report.get_item("PatientName").value).rstrip() == sent
     assert list(report.SpecificCharacterSet) == ["ISO 2022 IR 6", "ISO 2022 IR 58"]
 
@@ -101,7 +101,7 @@ def test_undeclared_bytes_stay_as_they_came(ct: Dataset, pneumothorax: Any) -> N
     del ct.SpecificCharacterSet
     ct.PatientName = "J\xe9r\xf4me"  # Latin-1 bytes without a character set: illegal and common
     source = read_back(ct)
-    report = dcmread(BytesIO(report_bytes(build_report(pneumothorax(source)))))
+    report = dcmread(BytesIO(object_bytes(build_report(pneumothorax(source)))))
     assert bytes(report.get_item("PatientName").value).rstrip() == b"J\xe9r\xf4me"
 
 
@@ -197,7 +197,7 @@ def test_requests_are_carried_whatever_their_script(ct: Dataset, pneumothorax: A
     ct.RequestAttributesSequence = Sequence([])
     ct.SOPInstanceUID = "1.2.3.4"
     content = pneumothorax(ct, sources=(ct, other))
-    report = dcmread(BytesIO(report_bytes(build_report(content))))
+    report = dcmread(BytesIO(object_bytes(build_report(content))))
     (item,) = report.ReferencedRequestSequence
     assert item.RequestedProcedureDescription == "頭部CT"
 
@@ -220,7 +220,7 @@ def test_sources_are_never_changed(chest: Dataset, ct: Dataset, pneumothorax: An
 def test_big_endian_and_implicit_sources_are_carried(testdata: Any, pneumothorax: Any) -> None:
     for name in ("MR_small_bigendian.dcm", "MR_small_implicit.dcm"):
         source = dcmread(testdata(name), stop_before_pixels=True)
-        report = dcmread(BytesIO(report_bytes(build_report(pneumothorax(source)))))
+        report = dcmread(BytesIO(object_bytes(build_report(pneumothorax(source)))))
         assert report.PatientName == source.PatientName
         assert report.get("PatientWeight") == source.get("PatientWeight")
 

@@ -44,13 +44,14 @@ def test_the_device_changes_with_model_version_and_weights(change: dict[str, str
 
 
 def test_every_part_of_an_object_counts() -> None:
-    base = ("sr", "1.2", MODEL, "inputs", "content")
+    device = uids.device_uid(MODEL)
+    base = ("sr", "1.2", device, "inputs", "content")
     others = [
         ("sc", *base[1:]),
         ("sr", "1.3", *base[2:]),
-        ("sr", "1.2", dataclasses.replace(MODEL, weights_sha256="b" * 64), "inputs", "content"),
-        ("sr", "1.2", MODEL, "more", "content"),
-        ("sr", "1.2", MODEL, "inputs", "another"),
+        ("sr", "1.2", uids.device_uid(dataclasses.replace(MODEL, weights_sha256="b")), *base[3:]),
+        ("sr", "1.2", device, "more", "content"),
+        ("sr", "1.2", device, "inputs", "another"),
     ]
     assert len({uids.object_uid(*parts) for parts in [base, *others]}) == 6
 

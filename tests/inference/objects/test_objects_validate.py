@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 
 from inference import codes
 from inference.errors import ObjectError
-from inference.objects import build_report, report_bytes, validate_report
+from inference.objects import build_report, object_bytes, validate
 from inference.objects.template import concept_name
 from inference.reading import Code
 
@@ -20,7 +20,7 @@ from inference.reading import Code
 @pytest.fixture(scope="module")
 def stored(testdata: Any, pneumothorax: Any) -> bytes:
     chest = dcmread(testdata("RG1_UNCR.dcm"), stop_before_pixels=True)
-    return report_bytes(build_report(pneumothorax(chest)))
+    return object_bytes(build_report(pneumothorax(chest)))
 
 
 @pytest.fixture
@@ -55,7 +55,10 @@ def setting(keyword: str, value: Any) -> Callable[[Dataset], None]:
 
 
 DAMAGE: dict[str, tuple[Callable[[Dataset], Any], str]] = {
-    "wrong class": (setting("SOPClassUID", "1.2.840.10008.5.1.4.1.1.88.11"), "no class of report"),
+    "wrong class": (
+        setting("SOPClassUID", "1.2.840.10008.5.1.4.1.1.88.11"),
+        "no class of result object",
+    ),
     "final": (setting("PreliminaryFlag", "FINAL"), "PreliminaryFlag"),
     "verified": (setting("VerificationFlag", "VERIFIED"), "VerificationFlag"),
     "type 2": (lambda ds: ds.pop("StudyID"), "StudyID is missing"),
@@ -122,7 +125,7 @@ DAMAGE: dict[str, tuple[Callable[[Dataset], Any], str]] = {
     ),
     "device": (
         lambda ds: setattr(ds.ContributingEquipmentSequence[0], "DeviceUID", "2.25.1"),
-        "Device UID differs",
+        "DeviceUID differs",
     ),
     "no device": (
         lambda ds: ds.ContributingEquipmentSequence[0].pop("DeviceUID"),
@@ -135,30 +138,30 @@ DAMAGE: dict[str, tuple[Callable[[Dataset], Any], str]] = {
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_damage_is_told(kind: str, report: Dataset) -> None:
     damage, message = DAMAGE[kind]
-    validate_report(report)
+    validate(report)
     damage(report)
     with pytest.raises(ObjectError, match=message):
-        validate_report(report)
+        validate(report)
 
 
 def test_evidence_must_be_what_was_read(report: Dataset, chest: Dataset) -> None:
-    validate_report(report, read=[chest.SOPInstanceUID])
+    validate(report, read=[chest.SOPInstanceUID])
     with pytest.raises(ObjectError, match="2 were read"):
-        validate_report(report, read=[chest.SOPInstanceUID, "1.2.3"])
+        validate(report, read=[chest.SOPInstanceUID, "1.2.3"])
 
 
 def test_all_violations_are_named_at_once(report: Dataset) -> None:
     report.PreliminaryFlag = "FINAL"
     drop(group(report), codes.FINDING)
     with pytest.raises(ObjectError, match=r"PreliminaryFlag.*Finding must stand"):
-        validate_report(report)
+        validate(report)
 
 
 def test_a_message_holds_no_patient_data(report: Dataset) -> None:
     report.PreliminaryFlag = "FINAL"
     report.PatientName = "SECRET^NAME"
     with pytest.raises(ObjectError) as caught:
-        validate_report(report)
+        validate(report)
     assert "SECRET" not in str(caught.value)
 
 
@@ -180,4 +183,4 @@ def test_a_wrong_code_of_a_bundle_does_not_leave_the_house(
 def test_any_data_set_is_judged_without_a_crash(ct: Dataset) -> None:
     for ds in (Dataset(), ct):
         with pytest.raises(ObjectError, match="is invalid"):
-            validate_report(ds)
+            validate(ds)

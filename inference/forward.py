@@ -1,0 +1,150 @@
+"""A loaded network at work: probabilities, maps of them, and where it looked."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own convention
+from numpy.typing import NDArray
+
+from .bundle import Bundle
+from .errors import BundleError
+from .masks import Maps, Shape
+from .network import load_network
+from .postprocess import Probabilities
+from .preprocess import picture_in_square
+from .saliency import Saliency
+
+# The same input gives the same output: cuDNN neither tries algorithms out nor rounds to TF32.
+_REPRODUCIBLE = functools.partial(
+    torch.backends.cudnn.flags, benchmark=False, deterministic=True, allow_tf32=False
+)
+
+
+class Network:
+    """The network of a bundle on a device.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    device : torch.device
+
+    Raises
+    ------
+    BundleError
+        If definition and weights do not fit each other.
+    """
+
+    def __init__(self, bundle: Bundle, device: torch.device) -> None:
+        self._bundle = bundle
+        self._device = device
+        module = load_network(bundle, device)
+        # Measured on CPU: 15 % less time for EfficientNet-B0.
+        self._module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._saliency = Saliency(self._module)
+
+    def probabilities(self, tensor: torch.Tensor) -> Probabilities:
+        """Return what a network that gives numbers says.
+
+        Parameters
+        ----------
+        tensor : Tensor of float32, (rows, channels, size, size)
+
+        Returns
+        -------
+        ndarray of float64, (rows, labels)
+            In the order of the bundle's labels.
+
+        Raises
+        ------
+        BundleError
+            If there are fewer outputs than labels, or they are no numbers.
+        """
+        outputs = self._outputs(tensor)
+        if outputs.ndim != 2:
+            raise self._fault(
+                f"gives outputs of shape {outputs.shape}, not one number for each label; if it "
+                'gives maps, set "masks": true in configs/preread.json'
+            )
+        return outputs.astype(np.float64)
+
+    def maps(self, tensor: torch.Tensor) -> Maps:
+        """Return what a network that gives maps says.
+
+        Parameters
+        ----------
+        tensor : Tensor of float32, (rows, channels, size, size)
+
+        Returns
+        -------
+        ndarray of float32, (rows, labels, size, size)
+            Probabilities over the input, in the order of the bundle's labels.
+
+        Raises
+        ------
+        BundleError
+            If there are fewer maps than labels, or none, or they are no numbers.
+        """
+        outputs = self._outputs(tensor)
+        if outputs.ndim != 4:
+            raise self._fault(
+                f"gives outputs of shape {outputs.shape}, not a map for each label as "
+                '"masks" in configs/preread.json says'
+            )
+        return outputs
+
+    def looked_at(self, row: torch.Tensor, column: int, shape: Shape) -> NDArray[np.float32] | None:
+        """Return where the network looked for a label: see `Saliency.of`, or its own map.
+
+        Parameters
+        ----------
+        row : Tensor of float32, (1, channels, size, size)
+        column : int
+            Which of the bundle's labels.
+        shape : tuple of int
+            Rows and columns of the source.
+
+        Returns
+        -------
+        ndarray of float32, (h, w), or None
+            0 to 1, over the picture alone: without the padding of the input.
+        """
+        if self._bundle.masks:
+            square: NDArray[np.float32] | None = self.maps(row)[0, column]
+        else:
+            output = self._bundle.outputs[column].index
+            with _REPRODUCIBLE():
+                square = self._saliency.of(self._moved(row), output, self._bundle.activation)
+        if square is None:
+            return None
+        return square[picture_in_square(shape, square.shape[-1])].copy()
+
+    def _outputs(self, tensor: torch.Tensor) -> NDArray[np.float32]:
+        """Return what the network gives for the labels, as probabilities: (rows, labels, ...)."""
+        with torch.inference_mode(), _REPRODUCIBLE():
+            outputs = self._module(self._moved(tensor)).float()
+            if outputs.ndim == 4 and outputs.shape[-2:] != tensor.shape[-2:]:
+                outputs = F.interpolate(
+                    outputs, size=tensor.shape[-2:], mode="bilinear", align_corners=False
+                )
+            if self._bundle.activation == "sigmoid":
+                outputs = outputs.sigmoid()
+            else:
+                outputs = outputs.softmax(dim=1)
+        probabilities = np.asarray(outputs.cpu().numpy(), dtype=np.float32)
+        wanted = [output.index for output in self._bundle.outputs]
+        if probabilities.ndim < 2 or probabilities.shape[1] <= max(wanted):
+            raise self._fault(
+                f"gives outputs of shape {probabilities.shape}, the labels need {max(wanted) + 1}"
+            )
+        if not np.isfinite(probabilities).all():
+            raise self._fault("gives outputs that are no numbers")
+        return probabilities[:, wanted]
+
+    def _moved(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(self._device).contiguous(memory_format=torch.channels_last)
+
+    def _fault(self, what: str) -> BundleError:
+        return BundleError(f"{self._bundle.path}: the network {what}")

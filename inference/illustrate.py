@@ -1,0 +1,135 @@
+"""Which images a person is shown, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .bundle import Bundle
+from .postprocess import Probabilities, key_rows
+from .reading import Presence
+from .windows import Window
+
+# Radiographs and slices that are shown at most.
+_MOST_FILMS = 4
+_MOST_SLICES = 6
+# Blood beside bone: under the narrow window of the brain both are white.
+_BESIDE_BONE = {"subdural", "epidural"}
+_WIDE = "subdural"
+
+_RANK = {Presence.PRESENT: 2, Presence.UNDETERMINED: 1, Presence.ABSENT: 0}
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """An image to be shown.
+
+    Attributes
+    ----------
+    row : int
+        Which row of the input it was.
+    columns : tuple of int
+        Labels that it is shown for; none for a picture that shows no finding.
+    looked : int or None
+        The label whose saliency is shown.
+    """
+
+    row: int
+    columns: tuple[int, ...] = ()
+    looked: int | None = None
+
+
+def film_views(
+    bundle: Bundle, uids: Sequence[str], probabilities: Probabilities
+) -> tuple[View, ...]:
+    """Return the radiographs to show, the most probable finding first, a frame of each.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    uids : sequence of str
+        SOP Instance UID of each row; an image of several frames has several rows.
+    probabilities : ndarray, (rows, labels)
+    """
+
+    def weight(row: int) -> tuple[int, float, int]:
+        best = max(
+            (_RANK[label.thresholds.presence(p)], p)
+            for label, p in zip(bundle.labels, map(float, probabilities[row]), strict=True)
+        )
+        return *best, -row
+
+    ranked = sorted(range(len(uids)), key=weight, reverse=True)
+    best = {uids[row]: row for row in reversed(ranked)}
+    rows = sorted(best.values(), key=weight, reverse=True)[:_MOST_FILMS]
+    return tuple(
+        _view(
+            row,
+            [c for c, p in enumerate(probabilities[row]) if not _absent(bundle, c, p)],
+            probabilities,
+        )
+        for row in rows
+    )
+
+
+def slice_views(
+    bundle: Bundle, positions_mm: NDArray[np.float64], probabilities: Probabilities
+) -> tuple[View, ...]:
+    """Return the slices to show: the best of every finding, those of the primary label first.
+
+    Without any finding it is the one slice that came nearest to one.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    positions_mm : ndarray, (slices,)
+    probabilities : ndarray, (slices, labels)
+    """
+    smoothed = bundle.pooling.smooth(probabilities, positions_mm)
+    found = {
+        column: key_rows(bundle, label, smoothed[:, column], probabilities[:, column])
+        for column, label in enumerate(bundle.labels)
+        if not _absent(bundle, column, float(smoothed[:, column].max()))
+    }
+    if not found:
+        return (View(int(smoothed.max(axis=1).argmax())),)
+    return tuple(
+        _view(row, [column for column, rows in found.items() if row in rows], probabilities)
+        for row in _interleaved(bundle, found, smoothed)[:_MOST_SLICES]
+    )
+
+
+def window_of(bundle: Bundle, columns: Sequence[int]) -> Window:
+    """Return the window that shows these labels: the first, or a wide one beside the skull."""
+    windows = bundle.spec.windows
+    names = {bundle.labels[column].name for column in columns} - {bundle.primary}
+    if names and names <= _BESIDE_BONE:
+        return next((window for window in windows if window.name == _WIDE), windows[0])
+    return windows[0]
+
+
+def _interleaved(
+    bundle: Bundle, found: Mapping[int, Sequence[int]], smoothed: Probabilities
+) -> list[int]:
+    """Return the best row of each label, then the second best of each: none may be crowded out."""
+
+    def weight(column: int) -> tuple[bool, float, int]:
+        primary = bundle.labels[column].name == bundle.primary
+        return primary, float(smoothed[:, column].max()), -column
+
+    columns = sorted(found, key=weight, reverse=True)
+    most = max(len(rows) for rows in found.values())
+    in_turn = [found[c][rank] for rank in range(most) for c in columns if rank < len(found[c])]
+    return list(dict.fromkeys(in_turn))
+
+
+def _view(row: int, columns: Sequence[int], probabilities: Probabilities) -> View:
+    looked = max(columns, key=lambda c: (float(probabilities[row, c]), -c), default=None)
+    return View(row, tuple(columns), looked)
+
+
+def _absent(bundle: Bundle, column: int, probability: float) -> bool:
+    return bundle.labels[column].thresholds.presence(float(probability)) is Presence.ABSENT

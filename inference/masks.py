@@ -1,0 +1,99 @@
+"""Where a finding is, by a network that gives each label a map over its input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own convention
+from numpy.typing import NDArray
+
+from .postprocess import Probabilities
+from .preprocess import picture_in_square
+from .reading import Finding, Label, Mask, Presence, Scope
+
+Maps = NDArray[np.float32]
+Shape = tuple[int, int]
+
+
+def highest(maps: Maps, shapes: Sequence[Shape]) -> Probabilities:
+    """Return the probability of each label in each image: the highest of its map.
+
+    Parameters
+    ----------
+    maps : ndarray of float32, (rows, labels, size, size)
+        Probabilities over the input; what lies on its padding counts for nothing.
+    shapes : sequence of (int, int)
+        Rows and columns of the source of each row.
+
+    Returns
+    -------
+    ndarray of float64, (rows, labels)
+    """
+    scores = [picture.max(axis=(1, 2)) for picture in _pictures(maps, shapes)]
+    return np.stack(scores).astype(np.float64)
+
+
+def masks_of(
+    maps: Maps,
+    shapes: Sequence[Shape],
+    images: Sequence[tuple[str, int]],
+    labels: Sequence[Label],
+) -> Iterator[Mask]:
+    """Make the masks of those labels that reach their upper threshold in an image.
+
+    Parameters
+    ----------
+    maps, shapes
+        As of `highest`.
+    images : sequence of (str, int)
+        SOP Instance UID and frame of each row.
+    labels : sequence of Label
+        In the order of the maps.
+    """
+    for picture, shape, (uid, frame) in zip(_pictures(maps, shapes), shapes, images, strict=True):
+        for label, probability in zip(labels, picture, strict=True):
+            if probability.max() >= label.thresholds.high:
+                pixels = _in_source(probability, shape, label.thresholds.high)
+                yield Mask(label.name, uid, frame, pixels)
+
+
+def of_present(masks: Sequence[Mask], findings: Sequence[Finding]) -> tuple[Mask, ...]:
+    """Keep the masks of labels that are Present: in the series if it was judged, or in the image.
+
+    A label of one slice that its neighbours do not show is no finding of the series, and has no
+    place among its results.
+    """
+    judged = {f.label.name for f in findings if f.scope is Scope.SERIES}
+    present = {
+        (f.label.name, None if f.scope is Scope.SERIES else f.sop_instance_uid)
+        for f in findings
+        if f.presence is Presence.PRESENT
+    }
+    return tuple(
+        mask
+        for mask in masks
+        if (mask.label, None if mask.label in judged else mask.sop_instance_uid) in present
+    )
+
+
+def _pictures(maps: Maps, shapes: Sequence[Shape]) -> Iterator[Maps]:
+    for row, shape in zip(maps, shapes, strict=True):
+        down, across = picture_in_square(shape, row.shape[-1])
+        yield row[:, down, across]
+
+
+def _in_source(probability: Maps, shape: Shape, threshold: float) -> NDArray[np.bool_]:
+    """Scale one map, (h, w), to the source's matrix and return where it reaches the threshold."""
+    there = torch.from_numpy(np.ascontiguousarray(probability))[None, None]
+    full = F.interpolate(there, size=shape, mode="bilinear", align_corners=False)
+    mask: NDArray[np.bool_] = (full[0, 0] >= threshold).numpy()
+    # Interpolation flattens a peak: what made the label Present stays in its mask all the same.
+    peak = np.unravel_index(int(probability.argmax()), probability.shape)
+    row, column = (
+        (2 * int(at) + 1) * whole // (2 * part)
+        for at, whole, part in zip(peak, shape, probability.shape, strict=True)
+    )
+    mask[row, column] = True
+    return mask

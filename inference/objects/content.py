@@ -1,0 +1,193 @@
+"""What every result object is made of: one analysis, seen from the headers of its images."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+
+from ..errors import ObjectError
+from ..reading import Finding, ModelIdentity, Reading, Scope
+from . import uids
+
+_REQUIRED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
+_WIDTH = {Scope.STUDY: 0, Scope.SERIES: 1, Scope.IMAGE: 2}
+
+
+class Qualification(StrEnum):
+    """Content Qualification (0018,9004), PS3.3 C.8.13.2.1.1."""
+
+    PRODUCT = "PRODUCT"
+    RESEARCH = "RESEARCH"
+    SERVICE = "SERVICE"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceIdentity:
+    """The node that speaks: written in the tree, the header and Contributing Equipment alike.
+
+    Attributes
+    ----------
+    name : str
+        AE title of the node.
+    manufacturer, model_name, software_version, serial_number : str
+        Of the node; printable ASCII without backslash, at most 64 characters (LO), not empty.
+    """
+
+    name: str
+    manufacturer: str
+    model_name: str
+    software_version: str
+    serial_number: str
+
+    def __post_init__(self) -> None:
+        _require_long_string("device name", self.name)
+        _require_long_string("device manufacturer", self.manufacturer)
+        _require_long_string("device model name", self.model_name)
+        _require_long_string("device software version", self.software_version)
+        _require_long_string("device serial number", self.serial_number)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnalysisContent:
+    """What all objects of one analysis share; equal contents make equal bytes.
+
+    Attributes
+    ----------
+    sources : tuple of Dataset
+        The headers (no pixel data needed) of ALL images read, in their order. Never changed.
+    model, device : ModelIdentity, DeviceIdentity
+        What read them, and where.
+    created_at : datetime
+        Aware. Written in the source's zone where the source carries one; else as the wall clock
+        of its own zone (give local time: a source without a zone has local time too). No part of
+        any UID.
+    reading : Reading or None
+        The findings; None where the images were not analysed.
+    not_analysed : tuple of (code, reason) or None
+        A code of `NotAnalysed` and one sentence; None where there is a reading.
+    qualification : Qualification
+        What the content may be used for.
+    """
+
+    sources: tuple[Dataset, ...]
+    model: ModelIdentity
+    device: DeviceIdentity
+    created_at: datetime
+    reading: Reading | None = None
+    not_analysed: tuple[str, str] | None = None
+    qualification: Qualification = Qualification.RESEARCH
+
+    def __post_init__(self) -> None:
+        if (self.reading is None) == (self.not_analysed is None):
+            raise ObjectError("a result has either a reading or a reason why there is none")
+        if self.created_at.utcoffset() is None:
+            raise ObjectError("created_at has no time zone; use an aware datetime")
+        _require_long_string("model name", self.model.name)
+        _require_long_string("model version", self.model.version)
+        _require_long_string("model manufacturer", self.model.manufacturer)
+        _require_sources(self.sources)
+        if self.reading is not None:
+            _require_known_images(self.reading, frozenset(self.source_uids))
+
+    @property
+    def source_uids(self) -> tuple[str, ...]:
+        """SOP Instance UIDs of all images read, in their order."""
+        return tuple(str(source.SOPInstanceUID) for source in self.sources)
+
+    @property
+    def inputs(self) -> str:
+        """Digest of the images read, as `uids` wants it."""
+        return uids.input_digest(self.source_uids)
+
+    @property
+    def reported(self) -> tuple[Finding, ...]:
+        """The findings that are written: each label at its widest scope only."""
+        return reported_findings(self.reading.findings) if self.reading else ()
+
+    @property
+    def versions(self) -> list[str]:
+        """Software Versions (0018,1020): of the node, and of the model."""
+        return [self.device.software_version, f"{self.model.name} {self.model.version}"[:64]]
+
+    @property
+    def series_description(self) -> str:
+        """Series Description (0008,103E), one for all objects of the analysis."""
+        if self.not_analysed is not None:
+            return f"AI unverified: not analyzed by {self.model.name}"[:64].rstrip()
+        return f"AI unverified: {self.reported[0].label.code.meaning}"[:64].rstrip()
+
+    def is_one_of_many(self, finding: Finding) -> bool:
+        """Tell whether a finding speaks of one image among several that were read."""
+        return finding.scope is Scope.IMAGE and len(self.sources) > 1
+
+    def tracking(self, finding: Finding, inputs: str) -> tuple[str, UID]:
+        """Return Tracking ID and Tracking UID (0062,0020-0021), shared by SR, SEG and captures.
+
+        Parameters
+        ----------
+        finding : Finding
+        inputs : str
+            `self.inputs`, which costs a walk through all sources.
+        """
+        image = finding.sop_instance_uid if self.is_one_of_many(finding) else None
+        name = finding.label.name
+        return f"{self.model.name}/{name}", uids.tracking_uid(self.model, inputs, name, image or "")
+
+
+def shown(finding: Finding) -> tuple[str, ...]:
+    """Return the SOP Instance UIDs of the images that a finding points at."""
+    own = (finding.sop_instance_uid,) if finding.sop_instance_uid is not None else ()
+    return tuple(dict.fromkeys((*own, *finding.key_sop_instance_uids)))
+
+
+def reported_findings(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """Return each label at its widest scope, in the order given.
+
+    A CT series has hundreds of image-scope findings; they stay in the database, and the SR
+    references key slices only.
+    """
+    widest: dict[str, int] = {}
+    for finding in findings:
+        name, width = finding.label.name, _WIDTH[finding.scope]
+        widest[name] = min(width, widest.get(name, width))
+    return tuple(f for f in findings if _WIDTH[f.scope] == widest[f.label.name])
+
+
+def _require_long_string(what: str, value: str) -> None:
+    legal = value.isascii() and value.isprintable() and "\\" not in value and bool(value.strip())
+    if not legal or len(value) > 64:
+        raise ObjectError(
+            f"the {what} must be 1 to 64 printable ASCII characters, no backslash: {value!r}"
+        )
+
+
+def _require_sources(sources: tuple[Dataset, ...]) -> None:
+    if not sources:
+        raise ObjectError("a result needs the header of at least one image")
+    for number, source in enumerate(sources):
+        missing = [keyword for keyword in _REQUIRED if not source.get(keyword)]
+        if missing:
+            raise ObjectError(f"source {number} lacks {', '.join(missing)}")
+    whose = {(str(s.StudyInstanceUID), str(s.get("PatientID") or "")) for s in sources}
+    if len(whose) > 1:
+        raise ObjectError(f"the sources belong to {len(whose)} studies or patients, not to one")
+    counts = Counter(str(source.SOPInstanceUID) for source in sources)
+    twice = [uid for uid, count in counts.items() if count > 1]
+    if twice:
+        raise ObjectError(f"source images are given twice: {', '.join(twice)}")
+
+
+def _require_known_images(reading: Reading, known: frozenset[str]) -> None:
+    if not reading.findings:
+        raise ObjectError("a reading without findings says nothing; silence is never a result")
+    named = {uid for f in reading.findings for uid in f.key_sop_instance_uids}
+    named |= {f.sop_instance_uid for f in reading.findings if f.sop_instance_uid is not None}
+    named |= set(reading.used_sop_instance_uids)
+    unknown = sorted(named - known)
+    if unknown:
+        raise ObjectError(f"findings name images that are no sources: {', '.join(unknown)}")

@@ -1,0 +1,237 @@
+"""A key image as a picture: what a person sees who opens the result in any viewer.
+
+Words stand in bands above and below the image, never over anatomy, and never leave the picture:
+a line that is too long is continued or shortened. Where the model looked is a translucent warm
+colour with an outline, so that the greys stay readable and no finding depends on telling colours
+apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
+
+from ..reading import Illustration
+
+# Longest side of a picture, and the shorter side that a small image is enlarged to.
+LONGEST = 1024
+_READABLE = 512
+
+WARNING = "AI - unverified"
+NOT_PRIMARY = "Not for primary diagnosis"
+_LEGEND = "Warm colour: where the model looked. It is no outline of the finding."
+
+_MARGIN = 12
+_TITLE_SIZE, _BODY_SIZE, _SMALL_SIZE = 24, 20, 16
+# Lines of one text, and of all statements before "and 3 more": the image keeps half the height.
+_MOST_LINES, _MOST_STATED = 2, 8
+
+_BAND = (16, 18, 22)
+_AMBER, _WHITE, _GREY = (255, 200, 80), (245, 245, 245), (190, 194, 200)
+
+# Saliency below this is not shown; from here opacity rises to the highest.
+_FAINT, _OPACITY = 0.25, 0.40
+# Where the outline runs, its colour and the dark line around it that sets it off from bone.
+_CONTOUR = 0.5
+_LINE, _EDGE = (255, 190, 40), (0, 0, 0)
+# From orange red to yellow: brightness rises too, so that it reads the same in shades of grey.
+_COOL_END, _WARM_END = (230.0, 85.0, 0.0), (255.0, 225.0, 90.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """The words of a picture; what is not printable ASCII becomes a question mark.
+
+    Attributes
+    ----------
+    title : str
+        What it is about.
+    lines : tuple of str
+        A statement for each label, such as ``Pneumothorax: Present, 93 %``.
+    footer : str
+        Model and version, slice and position, window.
+    """
+
+    title: str
+    lines: tuple[str, ...] = ()
+    footer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    text: str
+    size: int
+    colour: tuple[int, int, int]
+
+
+def draw(illustration: Illustration, caption: Caption) -> NDArray[np.uint8]:
+    """Return an image with its saliency between bands of words.
+
+    Parameters
+    ----------
+    illustration : Illustration
+    caption : Caption
+
+    Returns
+    -------
+    ndarray of uint8, (rows, columns, 3)
+        RGB, at most 1024 on the longer side; the same for the same values.
+    """
+    shape, above, below = _layout(illustration, caption)
+    image = _overlaid(illustration, shape)
+    width = max(shape[1], _READABLE)
+    top, bottom = _height(above), _height(below)
+    canvas = Image.new("RGB", (width, top + shape[0] + bottom), _BAND)
+    canvas.paste((0, 0, 0), (0, top, width, top + shape[0]))
+    canvas.paste(image, ((width - shape[1]) // 2, top))
+    _write(canvas, above, 0)
+    _write(canvas, below, top + shape[0])
+    return np.asarray(canvas, dtype=np.uint8).copy()
+
+
+def draw_card(caption: Caption) -> NDArray[np.uint8]:
+    """Return the words alone: for images that were not analysed.
+
+    Returns
+    -------
+    ndarray of uint8, (rows, columns, 3)
+        RGB, 768 columns wide.
+    """
+    width = 768
+    lines = [*_above(caption, width), *_below(caption, width, legend=False)]
+    canvas = Image.new("RGB", (width, max(_READABLE // 2, _height(lines))), _BAND)
+    _write(canvas, lines, 0)
+    return np.asarray(canvas, dtype=np.uint8).copy()
+
+
+def _layout(
+    illustration: Illustration, caption: Caption
+) -> tuple[tuple[int, int], list[_Line], list[_Line]]:
+    """Return the size of the image and the bands: they share the height that there is.
+
+    A narrower image makes narrower and so higher bands; a few rounds settle that.
+    """
+    rows, columns = illustration.pixels.shape
+    height, width = rows * illustration.pixel_aspect, float(columns)
+    scale = min(max(1.0, _READABLE / min(height, width)), LONGEST / max(height, width))
+    while True:
+        shape = max(1, round(height * scale)), max(1, round(width * scale))
+        band = max(shape[1], _READABLE)
+        above = _above(caption, band)
+        below = _below(caption, band, legend=illustration.saliency is not None)
+        free = LONGEST - _height(above) - _height(below)
+        if shape[0] <= free:
+            return shape, above, below
+        scale = min(free / height, 0.99 * scale)
+
+
+def _overlaid(illustration: Illustration, shape: tuple[int, int]) -> Image.Image:
+    size = shape[1], shape[0]
+    kernel = Image.Resampling.LANCZOS
+    grey = Image.fromarray(illustration.pixels).resize(size, kernel)
+    picture = np.repeat(np.asarray(grey, dtype=np.float32)[..., None], 3, axis=2)
+    if illustration.saliency is not None:
+        there = np.ascontiguousarray(illustration.saliency, dtype=np.float32)
+        full = Image.fromarray(there).resize(size, Image.Resampling.BICUBIC)
+        saliency = np.asarray(full, dtype=np.float32).clip(0.0, 1.0)
+        picture = _outlined(_tinted(picture, saliency), saliency)
+    return Image.fromarray(np.rint(picture).astype(np.uint8))
+
+
+def _tinted(picture: NDArray[np.float32], saliency: NDArray[np.float32]) -> NDArray[np.float32]:
+    strength = ((saliency - _FAINT) / (1.0 - _FAINT)).clip(0.0, 1.0)[..., None]
+    cool, warm = (np.array(end, dtype=np.float32) for end in (_COOL_END, _WARM_END))
+    colour = cool + (warm - cool) * strength
+    opacity = np.float32(_OPACITY) * strength
+    return np.asarray(picture * (1.0 - opacity) + colour * opacity, dtype=np.float32)
+
+
+def _outlined(picture: NDArray[np.float32], saliency: NDArray[np.float32]) -> NDArray[np.float32]:
+    inside = Image.fromarray(((saliency >= _CONTOUR) * 255).astype(np.uint8))
+    line, edge = (np.asarray(inside.filter(ImageFilter.MaxFilter(size))) > 0 for size in (3, 5))
+    inner = np.asarray(inside.filter(ImageFilter.MinFilter(3))) > 0
+    picture[edge & ~line] = _EDGE
+    picture[line & ~inner] = _LINE
+    return picture
+
+
+def _above(caption: Caption, width: int) -> list[_Line]:
+    lines = _wrapped(f"{WARNING}. {NOT_PRIMARY}.", _TITLE_SIZE, _AMBER, width)
+    lines += _wrapped(caption.title, _BODY_SIZE, _WHITE, width)
+    stated: list[_Line] = []
+    for number, statement in enumerate(caption.lines):
+        wrapped = _wrapped(statement, _BODY_SIZE, _WHITE, width)
+        if len(stated) + len(wrapped) > _MOST_STATED:
+            more = f"and {len(caption.lines) - number} more"
+            return lines + stated + _wrapped(more, _BODY_SIZE, _WHITE, width)
+        stated += wrapped
+    return lines + stated
+
+
+def _below(caption: Caption, width: int, *, legend: bool) -> list[_Line]:
+    lines = _wrapped(_LEGEND, _SMALL_SIZE, _GREY, width) if legend else []
+    return lines + _wrapped(caption.footer, _SMALL_SIZE, _GREY, width)
+
+
+def _wrapped(text: str, size: int, colour: tuple[int, int, int], width: int) -> list[_Line]:
+    """Break a text into lines that fit; what is too much ends in an ellipsis."""
+    room, font = width - 2 * _MARGIN, _font(size)
+    lines: list[str] = []
+    for word in _pieces(_printable(text), size, room):
+        if lines and font.getlength(f"{lines[-1]} {word}") <= room:
+            lines[-1] = f"{lines[-1]} {word}"
+        else:
+            lines.append(word)
+    if len(lines) > _MOST_LINES:
+        lines = lines[:_MOST_LINES]
+        while font.getlength(f"{lines[-1]} ...") > room:
+            lines[-1] = lines[-1][:-1].rstrip()
+        lines[-1] = f"{lines[-1]} ..."
+    return [_Line(line, size, colour) for line in lines]
+
+
+def _pieces(text: str, size: int, room: int) -> list[str]:
+    """Return the words; one that is wider than a line comes in parts."""
+    font, pieces = _font(size), []
+    for word in text.split():
+        rest = word
+        while font.getlength(rest) > room:
+            fitting = (n for n in range(len(rest), 1, -1) if font.getlength(rest[:n]) <= room)
+            length = next(fitting, 1)
+            pieces.append(rest[:length])
+            rest = rest[length:]
+        pieces.append(rest)
+    return pieces
+
+
+def _printable(text: str) -> str:
+    return "".join(c if " " <= c <= "~" else " " if c.isspace() else "?" for c in text)
+
+
+def _step(line: _Line) -> int:
+    return round(line.size * 1.3)
+
+
+def _height(lines: Sequence[_Line]) -> int:
+    return sum(_step(line) for line in lines) + 2 * _MARGIN if lines else 0
+
+
+def _write(canvas: Image.Image, lines: Sequence[_Line], top: int) -> None:
+    pen = ImageDraw.Draw(canvas)
+    at = top + _MARGIN
+    for line in lines:
+        pen.text((_MARGIN, at), line.text, fill=line.colour, font=_font(line.size))
+        at += _step(line)
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """Return Pillow's own font: it is the same on every machine."""
+    font = ImageFont.load_default(size)
+    assert isinstance(font, ImageFont.FreeTypeFont), "Pillow was built without FreeType"
+    return font

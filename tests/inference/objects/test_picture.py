@@ -1,0 +1,156 @@
+"""Pictures of results: size, shape, words that stay inside and off the anatomy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import ImageDraw
+
+from inference.objects.picture import LONGEST, Caption, _layout, draw, draw_card
+from inference.reading import Illustration
+
+CAPTION = Caption(
+    "Preread: pneumothorax",
+    ("Pneumothorax: Present, 93 %",),
+    "pneumothorax 0.1.0",
+)
+
+
+def picture(
+    rows: int, columns: int, *, aspect: float = 1.0, looked: bool = False, value: int = 90
+) -> Illustration:
+    saliency = np.zeros((24, 24), dtype=np.float32)
+    saliency[3:9, 12:20] = 1.0
+    pixels = np.full((rows, columns), value, dtype=np.uint8)
+    return Illustration(
+        "1.2.3", 0, pixels, pixel_aspect=aspect, saliency=saliency if looked else None
+    )
+
+
+def image_in(drawn: np.ndarray, illustration: Illustration, caption: Caption) -> np.ndarray:
+    """Return the part of a drawn picture that is the image."""
+    (height, width), above, _ = _layout(illustration, caption)
+    top = sum(round(line.size * 1.3) for line in above) + 24
+    left = (drawn.shape[1] - width) // 2
+    return drawn[top : top + height, left : left + width]
+
+
+@given(
+    rows=st.integers(1, 3000),
+    columns=st.integers(1, 3000),
+    aspect=st.sampled_from([0.25, 0.5, 1.0, 2.0, 4.0]),
+)
+@settings(max_examples=25, deadline=None)
+def test_any_image_gives_a_picture_of_bounded_size_and_true_proportions(
+    rows: int, columns: int, aspect: float
+) -> None:
+    one = picture(rows, columns, aspect=aspect)
+    drawn = draw(one, CAPTION)
+    assert drawn.dtype == np.uint8
+    assert drawn.shape[2] == 3
+    assert 512 <= drawn.shape[1] <= LONGEST
+    assert drawn.shape[0] <= LONGEST
+    (height, width), _, _ = _layout(one, CAPTION)
+    true = rows * aspect / columns
+    slack = 1 / min(height, width)
+    assert height / width == pytest.approx(true, rel=2 * slack)
+
+
+def test_a_small_image_is_enlarged_to_a_readable_size() -> None:
+    (height, width), _, _ = _layout(picture(64, 64), CAPTION)
+    assert height == width == 512
+
+
+def test_what_was_seen_is_unchanged_but_where_the_model_looked() -> None:
+    one = picture(600, 600, looked=True)
+    drawn = image_in(draw(one, CAPTION), one, CAPTION).astype(int)
+    plain = np.all(drawn == 90, axis=2)
+    # The spot is in the upper right quarter: the whole lower half is as it was.
+    assert plain[300:].all()
+    assert plain[:, :200].all()
+    spot = drawn[130:160, 380:420]
+    assert (spot[..., 0] > spot[..., 2] + 40).all()  # warm
+    half_way = np.abs(spot.mean(axis=2) - 90)
+    assert half_way.max() < 90  # translucent
+    # Two structures under the warmest place stay two.
+    darker = picture(600, 600, looked=True, value=40)
+    other = image_in(draw(darker, CAPTION), darker, CAPTION).astype(int)[130:160, 380:420]
+    assert (spot - other).min() >= 25
+
+
+def test_an_outline_marks_where_the_model_looked_on_white_and_on_black() -> None:
+    for value in (0, 255):
+        one = picture(600, 600, looked=True, value=value)
+        drawn = image_in(draw(one, CAPTION), one, CAPTION).astype(int)
+        row = drawn[145]
+        assert np.any(np.all(row == (255, 190, 40), axis=1))
+        assert np.any(np.all(row == (0, 0, 0), axis=1))
+
+
+def test_the_same_values_give_the_same_bytes() -> None:
+    one = picture(300, 200, looked=True)
+    assert draw(one, CAPTION).tobytes() == draw(one, CAPTION).tobytes()
+    assert draw_card(CAPTION).tobytes() == draw_card(CAPTION).tobytes()
+    other = Caption(CAPTION.title, ("Pneumothorax: Absent, 3 %",), CAPTION.footer)
+    assert draw(one, other).tobytes() != draw(one, CAPTION).tobytes()
+
+
+_LONG = "Intracranial hemorrhage of the left temporal lobe with " * 12
+
+
+@pytest.mark.parametrize(
+    "caption",
+    [
+        Caption(_LONG, (_LONG,) * 12, _LONG),
+        Caption("W" * 3000, ("W" * 300,) * 20, "i" * 3000),
+        Caption("", (), ""),
+        Caption("Lungen\u00f6dem \u6c17\u80f8 \x1b[31m\n\tdone", ("\u0416" * 400,), "\ud800"),
+    ],
+)
+@pytest.mark.parametrize("shape", [(64, 64), (2000, 300), (300, 3000), (1, 1)])
+def test_words_never_leave_the_picture_and_never_cover_the_image(
+    caption: Caption, shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boxes: list[tuple[float, float, float, float]] = []
+    write = ImageDraw.ImageDraw.text
+
+    def noted(self: ImageDraw.ImageDraw, at: tuple[float, float], text: str, **how: object) -> None:
+        boxes.append(self.textbbox(at, text, font=how["font"]))  # type: ignore[arg-type]
+        write(self, at, text, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", noted)
+    one = picture(*shape, value=255)
+    drawn = draw(one, caption)
+    assert max(drawn.shape[:2]) <= LONGEST
+    for left, top, right, bottom in boxes:
+        assert left >= 0
+        assert top >= 0
+        assert right <= drawn.shape[1]
+        assert bottom <= drawn.shape[0]
+    image = image_in(drawn, one, caption)
+    assert (image == 255).all()  # no letter stands on it
+    boxes.clear()
+    card = draw_card(caption)
+    assert all(r <= card.shape[1] and b <= card.shape[0] for _, _, r, b in boxes)
+
+
+def test_the_warning_is_written_whatever_the_caption_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    words: list[str] = []
+    write = ImageDraw.ImageDraw.text
+
+    def noted(self: ImageDraw.ImageDraw, at: tuple[float, float], text: str, **how: object) -> None:
+        words.append(text)
+        assert how["font"].size >= 16  # type: ignore[attr-defined]
+        write(self, at, text, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", noted)
+    for drawn in (lambda: draw(picture(100, 100), CAPTION), lambda: draw_card(CAPTION)):
+        words.clear()
+        drawn()
+        said = " ".join(words)
+        assert "AI - unverified" in said
+        assert "Not for primary diagnosis" in said
+        assert "Pneumothorax: Present, 93 %" in said
+        assert "pneumothorax 0.1.0" in said

@@ -1,0 +1,148 @@
+"""Where a network looked, by networks whose answer is known."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from monai.networks.nets import Classifier, DenseNet, EfficientNetBN
+from torch import nn
+
+from inference.saliency import Saliency
+
+SIZE = 32
+# Two places of the input, as slices of it.
+UPPER_LEFT = (slice(4, 12), slice(4, 12))
+LOWER_RIGHT = (slice(20, 28), slice(18, 26))
+
+
+def _blobs() -> torch.Tensor:
+    """Return a row with a spot in the first channel and another in the second."""
+    row = torch.zeros(1, 2, SIZE, SIZE)
+    row[0, 0][UPPER_LEFT] = 1.0
+    row[0, 1][LOWER_RIGHT] = 1.0
+    return row
+
+
+def _ready(network: nn.Module) -> nn.Module:
+    return network.eval().requires_grad_(False)
+
+
+def _pooled(pool: nn.Module, last: list[list[float]]) -> nn.Module:
+    """Return a network that sees each channel by itself, pools it and weighs it by `last`."""
+    see = nn.Conv2d(2, 2, 4, stride=4, bias=False)
+    see.weight.data = torch.eye(2)[:, :, None, None].expand(2, 2, 4, 4) / 16.0
+    weigh = nn.Linear(2, len(last))
+    weigh.weight.data, weigh.bias.data = torch.tensor(last), torch.zeros(len(last))
+    return _ready(nn.Sequential(see, nn.ReLU(), pool, nn.Flatten(), weigh))
+
+
+def _share_in(saliency: np.ndarray, place: tuple[slice, slice]) -> float:
+    return float(saliency[place].sum() / saliency.sum())
+
+
+@pytest.mark.parametrize("pool", [nn.AdaptiveAvgPool2d(1), nn.AdaptiveMaxPool2d(1)])
+def test_the_map_is_high_where_the_evidence_is(pool: nn.Module) -> None:
+    """Pooled by the mean it is read from the weights, by the maximum from the gradient."""
+    looked = Saliency(_pooled(pool, [[1.0, -1.0], [-2.0, 0.5]]))
+    for output, here, elsewhere in ((0, UPPER_LEFT, LOWER_RIGHT), (1, LOWER_RIGHT, UPPER_LEFT)):
+        saliency = looked.of(_blobs(), output, "sigmoid")
+        assert saliency is not None
+        assert saliency.shape == (SIZE, SIZE)
+        assert saliency.dtype == np.float32
+        assert (saliency.min(), saliency.max()) == (0.0, 1.0)
+        assert _share_in(saliency, here) > 0.6
+        assert saliency[elsewhere].max() == 0.0
+        assert np.unravel_index(saliency.argmax(), saliency.shape)[0] in range(SIZE)[here[0]]
+
+
+def test_a_network_without_pooling_is_followed_by_its_gradient() -> None:
+    weigh = nn.Linear(2 * 64, 1)
+    weigh.weight.data.zero_()
+    weigh.weight.data.view(2, 8, 8)[1, 5:7, 5:7] = 1.0  # looks at the lower right alone
+    see = _pooled(nn.AdaptiveAvgPool2d(1), [[1.0, 1.0]])[0]
+    looked = Saliency(_ready(nn.Sequential(see, nn.ReLU(inplace=True), nn.Flatten(), weigh)))
+    saliency = looked.of(_blobs() + 0.1, 0, "sigmoid")
+    assert saliency is not None
+    assert _share_in(saliency, LOWER_RIGHT) > 0.6
+    assert saliency[UPPER_LEFT].max() == 0.0
+
+
+def test_the_gradient_agrees_with_the_weights_where_both_can_be_had() -> None:
+    torch.manual_seed(3)
+    network = _ready(DenseNet(2, 1, 3, init_features=8, growth_rate=4, block_config=(2, 2)))
+    looked = Saliency(network)
+    row = torch.rand(1, 1, SIZE, SIZE)
+    for activation in ("sigmoid", "softmax"):
+        weights = looked._by_weights(row, 1, activation)  # type: ignore[arg-type]
+        gradient = looked._by_gradient(row, 1, activation)  # type: ignore[arg-type]
+        assert weights is not None
+        assert gradient is not None
+        torch.testing.assert_close(weights / weights.numel(), gradient)
+
+
+def test_under_softmax_what_speaks_for_another_label_speaks_against() -> None:
+    """Both spots raise the first output; the second of them raises the other output more."""
+    looked = Saliency(_pooled(nn.AdaptiveAvgPool2d(1), [[1.0, 1.0], [0.0, 3.0]]))
+    alone = looked.of(_blobs(), 0, "sigmoid")
+    among = looked.of(_blobs(), 0, "softmax")
+    assert alone is not None
+    assert among is not None
+    assert alone[LOWER_RIGHT].max() > 0.9
+    assert among[LOWER_RIGHT].max() == 0.0
+    assert among[UPPER_LEFT].max() == 1.0
+
+
+def test_where_nothing_speaks_for_a_label_the_map_is_dark() -> None:
+    looked = Saliency(_pooled(nn.AdaptiveAvgPool2d(1), [[-1.0, -1.0]]))
+    saliency = looked.of(_blobs(), 0, "sigmoid")
+    assert saliency is not None
+    assert not saliency.any()
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        EfficientNetBN("efficientnet-b0", pretrained=False, in_channels=1, num_classes=2),
+        DenseNet(2, 1, 2, block_config=(2, 2)),
+        Classifier((1, 64, 64), 2, (4, 8), (2, 2)),
+    ],
+)
+def test_networks_of_monai_give_the_same_map_each_time(network: nn.Module) -> None:
+    _ready(network)
+    row = torch.rand(1, 1, 64, 64)
+    with torch.inference_mode():
+        plain = network(row)
+        looked = Saliency(network)
+        first, second = (looked.of(row, 1, "sigmoid") for _ in range(2))
+        assert torch.equal(network(row), plain)
+    assert first is not None
+    assert second is not None
+    assert first.tobytes() == second.tobytes()
+    assert np.isfinite(first).all()
+
+
+def test_a_network_without_feature_maps_shows_none() -> None:
+    network = _ready(nn.Sequential(nn.Flatten(), nn.Linear(2 * SIZE * SIZE, 1)))
+    assert Saliency(network).of(_blobs(), 0, "sigmoid") is None
+
+
+def test_two_threads_that_share_a_network_do_not_mix_their_maps() -> None:
+    looked = Saliency(_pooled(nn.AdaptiveMaxPool2d(1), [[1.0, 0.0], [0.0, 1.0]]))
+    expected = [looked.of(_blobs(), output, "sigmoid") for output in (0, 1)]
+    wrong: list[int] = []
+
+    def work(output: int) -> None:
+        for _ in range(60):
+            found = looked.of(_blobs(), output, "sigmoid")
+            if not np.array_equal(found, expected[output]):  # type: ignore[arg-type]
+                wrong.append(output)
+
+    threads = [threading.Thread(target=work, args=(output,)) for output in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
