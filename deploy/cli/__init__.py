@@ -15,6 +15,7 @@ from scp.errors import ScpError
 from ..errors import DeployError
 from . import (
     associations,
+    commitments,
     database,
     demo,
     doctor,
@@ -41,7 +42,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for part in (
-    serve, exchange, results, show, associations, jobs, reissue, database, training, doctor, demo,
+    serve, exchange, results, show, associations, commitments, jobs, reissue, database, training,
+    doctor, demo,
 ):  # fmt: skip
     part.add_to(app)
 
