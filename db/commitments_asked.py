@@ -187,16 +187,11 @@ def mark_looked_at(connection: sa.Connection, asked_id: int, failures: Mapping[s
 
 
 def mark_reported(connection: sa.Connection, asked_id: int, now: datetime) -> None:
-    """Enter that the sender has its answer."""
-    _pending(
-        connection,
-        asked_id,
-        {
-            "state": ReportState.REPORTED,
-            "reported_at": now,
-            "leased_until": None,
-            "last_error": None,
-        },
+    """Enter that the sender has its answer, whatever was entered before."""
+    connection.execute(
+        sa.update(CommitmentAsked)
+        .where(CommitmentAsked.id == asked_id)
+        .values(state=ReportState.REPORTED, reported_at=now, leased_until=None, last_error=None)
     )
 
 
