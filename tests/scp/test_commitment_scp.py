@@ -12,12 +12,16 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from committing import CT_IMAGE, STORAGE_COMMITMENT, Instances, Modality, ask, information
+from damage import damage_bytes
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from inputs import Rng, run
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 from pynetdicom import AE, build_context, build_role, evt
 from pynetdicom.dsutils import encode
+from raw_pdus import COMMAND, IMPLICIT_LITTLE, LAST, P_DATA, command_set, pdu, pdv
+from raw_scu import RawAssociation
 
 from db import FileStore
 from db.ingest import Ingest
@@ -544,3 +548,41 @@ def test_no_event_handler_of_a_peer_is_needed(
     hospital.wait_until_released()
     assert hospital.reporter.run_once()
     assert modality.wait()[0].failed == {"1.2.3": 0x0112}
+
+
+def action_pdus(references: Instances, context_id: int) -> bytes:
+    """A whole N-ACTION request."""
+    command = command_set(
+        {
+            0x0003: STORAGE_COMMITMENT,
+            0x0100: 0x0130,
+            0x0110: 1,
+            0x0800: 1,
+            0x1001: "1.2.840.10008.1.20.1.1",
+            0x1008: 1,
+        }
+    )
+    data = encode(information(references, "1.2.5"), True, True) or b""
+    return pdu(P_DATA, pdv(context_id, COMMAND | LAST, command)) + pdu(
+        P_DATA, pdv(context_id, LAST, data)
+    )
+
+
+# pynetdicom's own reactor lets its threads die of them.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_damaged_messages_hurt_nobody(hospital: Hospital, modality: Modality, image: Image) -> None:
+    context = (STORAGE_COMMITMENT, IMPLICIT_LITTLE)
+
+    def one_input(rng: Rng) -> None:
+        with RawAssociation(hospital.port, [context]) as opened:
+            sound = action_pdus([(CT_IMAGE, "1.2.3")] * rng.randint(1, 3), opened.accepted[context])
+            rng.made = damage_bytes(rng, sound)
+            opened.send(rng.made)
+            opened.close()
+            opened.accepted.clear()
+
+    run(f"commitment {hospital.transport}", 60, one_input)
+    with modality.associated(hospital.port) as opened:
+        asked = store(opened, image)
+        assert ask(opened, asked) == 0
+        assert modality.wait()[0].committed == [asked[0][1]]
