@@ -149,12 +149,12 @@ def test_the_answer_comes_on_the_same_association(
         asked = store(opened, image, 3)
         assert ask(opened, asked, transaction) == 0
         (heard,) = modality.wait()
+        (row,) = hospital.wait_for_state("reported")  # before the release crosses its response
     assert heard.same_association
     assert (heard.event_type, heard.transaction) == (1, transaction)
     assert heard.committed == [uid for _, uid in asked]
     assert "FailedSOPSequence" not in heard.information
     assert "RetrieveAETitle" not in heard.information  # there is no C-MOVE
-    (row,) = hospital.wait_for_state("reported")
     assert json.loads(row["failures"]) == {}
     assert json.loads(row["instances"]) == [list(one) for one in asked]
     assert (row["calling_ae"], row["called_ae"]) == ("CT_ROOM_1", "PREREAD")
@@ -178,6 +178,7 @@ def test_the_truth_is_told(hospital: Hospital, modality: Modality, image: Image)
         wrong = (MR_IMAGE, other_class[1])
         assert ask(opened, [good, missing, altered, wrong, longer, unknown]) == 0
         (heard,) = modality.wait()
+        (row,) = hospital.wait_for_state("reported")
     assert heard.event_type == 2
     assert heard.committed == [good[1]]
     assert heard.failed == {
@@ -187,7 +188,6 @@ def test_the_truth_is_told(hospital: Hospital, modality: Modality, image: Image)
         longer[1]: 0x0112,
         unknown[1]: 0x0112,
     }
-    (row,) = hospital.wait_for_state("reported")
     assert json.loads(row["failures"])[altered[1]] == "0x0112"
 
 
@@ -234,12 +234,12 @@ def test_two_transactions_and_images_between_them(
         assert opened.is_established
         assert ask(opened, after) == 0
         assert modality.wait(3)[2].committed == [uid for _, uid in after]
+        hospital.wait_for_state("reported", 3)
     assert {one.transaction: one.committed for one in heard[:2]} == {
         first: [uid for _, uid in before],
         second: [uid for _, uid in between],
     }
     assert all(one.same_association for one in heard)
-    hospital.wait_for_state("reported", 3)
 
 
 def test_the_answer_comes_on_a_new_association(
