@@ -14,7 +14,7 @@ from threading import Event
 from db.results import Destined
 from db.workers import WorkerIdentity
 from inference.catalogue import open_catalogue
-from scp import Deliverer, Destination, Guards
+from scp import CommitmentReporter, Deliverer, Destination, Guards
 from scp.places import places, takes_from
 
 from .ground import Ground
@@ -92,11 +92,13 @@ def serve_deliver(base: Ground, stop: Event) -> None:
             for place in places(settings.destination, settings.ae)
         ]
     )
-    notifier = Notifier([Target(base.engine, base.files, one) for one in base.settings.notify])
-    deliverer.start()
-    notifier.start()
+    notifier = Notifier([Target(base.engine, base.files, one) for one in settings.notify])
+    reporter = CommitmentReporter(base.engine, base.files, settings.ae)
+    parts = (deliverer, notifier, reporter)
+    for part in parts:
+        part.start()
     try:
         stop.wait()
     finally:
-        notifier.stop()
-        deliverer.stop()
+        for part in parts:
+            part.stop()

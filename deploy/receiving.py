@@ -16,6 +16,7 @@ import sqlalchemy as sa
 import structlog
 
 from db.backlog import Backlog
+from db.commitments import record_answer
 from db.ingest import Ingest
 from db.loop_guard import count_requested, is_requested
 from db.results import AnalysisRequest, request_analysis
@@ -23,7 +24,13 @@ from inference.bundle import Bundle
 from inference.catalogue import open_catalogue
 from inference.jobs import JobQueue, Priority
 from inference.requests import request_analysis_of
-from scp import SeriesWatch, StorageServer, rules_in_force
+from scp import (
+    CommitmentDesk,
+    SeriesWatch,
+    StorageCommitment,
+    StorageServer,
+    rules_in_force,
+)
 from scp.observe import Observer
 from scp.recover import Recovery
 from scp.rules import Decision, Route
@@ -107,19 +114,25 @@ def _allow_many_files() -> None:
 def _receiving(base: Ground, acceptor: int) -> Iterator[tuple[StorageServer, Ingest, Observer]]:
     settings = base.settings
     engine = receiving_engine(settings)
+    commitment_engine = receiving_engine(settings)
     backlog = Backlog(base.files.root / "unindexed", limit=settings.scp.max_unindexed)
     touch_seconds = min(_TOUCH_SECONDS, settings.scp.quiet_seconds / 4)
     ingest = Ingest(engine, backlog, touch_seconds=touch_seconds)
     with ExitStack() as stack:
         stack.callback(engine.dispose)
+        stack.callback(commitment_engine.dispose)
         stack.callback(ingest.close)
         observer = stack.enter_context(_observer(settings, acceptor, ingest))
+        desk = CommitmentDesk(commitment_engine, base.files, {one.name for one in settings.ae})
+        desk.start()
+        stack.callback(desk.stop)
         server = StorageServer(
             settings.scp,
             base.files,
             ingest,
             acceptor_id(settings, acceptor),
             observer=observer,
+            commitment=StorageCommitment(commitment_engine, desk.open, record_answer),
             reuse_port=settings.n_acceptors > 1,
         )
         stack.callback(server.stop)

@@ -13,7 +13,9 @@ from pydicom import config as pydicom_config
 from pydicom.uid import AllTransferSyntaxes
 from pynetdicom import AE, _config, build_context
 
+from .commitment_data import STORAGE_COMMITMENT
 from .part10 import IMPLEMENTATION_CLASS_UID, implementation_version_name
+from .structure import EXPLICIT_LITTLE, IMPLICIT_LITTLE
 
 if TYPE_CHECKING:
     from pynetdicom.presentation import PresentationContext
@@ -48,15 +50,23 @@ class SharedContexts(list["PresentationContext"]):
         return self
 
 
-def supported_contexts() -> SharedContexts:
+def supported_contexts(*, storage_commitment: bool = False) -> SharedContexts:
     """Return the contexts that need listing: Verification and Non-Patient Object Storage.
+
+    Storage commitment is accepted in both roles (PS3.7 Section D.3.3.4): a modality asks, as user,
+    and a PACS that answers on an association of its own proposes to be provider.
 
     Every other storage SOP class is accepted, standard, retired, private or not yet known, in the
     transfer syntax that its sender prefers: `acceptor` switches pynetdicom's unrestricted storage
     service on, and what arrives is kept as it is.
     """
     classes = (VERIFICATION, *NON_PATIENT_CLASSES)
-    return SharedContexts([build_context(one, list(AllTransferSyntaxes)) for one in classes])
+    contexts = [build_context(one, list(AllTransferSyntaxes)) for one in classes]
+    if storage_commitment:
+        commitment = build_context(STORAGE_COMMITMENT, [EXPLICIT_LITTLE, IMPLICIT_LITTLE])
+        commitment.scu_role = commitment.scp_role = True
+        contexts.append(commitment)
+    return SharedContexts(contexts)
 
 
 def acceptor(settings: ScpSettings) -> AE:

@@ -93,3 +93,19 @@ class FaultError(ScpError):
 
 class RuleError(ScpError, ValueError):
     """A routing rule is wrong; the message names the rule, the keyword and the way out."""
+
+
+class CommitmentError(ScpError):
+    """A message of storage commitment cannot be taken.
+
+    Parameters
+    ----------
+    reason : str
+        What is wrong; names the attribute, never a value.
+    status : int
+        What to answer (PS3.7 Annex C).
+    """
+
+    def __init__(self, reason: str, status: int) -> None:
+        super().__init__(reason)
+        self.status = status

@@ -15,6 +15,8 @@ from db.associations import AssociationClosing, AssociationCounts, AssociationRe
 from db.ingest import Ingest
 from db.schema import AssociationEnd
 
+from .stock_reports import StockReports
+
 _LOG = structlog.get_logger()
 # Of rejected associations the ledger keeps so many a minute: a peer that asks ten times a second
 # for weeks must not fill the database. The log has them all.
@@ -32,6 +34,7 @@ class OpenAssociation:
     n_bytes: int = 0
     provider_aborted: bool = False
     refusals: Counter[int] = field(default_factory=Counter)
+    stock_reports: StockReports | None = None
 
     def count(self, n_bytes: int, status: int, *, duplicate: bool = False) -> None:
         """Count one C-STORE.

@@ -17,7 +17,7 @@ from io import BytesIO
 from typing import Protocol, TypeVar
 
 from pydicom.uid import UID
-from pynetdicom import build_context, evt
+from pynetdicom import build_context, build_role, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu import A_ASSOCIATE_RJ
@@ -78,7 +78,11 @@ _S = TypeVar("_S", bound=Storable)
 
 @contextmanager
 def association(
-    peer: Peer, contexts: Sequence[Context], handlers: Sequence[evt.EventHandlerType] = ()
+    peer: Peer,
+    contexts: Sequence[Context],
+    handlers: Sequence[evt.EventHandlerType] = (),
+    *,
+    provider_of: Sequence[str] = (),
 ) -> Iterator[Association]:
     """Open an association; release it at the end, abort it if the block fails.
 
@@ -89,6 +93,9 @@ def association(
         What is proposed.
     handlers : sequence
         pynetdicom's pairs of event and handler, for what the peer asks meanwhile.
+    provider_of : sequence of str
+        SOP classes of which this node is the provider although it opens the association: the role
+        is proposed (PS3.7 Section D.3.3.4).
 
     Raises
     ------
@@ -97,7 +104,7 @@ def association(
     RefusedError
         If it accepts none of the contexts.
     """
-    opened = _open(peer, contexts, handlers)
+    opened = _open(peer, contexts, handlers, provider_of)
     try:
         yield opened
     except BaseException:
@@ -110,7 +117,10 @@ def association(
 
 
 def _open(
-    peer: Peer, contexts: Sequence[Context], handlers: Sequence[evt.EventHandlerType]
+    peer: Peer,
+    contexts: Sequence[Context],
+    handlers: Sequence[evt.EventHandlerType],
+    provider_of: Sequence[str],
 ) -> Association:
     timers: list[threading.Timer] = []
     rejections: list[A_ASSOCIATE] = []
@@ -131,6 +141,7 @@ def _open(
             peer.port,
             contexts=[build_context(one.abstract_syntax, one.transfer_syntax) for one in contexts],
             ae_title=peer.called_ae,
+            ext_neg=[build_role(uid, scp_role=True) for uid in provider_of],
             evt_handlers=[
                 (evt.EVT_CONN_OPEN, connected),
                 (evt.EVT_PDU_RECV, received),

@@ -1,4 +1,4 @@
-"""The storage SCP: listens, decides over associations and hands each C-STORE to the receiver."""
+"""The SCP: listens, decides over associations and hands what they bring to its service."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ import time
 import uuid
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from io import BytesIO
 from typing import Any, cast
 
 import structlog
-from pydicom.dataset import Dataset
 from pynetdicom import evt
 from pynetdicom.association import Association
-from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu_primitives import A_ASSOCIATE, A_P_ABORT
 from pynetdicom.presentation import PresentationContext
 
@@ -26,6 +23,7 @@ from db.schema import AssociationEnd
 
 from .admission import Admission, Applicant, RejectionKind
 from .ae import acceptor, supported_contexts
+from .commitment_scp import StorageCommitment
 from .deadline import deadline, start_timer
 from .errors import ServerError
 from .ledger import Ledger
@@ -33,11 +31,10 @@ from .listen import Listener
 from .observe import Observer
 from .receive import DiskWatermark, Receiver
 from .settings import ScpSettings
-from .status import as_data_set
+from .stock import StockHandlers
 from .store import StorageService
 from .tls import server_context
-from .transport.associate import make_refusable
-from .transport.command import C_STORE_RQ, Command
+from .transport.associate import answer_roles, make_refusable
 
 _LOG = structlog.get_logger()
 _SWEEP_SECONDS = 1.0
@@ -46,7 +43,7 @@ _JOIN_SECONDS = 5.0
 
 
 class StorageServer:
-    """The SCP of the node: C-ECHO and C-STORE.
+    """The SCP of the node: C-ECHO, C-STORE and storage commitment.
 
     Parameters
     ----------
@@ -57,6 +54,8 @@ class StorageServer:
         Names this acceptor in the ledger, the same after each restart.
     observer : Observer
         Hears of what comes, for metrics.
+    commitment : StorageCommitment, optional
+        Without one its presentation contexts are not accepted.
     reuse_port : bool
         Other acceptors of the node listen on the same port.
     """
@@ -69,6 +68,7 @@ class StorageServer:
         acceptor_id: str,
         *,
         observer: Observer | None = None,
+        commitment: StorageCommitment | None = None,
         reuse_port: bool = False,
     ) -> None:
         self._settings = settings
@@ -76,7 +76,10 @@ class StorageServer:
         disk = DiskWatermark(files, settings.min_free_disk_mb << 20)
         self._admission = Admission(settings, disk.has_room)
         self._ledger = Ledger(ingest, acceptor_id)
-        self._store = StorageService(Receiver(files, ingest, disk), self._ledger, self._observer)
+        self._store = StorageService(
+            Receiver(files, ingest, disk), self._ledger, self._observer, commitment
+        )
+        self._contexts = supported_contexts(storage_commitment=commitment is not None)
         self._acceptor_id = acceptor_id
         self._reuse_port = reuse_port
         self._listener: Listener | None = None
@@ -140,7 +143,7 @@ class StorageServer:
             return Listener(
                 acceptor(settings),
                 (settings.host, settings.port),
-                supported_contexts(),
+                self._contexts,
                 self._handlers(),
                 allows_address=self._allows_address,
                 most_associations=settings.max_associations,
@@ -171,10 +174,10 @@ class StorageServer:
             (evt.EVT_REQUESTED, self._requested),
             (evt.EVT_REJECTED, self._rejected),
             (evt.EVT_ESTABLISHED, self._established),
-            (evt.EVT_C_STORE, self._stored),
             (evt.EVT_ACSE_RECV, self._acse_received),
             (evt.EVT_RELEASED, self._released),
             (evt.EVT_ABORTED, self._aborted),
+            *StockHandlers(self._store, self._ledger).all(),
         ]
 
     def _allows_address(self, address: str) -> bool:
@@ -188,6 +191,7 @@ class StorageServer:
         peer = event.assoc.requestor
         request = cast(A_ASSOCIATE, peer.primitive)
         make_refusable(request.presentation_context_definition_list)
+        answer_roles(event.assoc, self._contexts)
         calling_ae, called_ae = _ae_titles(request)
         rejection = self._admission.decide(
             event.assoc, Applicant(calling_ae, called_ae, peer.address)
@@ -222,21 +226,6 @@ class StorageServer:
             opened_at=datetime.now(UTC),
             contexts=_contexts(association),
         )
-
-    def _stored(self, event: evt.Event) -> Dataset:
-        """Receive an image from pynetdicom's own reactor, which has it as a whole."""
-        request = cast(C_STORE, event.request)
-        command = Command(
-            C_STORE_RQ,
-            int(request.MessageID or 0),
-            str(request.AffectedSOPClassUID),
-            str(request.AffectedSOPInstanceUID),
-            has_data_set=True,
-        )
-        reception = self._store.begin(event.assoc, command, str(event.context.transfer_syntax))
-        with (request.DataSet or BytesIO()).getbuffer() as data_set:
-            reception.write(data_set)
-            return as_data_set(reception.finish())
 
     def _acse_received(self, event: evt.Event) -> None:
         entry = self._ledger.of(event.assoc)

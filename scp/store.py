@@ -1,18 +1,23 @@
-"""The storage service: from a C-STORE request of an association to a reception that is counted."""
+"""From a request of an association to where its data set goes; of C-STORE all are counted."""
 
 from __future__ import annotations
 
 import time
 
 from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContextTuple
 
 from db.ingest import Added
 
+from .commitment_data import STORAGE_COMMITMENT
+from .commitment_scp import Asker, NoticeReception, StorageCommitment
 from .ledger import Ledger, OpenAssociation
 from .observe import Observer
 from .receive import Receiver, Reception, StoreRequest
 from .status import StoreStatus
-from .transport.command import Command, Outcome
+from .stock_reports import StockReports
+from .transport import Reports, StreamingAssociation
+from .transport.command import Command, Notice, Outcome
 
 
 class StorageService:
@@ -24,9 +29,18 @@ class StorageService:
     ledger : Ledger
         Knows the associations that are open.
     observer : Observer
+    commitment : StorageCommitment, optional
+        Without one this service is not performed.
     """
 
-    def __init__(self, receiver: Receiver, ledger: Ledger, observer: Observer) -> None:
+    def __init__(
+        self,
+        receiver: Receiver,
+        ledger: Ledger,
+        observer: Observer,
+        commitment: StorageCommitment | None = None,
+    ) -> None:
+        self._commitment = commitment
         self._receiver = receiver
         self._ledger = ledger
         self._observer = observer
@@ -46,6 +60,33 @@ class StorageService:
             calling_ae=entry.record.calling_ae,
         )
         return CountedReception(self._receiver.begin(request), entry, self._observer)
+
+    def begin_notice(
+        self, association: Association, context: PresentationContextTuple, request: Notice
+    ) -> NoticeReception | None:
+        """Return where the data set of N-ACTION or N-EVENT-REPORT goes; None if it is unknown."""
+        entry = self._ledger.of(association)
+        if (
+            self._commitment is None
+            or entry is None
+            or context.abstract_syntax != STORAGE_COMMITMENT
+        ):
+            return None
+        asker = Asker(
+            record=entry.record,
+            context_id=context.context_id,
+            transfer_syntax_uid=str(context.transfer_syntax),
+            sender=lambda: _sender_of(association, entry),
+        )
+        return self._commitment.begin(asker, request)
+
+
+def _sender_of(association: Association, entry: OpenAssociation) -> Reports | StockReports:
+    if isinstance(association, StreamingAssociation):
+        return association.reports()
+    if entry.stock_reports is None:
+        entry.stock_reports = StockReports(association)
+    return entry.stock_reports
 
 
 class CountedReception:

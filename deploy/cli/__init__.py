@@ -15,6 +15,7 @@ from scp.errors import ScpError
 from ..errors import DeployError
 from . import (
     associations,
+    commitments,
     database,
     deliveries,
     demo,
@@ -48,6 +49,7 @@ for part in (
     results,
     show,
     associations,
+    commitments,
     jobs,
     deliveries,
     notifications,

@@ -8,8 +8,8 @@ go on as they are.
 
 `stream` cuts the byte stream into PDUs and fragments (PS3.8 Section 9.3 and Annex E), `command`
 reads and writes command sets (PS3.7 Section 6.3), `messages` puts the two together into messages,
-`negotiation` answers requests that are known, `upper_layer` drives the state machine (PS3.8 Section
-9.2) and `association` is the thread.
+`negotiation` answers requests that are known, `reports` sends N-EVENT-REPORT, `upper_layer` drives
+the state machine (PS3.8 Section 9.2) and `association` is the thread.
 
 Internals of pynetdicom are subclassed, so the package is pinned to a minor version, and
 `tests/scp/test_pynetdicom_internals.py` fails when what is relied upon changes.
@@ -18,5 +18,13 @@ Internals of pynetdicom are subclassed, so the package is pinned to a minor vers
 from .association import StreamingAssociation
 from .messages import Reception, StoreService
 from .negotiation import Negotiations
+from .reports import EventReport, Reports
 
-__all__ = ["Negotiations", "Reception", "StoreService", "StreamingAssociation"]
+__all__ = [
+    "EventReport",
+    "Negotiations",
+    "Reception",
+    "Reports",
+    "StoreService",
+    "StreamingAssociation",
+]

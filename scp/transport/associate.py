@@ -9,11 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from struct import Struct
+from typing import TYPE_CHECKING
 
 from pydicom.uid import UID, ImplicitVRLittleEndian
+from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
 
 from ..errors import ProtocolError
+
+if TYPE_CHECKING:
+    from pynetdicom.association import Association
 
 A_ASSOCIATE_RQ = 1
 _ITEMS_AT = 74
@@ -65,6 +70,27 @@ def make_refusable(contexts: Iterable[PresentationContext]) -> None:
             usable = [ImplicitVRLittleEndian]
         if len(usable) != len(context.transfer_syntax or ()):
             context._transfer_syntax = usable
+
+
+def answer_roles(association: Association, contexts: Iterable[PresentationContext]) -> None:
+    """Have the roles answered that are proposed for supported contexts (PS3.7 Section D.3.3.4).
+
+    pynetdicom's unrestricted storage service negotiates them and then answers those of storage
+    classes alone: a peer without an answer keeps to the default role, and a PACS would not send
+    its reports of storage commitment.
+
+    Parameters
+    ----------
+    contexts : iterable of PresentationContext
+        Those that are supported, with the roles of this node where it has both.
+    """
+    both = {one.abstract_syntax for one in contexts if one.scu_role and one.scp_role}
+    for uid, proposed in association.requestor.role_selection.items():
+        if uid in both and (proposed.scu_role or proposed.scp_role):
+            answer = SCP_SCU_RoleSelectionNegotiation()
+            answer.sop_class_uid = uid
+            answer.scu_role, answer.scp_role = proposed.scu_role, proposed.scp_role
+            association.acceptor.add_negotiation_item(answer)
 
 
 def _is_uid(text: str | None) -> bool:

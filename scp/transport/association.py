@@ -16,9 +16,10 @@ from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.transport import AssociationSocket
 
 from ..errors import ProtocolError
-from .command import Command, Outcome, p_data, response
+from .command import Command, Notice, Outcome, event_report, p_data, response
 from .messages import Messages, Reception, StoreService
 from .negotiation import Negotiations, RememberingACSE
+from .reports import Reports, Waited
 from .upper_layer import UpperLayer, set_timeouts
 
 if TYPE_CHECKING:
@@ -70,7 +71,10 @@ class StreamingAssociation(Association):
         self.network_timeout_response = "A-ABORT"
 
         self._store = store
-        self._messages = Messages(self._begin, self._answer)
+        self._reports: Reports | None = None
+        self._messages = Messages(
+            self._begin, self._answer, begin_notice=self._begin_notice, answered=self._answered
+        )
         self.acse = RememberingACSE(self, negotiations)
         self.dimse = DIMSEServiceProvider(self)  # is told of an abort
         self.dul = UpperLayer(self, self._messages, negotiations)
@@ -100,6 +104,8 @@ class StreamingAssociation(Association):
         finally:
             self._messages.discard()
             self._close_connection()
+            if self._reports is not None:
+                self._reports.close()
 
     def _bind_defaults(self) -> None:
         """Bind nothing: the associations of a server share its handlers."""
@@ -158,11 +164,57 @@ class StreamingAssociation(Association):
             raise ProtocolError("a C-STORE request in a presentation context not accepted")
         return self._store.begin(self, command, str(context.transfer_syntax[0]))
 
+    def _begin_notice(self, context_id: int, request: Notice) -> Reception | None:
+        context = self._accepted_cx.get(context_id)
+        return (
+            None if context is None else self._store.begin_notice(self, context.as_tuple, request)
+        )
+
+    def reports(self) -> Reports:
+        """Return what sends reports in this association; asked for by its own thread first."""
+        if self._reports is None:
+            self._reports = Reports()
+            self.upper_layer.before_receiving = self._report_or_wait
+        return self._reports
+
+    def _report_or_wait(self, connection: socket.socket) -> bool:
+        """Wait for bytes; send a report instead if one is due. True if there are bytes."""
+        reports = self._reports
+        if reports is None or self._messages.is_inside_message:
+            return True
+        waited = reports.wait(connection, self.network_timeout)
+        if waited is Waited.SILENT:
+            self.upper_layer.timed_out = True
+        elif waited is Waited.DUE and (due := reports.next()) is not None:
+            message_id, report = due
+            command = event_report(
+                message_id, report.sop_class_uid, report.sop_instance_uid, report.event_type
+            )
+            parts = ((command, True), (report.information, False))
+            self.upper_layer.send_encoded(
+                [
+                    pdu
+                    for part, is_command in parts
+                    for pdu in p_data(
+                        report.context_id, part, self._largest_pdu, is_command=is_command
+                    )
+                ]
+            )
+        return waited is Waited.READABLE
+
+    def _answered(self, response_: Notice) -> None:
+        if self._reports is not None:
+            self._reports.answered(response_)
+
+    @property
+    def _largest_pdu(self) -> int:
+        return int(self.requestor.maximum_length or 0)
+
     def _answer(self, context_id: int, command: Command, outcome: Outcome) -> None:
         if context_id not in self._accepted_cx:
             raise ProtocolError("a request in a presentation context not accepted")
-        max_pdu = int(self.requestor.maximum_length or 0)
-        self.upper_layer.send_encoded(list(p_data(context_id, response(command, outcome), max_pdu)))
+        encoded = response(command, outcome)
+        self.upper_layer.send_encoded(list(p_data(context_id, encoded, self._largest_pdu)))
 
     def _handshake(self) -> bool:
         """Do the TLS handshake if there is to be one; False if it failed."""

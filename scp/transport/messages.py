@@ -1,7 +1,8 @@
 """Messages, put together from their fragments (PS3.7 Section 6.3.1, PS3.8 Annex E).
 
-The data set of a C-STORE request goes to its reception fragment by fragment. C-ECHO is answered
-here, and so is every other request: that this node does not perform it.
+The data set of a C-STORE request goes to its reception fragment by fragment, and so does that of
+N-ACTION and N-EVENT-REPORT. C-ECHO is answered here, and so is every other request: that this node
+does not perform it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,15 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from ..errors import ProtocolError
-from .command import C_ECHO_RQ, C_STORE_RQ, Command, Outcome, read_command
+from .command import (
+    C_ECHO_RQ,
+    C_STORE_RQ,
+    N_EVENT_REPORT_RSP,
+    Command,
+    Notice,
+    Outcome,
+    read_command,
+)
 from .stream import Fragment
 
 # A command set has a dozen elements, of which the longest is a list of attributes.
@@ -43,10 +52,24 @@ class Reception(Protocol):
 
 
 class StoreService(Protocol):
-    """What a C-STORE request is given to."""
+    """What requests are given to."""
 
     def begin(self, association: Any, command: Command, transfer_syntax_uid: str) -> Reception:
-        """Return where the data set of a request goes. Never raises."""
+        """Return where the data set of a C-STORE request goes. Never raises."""
+
+    def begin_notice(self, association: Any, context: Any, request: Notice) -> Reception | None:
+        """Return where the data set of N-ACTION or N-EVENT-REPORT goes. Never raises.
+
+        Parameters
+        ----------
+        context : pynetdicom.presentation.PresentationContextTuple
+            The one that it came in, with its one transfer syntax.
+
+        Returns
+        -------
+        Reception or None
+            None for a service that this node does not perform.
+        """
 
 
 class Messages:
@@ -59,15 +82,24 @@ class Messages:
         `ProtocolError` if the context was not accepted.
     answer : callable
         Given presentation context ID, request and outcome, sends the response.
+    begin_notice : callable, optional
+        Given presentation context ID and a request of N-ACTION or N-EVENT-REPORT, returns the
+        reception, or None if it is not performed.
+    answered : callable, optional
+        Given the response to an N-EVENT-REPORT request of this node.
     """
 
     def __init__(
         self,
         begin: Callable[[int, Command], Reception],
         answer: Callable[[int, Command, Outcome], None],
+        begin_notice: Callable[[int, Notice], Reception | None] = lambda _context, _request: None,
+        answered: Callable[[Notice], None] = lambda _response: None,
     ) -> None:
         self._begin = begin
+        self._begin_notice = begin_notice
         self._answer = answer
+        self._answered = answered
         self._encoded = bytearray()
         self._command: Command | None = None
         self._context_id: int | None = None
@@ -120,6 +152,8 @@ class Messages:
             if command.message_id < 0:
                 raise ProtocolError("a C-STORE request without a Message ID")
             self._reception = self._begin(context_id, command)
+        elif isinstance(command, Notice) and command.is_request:
+            self._reception = self._begin_notice(context_id, command)
         if not command.has_data_set:
             self._message_complete(context_id, command)
 
@@ -139,6 +173,8 @@ class Messages:
         elif command.is_request:
             is_echo = command.field == C_ECHO_RQ
             self._answer(context_id, command, _SUCCESS if is_echo else _UNRECOGNIZED)
+        elif isinstance(command, Notice) and command.field == N_EVENT_REPORT_RSP:
+            self._answered(command)
 
     def _reset(self) -> None:
         self._encoded.clear()

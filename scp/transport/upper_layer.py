@@ -12,6 +12,7 @@ import struct
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -98,6 +99,8 @@ class UpperLayer(DULServiceProvider):
         What an equal request led to.
     acceptance : bytes
         The A-ASSOCIATE-AC PDU, once it was sent.
+    before_receiving : callable or None
+        Waits on the connection in state 6; returns False if there are no bytes to receive.
     """
 
     def __init__(
@@ -114,6 +117,7 @@ class UpperLayer(DULServiceProvider):
         self.timed_out = self.abort_wanted = False
         self.request = self.acceptance = b""
         self.known_request: Negotiated | None = None
+        self.before_receiving: Callable[[socket.socket], bool] | None = None
         self._negotiations = negotiations
         self._stream = PduStream()
         self._sink = sink
@@ -270,6 +274,12 @@ class UpperLayer(DULServiceProvider):
         connection = self._connection()
         if connection is None:
             self.event_queue.put(_CLOSED)
+            return False
+        if (
+            self.before_receiving is not None
+            and self.state_machine.current_state == _ESTABLISHED
+            and not self.before_receiving(connection)
+        ):
             return False
         is_held = self._sink.flush()
         try:

@@ -9,13 +9,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pynetdicom.dimse_messages import C_STORE_RQ, C_STORE_RSP
-from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.dimse_messages import (
+    C_STORE_RQ,
+    C_STORE_RSP,
+    N_ACTION_RQ,
+    N_EVENT_REPORT_RQ,
+    N_EVENT_REPORT_RSP,
+)
+from pynetdicom.dimse_primitives import C_STORE, N_ACTION, N_EVENT_REPORT
 from pynetdicom.dsutils import decode, encode
 from pynetdicom.pdu import P_DATA_TF
 
 from scp.errors import ProtocolError
-from scp.transport.command import Command, Outcome, p_data, read_command, response
+from scp.transport.command import (
+    Command,
+    Notice,
+    Outcome,
+    event_report,
+    p_data,
+    read_command,
+    response,
+)
 
 uids = st.lists(st.integers(0, 10**9), min_size=2, max_size=5).map(
     lambda parts: "1." + ".".join(map(str, parts))
@@ -113,6 +127,44 @@ def test_a_response_is_cut_to_what_the_peer_receives(max_pdu: int) -> None:
     assert b"".join(one.presentation_data_value[1:] for one in values) == encoded
     assert {one.presentation_context_id for one in values} == {5}
     assert [one.presentation_data_value[0] for one in values] == [1] * (len(values) - 1) + [3]
+
+
+@settings(deadline=None)
+@given(st.integers(0, 0xFFFF), uids, st.integers(1, 9))
+def test_requests_of_storage_commitment(message_id: int, instance: str, kind: int) -> None:
+    """N-ACTION names what it acts on in elements of its own (PS3.7 Section 10.3.5.1)."""
+    action = N_ACTION()
+    action.MessageID, action.ActionTypeID = message_id, kind
+    action.RequestedSOPClassUID = "1.2.840.10008.1.20.1"
+    action.RequestedSOPInstanceUID = instance
+    action.ActionInformation = BytesIO(b"x")
+    message = N_ACTION_RQ()
+    message.primitive_to_message(action)
+    read = read_command(encode(message.command_set, True, True) or b"")
+    assert isinstance(read, Notice)
+    assert (read.field, read.message_id, read.type_id) == (0x0130, message_id, kind)
+    assert (read.sop_class_uid, read.sop_instance_uid) == ("1.2.840.10008.1.20.1", instance)
+    assert read.has_data_set and read.is_request
+
+
+def test_a_report_is_byte_for_byte_that_of_pynetdicom() -> None:
+    primitive = N_EVENT_REPORT()
+    primitive.MessageID, primitive.EventTypeID = 7, 2
+    primitive.AffectedSOPClassUID = "1.2.840.10008.1.20.1"
+    primitive.AffectedSOPInstanceUID = "1.2.840.10008.1.20.1.1"
+    primitive.EventInformation = BytesIO(b"x")
+    message = N_EVENT_REPORT_RQ()
+    message.primitive_to_message(primitive)
+    expected = encode(message.command_set, True, True)
+    assert event_report(7, "1.2.840.10008.1.20.1", "1.2.840.10008.1.20.1.1", 2) == expected
+
+    primitive = N_EVENT_REPORT()
+    primitive.MessageIDBeingRespondedTo, primitive.Status = 7, 0x0110
+    answer = N_EVENT_REPORT_RSP()
+    answer.primitive_to_message(primitive)
+    read = read_command(encode(answer.command_set, True, True) or b"")
+    assert isinstance(read, Notice)
+    assert (read.responds_to, read.status, read.is_request) == (7, 0x0110, False)
 
 
 def test_a_command_set_that_is_a_file_is_refused() -> None:
