@@ -92,8 +92,8 @@ class ResultObjects:
 def make_objects(basis: ResultBasis) -> ResultObjects:
     """Make every object that the outcome gives reason for.
 
-    Captures and a segmentation come first, then the report, which refers to them, then the key
-    objects, which refer to all. A companion that cannot be made leaves the others as they are.
+    Captures and a segmentation come first, then the report, which refers to them, and the key
+    objects, which refer to the captures. A companion that cannot be made leaves the others as they are.
 
     Raises
     ------
@@ -114,11 +114,12 @@ def make_objects(basis: ResultBasis) -> ResultObjects:
         ),
     )
     if reading is not None and _has_key_slices(basis, reading):
-        explained = (*companions, *result.good("sr")) if "ko" in basis.together else ()
+        # The report is left out: a destination may get it in another SOP class, so as another object.
+        captures = result.good("sc") if {"ko", "sc"} <= set(basis.together) else ()
         _attempt(
             result,
             "ko",
-            lambda: build_key_objects(KeyObjectsContent(**basis.shared, companions=explained)),
+            lambda: build_key_objects(KeyObjectsContent(**basis.shared, companions=captures)),
         )
     return result
 
