@@ -93,7 +93,8 @@ def make_objects(basis: ResultBasis) -> ResultObjects:
     """Make every object that the outcome gives reason for.
 
     Captures and a segmentation come first, then the report, which refers to them, and the key
-    objects, which refer to the captures. A companion that cannot be made leaves the others as they are.
+    objects, which refer to the captures. A companion that cannot be made leaves the others as they
+    are.
 
     Raises
     ------
@@ -114,7 +115,7 @@ def make_objects(basis: ResultBasis) -> ResultObjects:
         ),
     )
     if reading is not None and _has_key_slices(basis, reading):
-        # The report is left out: a destination may get it in another SOP class, so as another object.
+        # Not to the report: a destination may get it in another SOP class, so as another object.
         captures = result.good("sc") if {"ko", "sc"} <= set(basis.together) else ()
         _attempt(
             result,
