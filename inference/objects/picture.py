@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,23 +142,24 @@ def _overlaid(illustration: Illustration, shape: tuple[int, int]) -> Image.Image
     picture = grey.convert("RGB")
     if illustration.saliency is None:
         return picture
-    levels = np.rint(illustration.saliency.clip(0.0, 1.0) * np.float32(255.0)).astype(np.uint8)
-    saliency = Image.fromarray(levels).resize(size, Image.Resampling.BICUBIC)
-    return _outlined(_tinted(picture, saliency), saliency)
+    # Scaled before it is rounded: an outline of 256 steps has stairs.
+    there = Image.fromarray(np.ascontiguousarray(illustration.saliency, dtype=np.float32))
+    full = np.asarray(there.resize(size, Image.Resampling.BILINEAR)).clip(0.0, 1.0)
+    return _outlined(_tinted(picture, full), full >= _CONTOUR)
 
 
-def _tinted(picture: Image.Image, saliency: Image.Image) -> Image.Image:
+def _tinted(picture: Image.Image, saliency: NDArray[np.float32]) -> Image.Image:
     """Lay the warm colours over a picture, the denser the higher the saliency."""
+    level = Image.fromarray((saliency * np.float32(255.0)).astype(np.uint8))
     strength = ((np.linspace(0.0, 1.0, 256) - _FAINT) / (1.0 - _FAINT)).clip(0.0, 1.0)
     cool, warm = np.array(_COOL_END), np.array(_WARM_END)
     colours = np.rint(cool + (warm - cool) * strength[:, None]).astype(int)
-    layer = Image.merge("RGB", [saliency.point(colours[:, band].tolist()) for band in range(3)])
+    layer = Image.merge("RGB", [level.point(colours[:, band].tolist()) for band in range(3)])
     opacity = np.rint(255.0 * _OPACITY * strength).astype(int)
-    return Image.composite(layer, picture, saliency.point(opacity.tolist()))
+    return Image.composite(layer, picture, level.point(opacity.tolist()))
 
 
-def _outlined(picture: Image.Image, saliency: Image.Image) -> Image.Image:
-    inside = np.asarray(saliency) >= 255 * _CONTOUR
+def _outlined(picture: Image.Image, inside: NDArray[np.bool_]) -> Image.Image:
     line = _grown(inside) & _grown(~inside)
     for mask, colour in ((_grown(line), _EDGE), (line, _LINE)):
         picture.paste(colour, (0, 0), Image.fromarray(mask.astype(np.uint8) * np.uint8(255)))
@@ -215,8 +217,10 @@ def _pieces(text: str, size: int, room: int) -> list[str]:
     for word in text.split():
         rest = word
         while font.getlength(rest) > room:
-            lengths = [font.getlength(rest[:n]) for n in range(1, min(len(rest), room))]
-            length = bisect_right(lengths, room) or 1
+            length = bisect_right(
+                range(1, len(rest)), room, key=lambda n: ceil(font.getlength(rest[:n]))
+            )
+            length = max(1, length)
             pieces.append(rest[:length])
             rest = rest[length:]
         pieces.append(rest)
