@@ -9,7 +9,7 @@ ARGS ?=
 TESTS := -n 2 --dist loadfile $(if $(filter true,$(CI)),,-m "not slow")
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test benchmark-receive lint format constraints clean
+.PHONY: help demo pictures serve test benchmark-receive lint format constraints clean
 
 help:
 	@echo "make demo    sample studies through a node into a PACS, in a few minutes"
@@ -34,6 +34,14 @@ $(VENV)/.test: $(VENV)/.demo
 
 demo: $(VENV)/.demo
 	$(BIN)/preread demo
+
+# What the README shows: the demonstration, and what its PACS gets. A report is drawn by Chromium.
+pictures: $(VENV)/.demo
+	$(BIN)/preread demo --picture deploy/docs/demo.svg --results build/pictures
+	cp build/pictures/phantom-chest-13-ot-1-13.png deploy/docs/pneumothorax.png
+	cp build/pictures/phantom-head-11-ot-1-11.png deploy/docs/hemorrhage.png
+	chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1000,1150 \
+	  --screenshot=deploy/docs/report.png "file://$(CURDIR)/build/pictures/phantom-head-11-sr-1-11.html"
 
 serve: $(VENV)/.demo
 	$(BIN)/preread up
