@@ -8,13 +8,14 @@ apart.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 from ..reading import Illustration
 
@@ -133,31 +134,58 @@ def _layout(
 def _overlaid(illustration: Illustration, shape: tuple[int, int]) -> Image.Image:
     size = shape[1], shape[0]
     kernel = Image.Resampling.LANCZOS
-    grey = Image.fromarray(illustration.pixels).resize(size, kernel)
-    picture = np.repeat(np.asarray(grey, dtype=np.float32)[..., None], 3, axis=2)
+    grey = np.asarray(Image.fromarray(illustration.pixels).resize(size, kernel))
+    picture = np.repeat(grey[..., None], 3, axis=2)
     if illustration.saliency is not None:
         there = np.ascontiguousarray(illustration.saliency, dtype=np.float32)
         full = Image.fromarray(there).resize(size, Image.Resampling.BICUBIC)
         saliency = np.asarray(full, dtype=np.float32).clip(0.0, 1.0)
-        picture = _outlined(_tinted(picture, saliency), saliency)
-    return Image.fromarray(np.rint(picture).astype(np.uint8))
+        warm = _around(saliency > _FAINT)  # what is not shown costs nothing
+        picture[warm] = _tinted(picture[warm], saliency[warm])
+        near = _around(saliency >= _CONTOUR, margin=2)
+        _outline(picture[near], saliency[near] >= _CONTOUR)
+    return Image.fromarray(picture)
 
 
-def _tinted(picture: NDArray[np.float32], saliency: NDArray[np.float32]) -> NDArray[np.float32]:
-    strength = ((saliency - _FAINT) / (1.0 - _FAINT)).clip(0.0, 1.0)[..., None]
-    cool, warm = (np.array(end, dtype=np.float32) for end in (_COOL_END, _WARM_END))
-    colour = cool + (warm - cool) * strength
+def _around(mask: NDArray[np.bool_], margin: int = 0) -> tuple[slice, slice]:
+    """Return the smallest box, `margin` wider, that holds all that is true."""
+    sides = []
+    for axis in (1, 0):
+        places = np.flatnonzero(mask.any(axis=axis))
+        first, last = (places[0], places[-1] + 1) if len(places) else (0, 0)
+        sides.append(slice(max(0, int(first) - margin), int(last) + margin))
+    return sides[0], sides[1]
+
+
+def _tinted(picture: NDArray[np.uint8], saliency: NDArray[np.float32]) -> NDArray[np.uint8]:
+    strength = (saliency - _FAINT) / (1.0 - _FAINT)
+    strength = strength.clip(0.0, 1.0)
     opacity = np.float32(_OPACITY) * strength
-    return np.asarray(picture * (1.0 - opacity) + colour * opacity, dtype=np.float32)
+    rest, tinted = 1.0 - opacity, np.empty_like(picture)
+    for channel, (cool, warm) in enumerate(zip(_COOL_END, _WARM_END, strict=True)):
+        colour = np.float32(cool) + np.float32(warm - cool) * strength
+        tinted[..., channel] = np.rint(picture[..., channel] * rest + colour * opacity)
+    return tinted
 
 
-def _outlined(picture: NDArray[np.float32], saliency: NDArray[np.float32]) -> NDArray[np.float32]:
-    inside = Image.fromarray(((saliency >= _CONTOUR) * 255).astype(np.uint8))
-    line, edge = (np.asarray(inside.filter(ImageFilter.MaxFilter(size))) > 0 for size in (3, 5))
-    inner = np.asarray(inside.filter(ImageFilter.MinFilter(3))) > 0
+def _outline(picture: NDArray[np.uint8], inside: NDArray[np.bool_]) -> None:
+    """Draw along the edge of what is inside, on both sides of it."""
+    line = _wider(inside)
+    edge = _wider(line)
+    inner = ~_wider(~inside)
     picture[edge & ~line] = _EDGE
     picture[line & ~inner] = _LINE
-    return picture
+
+
+def _wider(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return what is true or touches what is, at a corner too."""
+    for axis in (0, 1):
+        wider, at = mask.copy(), np.moveaxis(mask, axis, 0)
+        moved = np.moveaxis(wider, axis, 0)
+        moved[1:] |= at[:-1]
+        moved[:-1] |= at[1:]
+        mask = wider
+    return mask
 
 
 def _above(caption: Caption, width: int) -> list[_Line]:
@@ -187,6 +215,8 @@ def _wrapped(text: str, size: int, colour: tuple[int, int, int], width: int) -> 
             lines[-1] = f"{lines[-1]} {word}"
         else:
             lines.append(word)
+        if len(lines) > _MOST_LINES:
+            break
     if len(lines) > _MOST_LINES:
         lines = lines[:_MOST_LINES]
         while font.getlength(f"{lines[-1]} ...") > room:
@@ -195,18 +225,21 @@ def _wrapped(text: str, size: int, colour: tuple[int, int, int], width: int) -> 
     return [_Line(line, size, colour) for line in lines]
 
 
-def _pieces(text: str, size: int, room: int) -> list[str]:
-    """Return the words; one that is wider than a line comes in parts."""
-    font, pieces = _font(size), []
+def _pieces(text: str, size: int, room: int) -> Iterator[str]:
+    """Yield the words; one that is wider than a line comes in parts."""
+    font = _font(size)
     for word in text.split():
         rest = word
-        while font.getlength(rest) > room:
-            fitting = (n for n in range(len(rest), 1, -1) if font.getlength(rest[:n]) <= room)
-            length = next(fitting, 1)
-            pieces.append(rest[:length])
+        while rest:
+            length = _fitting(rest, font, room)
+            yield rest[:length]
             rest = rest[length:]
-        pieces.append(rest)
-    return pieces
+
+
+def _fitting(word: str, font: ImageFont.FreeTypeFont, room: int) -> int:
+    """Return how many letters fit, at least one; none is narrower than a pixel."""
+    lengths = range(1, min(len(word), room) + 1)
+    return max(1, bisect_right(lengths, room, key=lambda n: font.getlength(word[:n])))
 
 
 def _printable(text: str) -> str:
