@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
@@ -239,7 +240,7 @@ def _pieces(text: str, size: int, room: int) -> Iterator[str]:
 def _fitting(word: str, font: ImageFont.FreeTypeFont, room: int) -> int:
     """Return how many letters fit, at least one; none is narrower than a pixel."""
     lengths = range(1, min(len(word), room) + 1)
-    return max(1, bisect_right(lengths, room, key=lambda n: font.getlength(word[:n])))
+    return max(1, bisect_right(lengths, room, key=lambda n: ceil(font.getlength(word[:n]))))
 
 
 def _printable(text: str) -> str:
