@@ -34,10 +34,11 @@ def report_faults(ds: Dataset) -> Iterator[str]:
     yield from _outcome(ds)
     for group in _groups(ds):
         yield from _group(group)
-    yield from checks.code_faults(ds)
-    yield from checks.text_faults(ds)
-    yield from checks.evidence_faults(ds)
-    yield from _companions(ds)
+    tree = checks.nodes(ds)
+    yield from checks.code_faults(tree)
+    yield from checks.text_faults(tree)
+    yield from checks.evidence_faults(ds, tree)
+    yield from _companions(tree)
     yield from _observer(ds)
 
 
@@ -106,12 +107,12 @@ def _percentage(number: Dataset, label: Code | None) -> Iterator[str]:
         yield f"{label}: the probability is not between 0 and 100"
 
 
-def _companions(ds: Dataset) -> Iterator[str]:
+def _companions(tree: Collection[checks.Node]) -> Iterator[str]:
     """Check that what illustrates is a capture of ours, or one segment of a segmentation."""
-    for item in checks.all_items(ds):
-        if concept_name(item) != codes.ILLUSTRATION:
+    for node in tree:
+        if node.name != codes.ILLUSTRATION:
             continue
-        for one in item.get("ReferencedSOPSequence") or ():
+        for one in node.item.get("ReferencedSOPSequence") or ():
             sop_class = one.get("ReferencedSOPClassUID")
             has_segment = bool(one.get("ReferencedSegmentNumber"))
             if sop_class not in (CAPTURE, SEGMENTATION):
