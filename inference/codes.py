@@ -7,6 +7,7 @@ travels for years. SNOMED CT identifiers carry a check digit, so a mistyped one 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -198,6 +199,7 @@ def verhoeff_ok(identifier: str) -> bool:
     return check == 0
 
 
+@lru_cache(maxsize=1024)  # a report says a few dozen codes, each many times
 def fault(code: Code) -> str | None:
     """Return what is wrong with a code, or None.
 

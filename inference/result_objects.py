@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 from .errors import InvalidObjectError, ObjectError
 from .objects import DeviceIdentity, Qualification, ReportContent, build_report
 from .objects.content import AnalysisContent
+from .objects.headers import Headers
 from .objects.key_objects import KeyObjectsContent, build_key_objects
 from .objects.picture import Caption, draw, draw_card
 from .objects.secondary_capture import CaptureContent, build_capture
@@ -47,6 +48,9 @@ class ResultBasis:
     predecessor: Dataset | None = None
     together: Collection[str] = KINDS
     qualification: Qualification = Qualification.RESEARCH
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sources", Headers(self.sources))
 
     @property
     def shared(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Words name tags, counts and codes, never a value of the patient's.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from pydicom.dataset import Dataset
@@ -89,19 +90,33 @@ def all_items(ds: Dataset) -> Iterator[Dataset]:
         yield from all_items(child)
 
 
-def code_faults(ds: Dataset) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A content item, its concept name and, of a CODE, its value."""
+
+    item: Dataset
+    name: Code | None
+    value: Code | None
+
+
+def nodes(ds: Dataset) -> list[Node]:
+    """Return a data set and all content items below; several checks walk over them."""
+    return [Node(item, concept_name(item), concept_value(item)) for item in all_items(ds)]
+
+
+def code_faults(tree: Collection[Node]) -> Iterator[str]:
     """Check every code of a tree against the frozen table."""
-    for item in all_items(ds):
-        for code in (concept_name(item), concept_value(item)):
+    for node in tree:
+        for code in (node.name, node.value):
             fault = None if code is None else codes.fault(code)
             if fault is not None:
                 yield fault
 
 
-def text_faults(ds: Dataset) -> Iterator[str]:
+def text_faults(tree: Collection[Node]) -> Iterator[str]:
     """All text of a tree is the node's own: ASCII, so that no character set can spoil it."""
-    for item in all_items(ds):
-        name = concept_name(item)
+    for node in tree:
+        item, name = node.item, node.name
         words = [str(item.get("TextValue") or ""), "" if name is None else name.meaning]
         if item.get("ValueType") == "TEXT" and not words[0]:
             yield f"{name}: the text is empty"
@@ -120,22 +135,22 @@ def listed(ds: Dataset) -> dict[str, str]:
     }
 
 
-def named(ds: Dataset) -> dict[str, str]:
+def named(tree: Collection[Node]) -> dict[str, str]:
     """Return SOP class by SOP instance of all that a tree refers to."""
     return {
         str(reference.get("ReferencedSOPInstanceUID")): str(reference.get("ReferencedSOPClassUID"))
-        for item in all_items(ds)
-        for reference in item.get("ReferencedSOPSequence") or ()
+        for node in tree
+        for reference in node.item.get("ReferencedSOPSequence") or ()
     }
 
 
-def evidence_faults(ds: Dataset) -> Iterator[str]:
+def evidence_faults(ds: Dataset, tree: Collection[Node]) -> Iterator[str]:
     """All that the tree refers to is evidence, of this study, and not the object itself."""
-    evidence, tree = listed(ds), named(ds)
-    missing = [uid for uid in tree if uid not in evidence]
+    evidence, used = listed(ds), named(tree)
+    missing = [uid for uid in used if uid not in evidence]
     if missing:
         yield f"{len(missing)} images of the tree are no evidence"
-    if any(evidence.get(uid, cls) != cls for uid, cls in tree.items()):
+    if any(evidence.get(uid, cls) != cls for uid, cls in used.items()):
         yield "tree and evidence tell different SOP classes of one instance"
     studies = {str(s.get("StudyInstanceUID")) for k in EVIDENCE for s in ds.get(k) or ()}
     if studies - {str(ds.get("StudyInstanceUID"))}:

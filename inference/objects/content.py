@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -13,8 +12,8 @@ from pydicom.uid import UID
 from ..errors import ObjectError
 from ..reading import Finding, ModelIdentity, Reading, Scope
 from . import uids
+from .headers import Headers
 
-_REQUIRED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 _WIDTH = {Scope.STUDY: 0, Scope.SERIES: 1, Scope.IMAGE: 2}
 
 
@@ -90,19 +89,25 @@ class AnalysisContent:
         _require_long_string("model name", self.model.name)
         _require_long_string("model version", self.model.version)
         _require_long_string("model manufacturer", self.model.manufacturer)
-        _require_sources(self.sources)
+        object.__setattr__(self, "sources", Headers(self.sources))
         if self.reading is not None:
             _require_known_images(self.reading, frozenset(self.source_uids))
 
     @property
+    def headers(self) -> Headers:
+        """The sources, with what every object asks of them."""
+        assert isinstance(self.sources, Headers)
+        return self.sources
+
+    @property
     def source_uids(self) -> tuple[str, ...]:
         """SOP Instance UIDs of all images read, in their order."""
-        return tuple(str(source.SOPInstanceUID) for source in self.sources)
+        return self.headers.uids
 
     @property
     def inputs(self) -> str:
         """Digest of the images read, as `uids` wants it."""
-        return uids.input_digest(self.source_uids)
+        return self.headers.digest
 
     @property
     def reported(self) -> tuple[Finding, ...]:
@@ -141,7 +146,7 @@ class AnalysisContent:
         ----------
         finding : Finding
         inputs : str
-            `self.inputs`, which costs a walk through all sources.
+            `self.inputs`.
         """
         image = finding.sop_instance_uid if self.is_one_of_many(finding) else None
         name = finding.label.name
@@ -173,22 +178,6 @@ def _require_long_string(what: str, value: str) -> None:
         raise ObjectError(
             f"the {what} must be 1 to 64 printable ASCII characters, no backslash: {value!r}"
         )
-
-
-def _require_sources(sources: tuple[Dataset, ...]) -> None:
-    if not sources:
-        raise ObjectError("a result needs the header of at least one image")
-    for number, source in enumerate(sources):
-        missing = [keyword for keyword in _REQUIRED if not source.get(keyword)]
-        if missing:
-            raise ObjectError(f"source {number} lacks {', '.join(missing)}")
-    whose = {(str(s.StudyInstanceUID), str(s.get("PatientID") or "")) for s in sources}
-    if len(whose) > 1:
-        raise ObjectError(f"the sources belong to {len(whose)} studies or patients, not to one")
-    counts = Counter(str(source.SOPInstanceUID) for source in sources)
-    twice = [uid for uid, count in counts.items() if count > 1]
-    if twice:
-        raise ObjectError(f"source images are given twice: {', '.join(twice)}")
 
 
 def _require_known_images(reading: Reading, known: frozenset[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final
 
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -11,7 +11,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from .. import codes
 from ..reading import Code
-from . import sources, uids
+from . import uids
 from .content import AnalysisContent
 
 # The node's own (PS3.7 D.3.3.2.1); the receiver writes the same into files that come in.
@@ -24,8 +24,7 @@ def header(
     *,
     modality: str,
     series_number: int,
-    requested: Sequence[Dataset] = (),
-    requested_as: str = "ReferencedRequestSequence",
+    requested_as: str,
 ) -> Dataset:
     """Return a data set with everything but its content, its UIDs and its times.
 
@@ -35,10 +34,10 @@ def header(
     sop_class_uid, modality : str
     series_number : int
         One per kind of object, so that a PACS sorts them behind the images.
-    requested : sequence of Dataset
-        Items of the sequence `requested_as`, in which this kind of object tells its requests.
+    requested_as : str
+        The sequence in which this kind of object tells its requests; see `Headers.identity`.
     """
-    ds = sources.identity(content.sources[0], requested, requested_as)
+    ds = content.headers.identity(requested_as)
     ds.SOPClassUID = UID(sop_class_uid)
     ds.Modality = modality
     ds.SeriesNumber = series_number

@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 from .. import codes
 from ..errors import ObjectError
 from ..reading import Finding, Presence
-from . import sources, stamp, uids
+from . import stamp, uids
 from .content import AnalysisContent, shown
 from .header import coded, header, hierarchy, reference
 from .report import (
@@ -87,7 +87,7 @@ def build_key_objects(content: KeyObjectsContent) -> Dataset:
             KEY_OBJECTS,
             modality="KO",
             series_number=SERIES_NUMBER,
-            requested=sources.requests(content.sources),
+            requested_as="ReferencedRequestSequence",
         )
         document.ReferencedPerformedProcedureStepSequence = []
         document.CurrentRequestedProcedureEvidenceSequence = hierarchy(

@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 
 from ..errors import ObjectError
 from ..reading import Finding, Illustration
-from . import anatomy, sources, stamp, uids
+from . import anatomy, stamp, uids
 from .content import AnalysisContent
 from .header import header, referenced_series, source_reference
 from .report import CAPTURE
@@ -106,7 +106,6 @@ def build_capture(content: CaptureContent) -> Dataset:
             CAPTURE,
             modality="OT",
             series_number=SERIES_NUMBER,
-            requested=sources.request_attributes(content.sources),
             requested_as="RequestAttributesSequence",
         )
         capture.update(anatomy.body_part(content.sources[0]))

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from .. import codes
 from ..errors import ObjectError
 from ..reading import Finding, Mask, ModelIdentity, Presence
-from . import anatomy, sources, stamp, uids
+from . import anatomy, stamp, uids
 from .content import AnalysisContent
 from .frames import Framed, put_frames
 from .header import coded, header, referenced_series
@@ -91,7 +91,6 @@ def build_segmentation(content: SegmentationContent) -> Dataset:
             SEGMENTATION,
             modality="SEG",
             series_number=SERIES_NUMBER,
-            requested=sources.request_attributes(content.sources),
             requested_as="RequestAttributesSequence",
         )
         ds.update(anatomy.body_part(content.sources[0]))

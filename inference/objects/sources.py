@@ -138,9 +138,13 @@ def requests(sources: Iterable[Dataset]) -> list[Dataset]:
     found: dict[tuple[str, ...], Dataset] = {}
     for source in sources:
         for request in source.get("RequestAttributesSequence") or ():
-            item = _request(request, source)
-            key = ("StudyInstanceUID", "AccessionNumber", "RequestedProcedureID")
-            found.setdefault(tuple(str(item.get(word) or "") for word in key), item)
+            # Hundreds of slices name one request: it is made once.
+            study = request.get("StudyInstanceUID") or source.StudyInstanceUID
+            accession = request.get("AccessionNumber") or source.get("AccessionNumber")
+            procedure = request.get("RequestedProcedureID")
+            key = tuple(str(value or "") for value in (study, accession, procedure))
+            if key not in found:
+                found[key] = _request(request, source)
     return list(found.values())
 
 

@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 
 from .. import codes
 from ..errors import ObjectError
-from . import sources, stamp, uids
+from . import stamp, uids
 from .header import header, hierarchy
 from .report import ReportContent
 from .tree import content_tree
@@ -58,7 +58,7 @@ def _assemble(content: ReportContent) -> Dataset:
         content.sop_class.value,
         modality="SR",
         series_number=SERIES_NUMBER,
-        requested=sources.requests(content.sources),
+        requested_as="ReferencedRequestSequence",
     )
     report.CompletionFlag = "COMPLETE"
     report.VerificationFlag = "UNVERIFIED"

@@ -11,11 +11,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag, Tag
 
 from .. import codes
 from ..reading import Code
 
 MANY: Final = 10_000
+
+# A tree has thousands of codes, and looking up a keyword takes three times as long as a tag.
+_NAME, _CONCEPT = Tag("ConceptNameCodeSequence"), Tag("ConceptCodeSequence")
+_CODE: Final = (Tag("CodeValue"), Tag("CodingSchemeDesignator"), Tag("CodeMeaning"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,23 +53,23 @@ class Row:
         name = "any concept" if self.name is None else self.name.meaning
         return f"{self.relationship} {self.value_type} {name}"
 
-    def fits(self, item: Dataset) -> bool:
-        """Tell whether a content item is meant by this row."""
+    def fits(self, relationship: str, value_type: str, name: Code | None) -> bool:
+        """Tell whether a content item with this concept name is meant by this row."""
         return (
-            self.relationship == item.get("RelationshipType")
-            and self.value_type in ("*", item.get("ValueType"))
-            and (self.name is None or self.name == concept_name(item))
+            self.relationship == relationship
+            and self.value_type in ("*", value_type)
+            and self.name in (None, name)
         )
 
 
 def concept_name(item: Dataset) -> Code | None:
     """Return the concept name of a content item."""
-    return _first_code(item, "ConceptNameCodeSequence")
+    return _first_code(item, _NAME)
 
 
 def concept_value(item: Dataset) -> Code | None:
     """Return the value of a CODE content item."""
-    return _first_code(item, "ConceptCodeSequence")
+    return _first_code(item, _CONCEPT)
 
 
 def violations(item: Dataset, rows: tuple[Row, ...], path: str = "") -> Iterator[str]:
@@ -72,11 +77,14 @@ def violations(item: Dataset, rows: tuple[Row, ...], path: str = "") -> Iterator
     counts = dict.fromkeys(range(len(rows)), 0)
     reached = 0
     for child in item.get("ContentSequence") or ():
-        index = _row_of(child, rows)
-        here = f"{path}/{_title(child)}"
+        relationship, value_type = child.get("RelationshipType"), child.get("ValueType")
+        name = concept_name(child)
+        fitting = [n for n, row in enumerate(rows) if row.fits(relationship, value_type, name)]
+        # A row that names the concept comes before one that takes any.
+        index = next((n for n in fitting if rows[n].name is not None), next(iter(fitting), None))
+        here = f"{path}/{'unnamed' if name is None else name.meaning}"
         if index is None:
-            kind = f"{child.get('RelationshipType')} {child.get('ValueType')}"
-            yield f"{here}: {kind} has no place here"
+            yield f"{here}: {relationship} {value_type} has no place here"
             continue
         if index < reached:
             yield f"{here}: stands after {rows[reached]}"
@@ -91,28 +99,12 @@ def violations(item: Dataset, rows: tuple[Row, ...], path: str = "") -> Iterator
             yield f"{path or '/'}: {count} times {rows[index]}"
 
 
-def _row_of(item: Dataset, rows: tuple[Row, ...]) -> int | None:
-    """Return the row meant, one that names the concept before one that takes any."""
-    fitting = [index for index, row in enumerate(rows) if row.fits(item)]
-    named = [index for index in fitting if rows[index].name is not None]
-    return next(iter(named or fitting), None)
-
-
-def _first_code(item: Dataset, keyword: str) -> Code | None:
-    sequence = item.get(keyword)
+def _first_code(item: Dataset, tag: BaseTag) -> Code | None:
+    sequence = item[tag].value if tag in item else None
     if not sequence:
         return None
     first = sequence[0]
-    return Code(
-        str(first.get("CodeValue", "")),
-        str(first.get("CodingSchemeDesignator", "")),
-        str(first.get("CodeMeaning", "")),
-    )
-
-
-def _title(item: Dataset) -> str:
-    name = concept_name(item)
-    return "unnamed" if name is None else name.meaning
+    return Code(*[str(first[word].value) if word in first else "" for word in _CODE])
 
 
 _CONTAINS, _MODIFIES = "CONTAINS", "HAS CONCEPT MOD"

@@ -19,15 +19,16 @@ def key_object_faults(ds: Dataset) -> Iterator[str]:
     """Yield what is wrong with a key object selection (TID 2010)."""
     yield from checks.header_faults(ds, _FLAGS)
     yield from template.violations(ds, template.KEY_OBJECTS)
-    yield from checks.code_faults(ds)
-    yield from checks.text_faults(ds)
-    yield from checks.evidence_faults(ds)
+    tree = checks.nodes(ds)
+    yield from checks.code_faults(tree)
+    yield from checks.text_faults(tree)
+    yield from checks.evidence_faults(ds, tree)
     if concept_name(ds) != codes.OF_INTEREST or ds.get("ValueType") != "CONTAINER":
         yield f"the root is no container {codes.OF_INTEREST.meaning}"
     identifiers = [i.get("TemplateIdentifier") for i in ds.get("ContentTemplateSequence") or ()]
     if identifiers != ["2010"]:
         yield "the root does not name template 2010"
-    if set(checks.listed(ds)) != set(checks.named(ds)):
+    if set(checks.listed(ds)) != set(checks.named(tree)):
         yield "the evidence is not what the tree refers to"
     for item in ds.get("ContentSequence") or ():
         yield from _item_faults(item)

@@ -34,9 +34,10 @@ def report_faults(ds: Dataset) -> Iterator[str]:
     yield from _outcome(ds)
     for group in _groups(ds):
         yield from _group(group)
-    yield from checks.code_faults(ds)
-    yield from checks.text_faults(ds)
-    yield from checks.evidence_faults(ds)
+    tree = checks.nodes(ds)
+    yield from checks.code_faults(tree)
+    yield from checks.text_faults(tree)
+    yield from checks.evidence_faults(ds, tree)
     yield from _companions(ds)
     yield from _observer(ds)
 
