@@ -3,10 +3,12 @@
 Feature maps of a network say what was seen where, and the derivative of a label's output what each
 of their values adds to it. Of maps that are pooled by their mean and weighed by a linear layer the
 product of both is the class activation map, but for a factor; it is exact too for maps that a
-linear layer weighs one by one. The last maps of many networks are so coarse, 4 x 4 over a head,
-that they point beside a finding; then the last finer ones are asked. Measured on phantoms with a
-painted finding: of what lies within half of the highest, the share on the finding rose from 22 to
-57 % (14 slices of 3 heads), and from 35 to 71 % (8 chests).
+linear layer weighs one by one.
+
+The last maps of many networks are so coarse, 4 x 4 over a head, that they point beside a finding;
+then the last finer ones are asked, and of these the outputs of whole blocks: inside a residual
+block much of what is known goes around. Measured on 12 slices of 5 head phantoms with a painted
+bleed: the peak lies on the bleed in none by the last maps, and in 11 by those of 16 x 16.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from numpy.typing import NDArray
 from .bundle import Activation
 
 # Maps with fewer places to a side are coarse.
-_FINE = 8
+_FINE = 12
 
 
 @dataclass(slots=True)
@@ -33,14 +35,19 @@ class _Trace:
 
     Attributes
     ----------
-    last : Tensor of (1, channels, h, w), or None
-        The last feature maps with more than one place.
     fine : Tensor of (1, channels, h, w), or None
-        The last that are not coarse.
+        The last feature maps that are not coarse, or the last of the finest.
+    whole : Tensor of (1, channels, h, w), or None
+        The same of those that a block of layers gave.
     """
 
-    last: torch.Tensor | None = None
     fine: torch.Tensor | None = None
+    whole: torch.Tensor | None = None
+
+    @property
+    def telling(self) -> torch.Tensor | None:
+        """The maps to ask."""
+        return self.fine if self.whole is None else self.whole
 
 
 class Saliency:
@@ -89,7 +96,7 @@ class Saliency:
             # Weights want no gradient; an input that does makes everything after it have one. The
             # second copy is no leaf, which a layer that works in place may change.
             outputs = self._network(row.clone().requires_grad_(True).clone()).float()
-            maps = trace.last if trace.fine is None else trace.fine
+            maps = trace.telling
             if maps is None:
                 return None
             share = _share(outputs[0].detach(), output, activation)
@@ -109,10 +116,18 @@ class Saliency:
         trace: _Trace | None = getattr(self._local, "trace", None)
         if trace is None or not isinstance(output, torch.Tensor) or output.ndim != 4:
             return
-        if output.shape[-2] * output.shape[-1] > 1:
-            trace.last = output
-        if min(output.shape[-2:]) >= _FINE:
-            trace.fine = output
+        if "Pad" in type(module).__name__:  # a border around maps makes them no finer
+            return
+        trace.fine = _finer(trace.fine, output)
+        if next(module.children(), None) is not None:
+            trace.whole = _finer(trace.whole, output)
+
+
+def _finer(known: torch.Tensor | None, later: torch.Tensor) -> torch.Tensor | None:
+    """Return the later maps if they are fine, or not coarser than those that are known."""
+    places = min(later.shape[-2:])
+    least = 2 if known is None else min(_FINE, *known.shape[-2:])
+    return later if places >= least else known
 
 
 def _share(outputs: torch.Tensor, output: int, activation: Activation) -> torch.Tensor:

@@ -72,12 +72,37 @@ def test_a_network_without_pooling_is_followed_by_its_gradient() -> None:
 def test_it_is_the_class_activation_map_where_there_is_one() -> None:
     torch.manual_seed(3)
     network = _ready(DenseNet(2, 1, 3, init_features=8, growth_rate=4, block_config=(2, 2)))
-    row = torch.rand(1, 1, 64, 64)
-    maps = network.class_layers.relu(network.features(row))  # 8 x 8
+    row = torch.rand(1, 1, 96, 96)
+    maps = network.class_layers.relu(network.features(row))  # 12 x 12
     cam = torch.einsum("c,chw->hw", network.class_layers.out.weight[1], maps[0]).clamp(min=0)
-    cam = nn.functional.interpolate(cam[None, None], size=(64, 64), mode="bilinear")[0, 0]
+    cam = nn.functional.interpolate(cam[None, None], size=(96, 96), mode="bilinear")[0, 0]
     saliency = Saliency(network).of(row, 1, "sigmoid")
     np.testing.assert_allclose(saliency, (cam / cam.max()).numpy(), rtol=0, atol=1e-4)
+
+
+def test_within_a_residual_block_only_the_sum_is_asked() -> None:
+    """The branch sees nothing at all; what the label needs goes around it."""
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.branch = nn.Conv2d(2, 2, 1)
+            self.branch.weight.data.zero_()
+            self.branch.bias.data.fill_(0.1)
+
+        def forward(self, maps: torch.Tensor) -> torch.Tensor:
+            return maps + self.branch(maps)
+
+    see = nn.Conv2d(2, 2, 2, stride=2, bias=False)
+    see.weight.data = torch.eye(2)[:, :, None, None].expand(2, 2, 2, 2) / 4.0
+    weigh = nn.Linear(2, 1)
+    weigh.weight.data, weigh.bias.data = torch.tensor([[1.0, 0.0]]), torch.zeros(1)
+    padded = nn.Sequential(nn.AvgPool2d(8), nn.ConstantPad2d(6, 0.0), nn.AdaptiveAvgPool2d(1))
+    looked = Saliency(_ready(nn.Sequential(see, Block(), *padded, nn.Flatten(), weigh)))
+    saliency = looked.of(_blobs(), 0, "sigmoid")
+    assert saliency is not None
+    assert _share_in(saliency, UPPER_LEFT) > 0.3  # evenly spread it would be 0.06
+    assert np.unravel_index(saliency.argmax(), saliency.shape)[0] in range(SIZE)[UPPER_LEFT[0]]
 
 
 def test_coarse_maps_give_way_to_finer_ones_before_them() -> None:
