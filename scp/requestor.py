@@ -25,6 +25,7 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.status import code_to_category
 
 from .ae import requestor
+from .checkpoint import guard
 from .deadline import deadline, start_timer
 from .errors import AssociationError, Part10Error, RefusedError, ScpError, UnreachableError
 
@@ -156,6 +157,7 @@ def _open(
     if not opened.is_established:
         raise _why_not(peer, opened, rejections, connected=bool(timers))
     opened.unbind(evt.EVT_PDU_RECV, received)
+    guard(opened)
     return opened
 
 

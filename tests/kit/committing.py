@@ -13,6 +13,8 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
 
+from scp.checkpoint import guard
+
 STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
 WELL_KNOWN = "1.2.840.10008.1.20.1.1"
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
@@ -74,6 +76,7 @@ class Modality:
             evt_handlers=[(evt.EVT_N_EVENT_REPORT, self._take, [True])],
         )
         assert opened.is_established
+        guard(opened)  # else pynetdicom's reactor takes a response now and then, under load
         try:
             yield opened
         finally:
