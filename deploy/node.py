@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable
 from threading import Event
 
-from db.results import Destined
+from db.outcomes import Destined
 from db.workers import WorkerIdentity
 from inference.catalogue import open_catalogue
 from scp import CommitmentReporter, Deliverer, Destination, Guards

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from db.results import Destined
+from db.outcomes import Destined
 from deploy.node import destinations_for
 from deploy.settings import load
 
