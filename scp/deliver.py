@@ -21,7 +21,7 @@ from db.files import FileStore
 from db.schema import DeliveryState
 
 from .channel import Channel
-from .commitment import CommitmentAnswer
+from .commitment_data import CommitmentAnswer
 from .dicom_channel import DicomChannel, OnAnswer
 from .dispatch import Dispatch
 from .outcomes import Outcomes
