@@ -30,16 +30,18 @@ from scp.commitment_desk import CommitmentDesk
 from scp.commitment_report import CommitmentReporter
 from scp.commitment_scp import StorageCommitment
 from scp.errors import CommitmentError
+from scp.observe import Observer
 from scp.server import StorageServer
 from scp.settings import AeSettings, ScpSettings
 
 MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
 
 
-class Hospital:
+class Hospital(Observer):
     """A receiving process, and what reports on associations of its own."""
 
     def __init__(self, engine: sa.Engine, files: FileStore, transport: str) -> None:
+        self.n_asked, self.refusals = 0, list[int]()
         self.engine, self.files, self.transport = engine, files, transport
         self.ingest = Ingest(engine)
         self.answers: list[tuple[Any, ...]] = []
@@ -50,7 +52,9 @@ class Hospital:
         self.desk: Any = None
 
     def start(self) -> None:
-        self.desk = CommitmentDesk(self.engine, self.files, {one.name for one in self.peers})
+        self.desk = CommitmentDesk(
+            self.engine, self.files, {one.name for one in self.peers}, observer=self
+        )
         self.desk.start()
         settings = ScpSettings(
             host="127.0.0.1",
@@ -64,7 +68,9 @@ class Hospital:
             self.files,
             self.ingest,
             "test-acceptor",
-            commitment=StorageCommitment(self.engine, self.desk.open, self._on_answer),
+            commitment=StorageCommitment(
+                self.engine, self.desk.open, self._on_answer, observer=self
+            ),
         )
         self.server.start()
 
@@ -72,6 +78,12 @@ class Hospital:
         assert connection.in_transaction()
         self.answers.append(said)
         return self.knows
+
+    def commitment_asked(self) -> None:
+        self.n_asked += 1
+
+    def commitment_refused(self, reason: int) -> None:
+        self.refusals.append(reason)
 
     @property
     def port(self) -> int:
@@ -189,6 +201,8 @@ def test_the_truth_is_told(hospital: Hospital, modality: Modality, image: Image)
         unknown[1]: 0x0112,
     }
     assert json.loads(row["failures"])[altered[1]] == "0x0112"
+    assert hospital.n_asked == 1
+    assert sorted(hospital.refusals) == [0x0112] * 4 + [0x0119]
 
 
 def damage(path: Path, change: Callable[[bytes], bytes]) -> bytes:
