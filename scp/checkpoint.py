@@ -1,4 +1,4 @@
-"""Where pynetdicom's reactor pauses while another thread sends and awaits the response."""
+"""Where the reactor of pynetdicom pauses while another thread sends and awaits the response."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ _LOOK_SECONDS = 0.05
 class Checkpoint(threading.Event):
     """An event whose `clear` returns when the reactor is held by it.
 
-    pynetdicom's senders clear an event and then ask whether the reactor says that it is paused. It
-    says so before it waits and takes it back after: one that had just passed the event goes on for
-    one more round, in which it may take the response that the sender waits for.
+    pynetdicom's senders clear an event and then ask a flag whether the reactor is paused. The flag
+    is wrong now and then. The reactor sets it before it waits and takes it back after: one that had
+    just passed the event goes on for one more round, in which it may take the response that the
+    sender waits for. And an N-EVENT-REPORT is served by a thread of its own, which sets the flag
+    and takes it back on its own account, also while the reactor is paused.
 
     Parameters
     ----------
@@ -59,6 +61,12 @@ class Checkpoint(threading.Event):
                 self._is_held = False
 
 
-def guard(association: Association) -> None:
-    """Give an association a checkpoint of its own, while nobody sends on it."""
-    association._reactor_checkpoint = Checkpoint(association)
+def checkpoint_of(association: Association) -> Checkpoint:
+    """Return the checkpoint of an association, which gets one when it is first asked for.
+
+    Nobody may be sending then, except through another one of these.
+    """
+    found = association._reactor_checkpoint
+    if not isinstance(found, Checkpoint):
+        association._reactor_checkpoint = found = Checkpoint(association)
+    return found

@@ -8,7 +8,6 @@ import time
 import structlog
 from pynetdicom.association import Association
 
-from .checkpoint import guard
 from .event_report import send_event_report
 from .transport.reports import EventReport
 
@@ -24,12 +23,11 @@ class StockReports:
     Parameters
     ----------
     association : Association
-        Accepted by pynetdicom's own server; nobody has sent a request on it.
+        Accepted by pynetdicom's own server.
     """
 
     def __init__(self, association: Association) -> None:
         self._association = association
-        guard(association)
         self._guard = threading.Lock()
         self._one_at_a_time = threading.Lock()
         self._waiting: list[EventReport] = []

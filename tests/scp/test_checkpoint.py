@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
-from scp.checkpoint import Checkpoint
+from scp.checkpoint import Checkpoint, checkpoint_of
+from scp.requestor import Context, association, exclusive
+from scp.structure import IMPLICIT_LITTLE
 
 
 def test_who_has_passed_is_waited_for() -> None:
@@ -36,3 +39,15 @@ def test_who_has_passed_is_waited_for() -> None:
     reactor.join(10)
     assert passed.is_set()
     checkpoint.clear()  # nobody is left to be held
+
+
+def test_what_the_flag_says_is_not_asked(node: Any) -> None:
+    """A thread that serves an N-EVENT-REPORT takes it back while the reactor is held."""
+    with association(node.peer, [Context("1.2.840.10008.1.1", IMPLICIT_LITTLE)]) as opened:
+        with exclusive(opened):
+            assert opened._is_paused
+            opened._is_paused = False
+        checkpoint_of(opened).clear()
+        opened._is_paused = False
+        with exclusive(opened):
+            pass
