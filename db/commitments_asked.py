@@ -45,8 +45,9 @@ class AskedCommitment:
 
 @dataclass(frozen=True, slots=True)
 class HeldRevision:
-    """What the rows say of one revision of an instance."""
+    """What the rows say of one revision of an instance; `id` is that of its row."""
 
+    id: int
     sop_instance_uid: str
     sop_class_uid: str
     path: str
@@ -238,6 +239,7 @@ def held_revisions(
         some = sop_instance_uids[start : start + _UIDS_PER_QUERY]
         rows = connection.execute(
             sa.select(
+                Instance.id,
                 Instance.sop_instance_uid,
                 Instance.sop_class_uid,
                 Instance.path,
@@ -249,5 +251,5 @@ def held_revisions(
             .order_by(Instance.sop_instance_uid, Instance.revision)
         )
         for row in rows:
-            found.setdefault(row[0], []).append(HeldRevision(*row))
+            found.setdefault(row.sop_instance_uid, []).append(HeldRevision(*row))
     return found

@@ -26,7 +26,7 @@ from .schema import (
 )
 
 if TYPE_CHECKING:
-    from .results import ObjectRecord
+    from .outcomes import ObjectRecord
 
 # What may be corrected, and the column of the study that says it.
 CORRECTABLE: Mapping[str, str | None] = {

@@ -146,7 +146,8 @@ class IncomingImage:
         other = self._place.other(f"{digest} {syntax.decode('ascii', 'replace')}")
         # Looked for first: if the file of the first bytes was lost, its name is not for others.
         is_there = os.access(f"{base}/{other}", os.F_OK)
-        for path in (other, first) if is_there else (first, other):
+        # Twice: what has the name may be found damaged and taken away meanwhile.
+        for path in 2 * ((other, first) if is_there else (first, other)):
             if self._file.publish(f"{base}/{path}"):
                 return StoredFile(path, len(self._head) + self.n_bytes, digest)
             if known := _as_kept(base, path, syntax, digest):
@@ -204,9 +205,12 @@ class IncomingImage:
 def _as_kept(base: str, path: str, transfer_syntax: bytes, digest: str) -> StoredFile | None:
     """Return a file that is there if it holds the same image."""
     final = Path(f"{base}/{path}")
-    if not _same_image(final, transfer_syntax, digest):
+    try:
+        if not _same_image(final, transfer_syntax, digest):
+            return None
+        return StoredFile(path, final.stat().st_size, digest)
+    except FileNotFoundError:
         return None
-    return StoredFile(path, final.stat().st_size, digest)
 
 
 def _first_parts(parts: Sequence[memoryview], n_bytes: int) -> Sequence[memoryview]:

@@ -109,7 +109,7 @@ _INSTANCE_OF_TOUCHED = (
     "WHERE s.series_instance_uid = instance.series_instance_uid)",
 )
 _KNOWN = """
-SELECT id, sop_instance_uid, revision, sha256, transfer_syntax_uid, missing_at FROM instance
+SELECT id, revision, sha256, transfer_syntax_uid, path, size_bytes, missing_at FROM instance
 WHERE sop_instance_uid = ? ORDER BY revision
 """
 _FOUND = "UPDATE instance SET missing_at = NULL, path = ?, size_bytes = ? WHERE id = ?"
@@ -225,12 +225,15 @@ def _write_known(cursor: Cursor, dialect: Dialect, record: InstanceRecord) -> Ad
     uid = record.sop_instance_uid
     for _ in range(_ATTEMPTS):
         known = cursor.execute(dialect.sql(_KNOWN), (uid,)).fetchall()
-        for row_id, _, _, sha256, syntax, missing_at in known:
+        for row_id, _, sha256, syntax, path, size, missing_at in known:
             if (sha256, syntax) == (record.sha256, record.transfer_syntax_uid):
-                if missing_at is not None:
+                # A file that was gone may be back with a head of another length (it names the
+                # sender) before anybody missed it.
+                is_other = path == record.path and size != record.size_bytes
+                if missing_at is not None or is_other:
                     cursor.execute(dialect.sql(_FOUND), (record.path, record.size_bytes, row_id))
                 return Added.EQUAL
-        revision = known[-1][2] + 1 if known else 0
+        revision = known[-1][1] + 1 if known else 0
         row = (*_instance_values(record), dialect.time(record.received_at), revision)
         # Nothing comes back if another process took this revision in between.
         if _run(cursor, dialect, _INSTANCE, [row]):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -185,15 +186,15 @@ def mark_missing(engine: sa.Engine, ids: Collection[int], at: datetime | None) -
             )
 
 
-def move_to_quarantine(files: FileStore, path: str, name: str) -> str:
-    """Move an image file that no row names into quarantine; return its new path.
+def move_to_quarantine(files: FileStore, path: str, at: datetime) -> str:
+    """Move an image file that is no instance's into quarantine; return its new path.
 
     Raises
     ------
     OSError
         If it cannot be moved.
     """
-    final = files.quarantine_path(name)
+    final = files.quarantine_path(f"{at:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}-{Path(path).stem}")
     old = files.absolute(path)
     old.rename(final)
     sync_folder(final.parent)

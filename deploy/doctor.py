@@ -19,7 +19,7 @@ from inference import InferenceError
 from inference.catalogue import open_catalogue
 
 from .check import Check, Verdict
-from .doctor_destinations import examine_destinations
+from .doctor_destinations import examine_destinations, examine_left_over
 from .doctor_scp import examine_scp
 from .errors import SettingsError
 from .receiving import usable_rules
@@ -112,6 +112,7 @@ def _database(settings: Settings) -> Iterator[Check]:
     name = engine.dialect.name
     if found == head():
         yield Check("database", Verdict.GOOD, f"{name}, schema {found}")
+        yield from examine_left_over(settings, engine)
     else:
         yield Check(
             "database",

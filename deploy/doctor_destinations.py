@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import sqlalchemy as sa
+
+from db import left_over
 from scp import Peer
 from scp.commitment import COMMITMENT_CONTEXTS
 from scp.errors import ScpError
@@ -43,6 +46,24 @@ def examine_destinations(settings: Settings) -> Iterator[Check]:
             yield _web(brief)
         else:
             yield _dicom(brief, peer_of(brief, settings.scp.ae_title))
+
+
+def examine_left_over(settings: Settings, engine: sa.Engine) -> Iterator[Check]:
+    """Yield a check for each name of earlier settings that something waits for."""
+    destinations = [place.name for place in places(settings.destination, settings.ae)]
+    with engine.connect() as connection:
+        deliveries = left_over.deliveries_left(connection, destinations)
+        notifications = left_over.notifications_left(
+            connection, [one.name for one in settings.notify]
+        )
+    for kind, found in (("destination", deliveries), ("notify", notifications)):
+        for name, n in found.items():
+            yield Check(
+                kind,
+                Verdict.WARNING,
+                f"{n} wait for {name}, which is not in the settings any more: they are given up at "
+                f"their deadlines, or put the [[{kind}]] back",
+            )
 
 
 def _dicom(place: DestinationSettings, peer: Peer) -> Check:

@@ -21,6 +21,7 @@ from db.ingest import Added, Ingest
 from db.schema import AssociationEnd
 from scp.admission import RejectionKind
 from scp.observe import Observer
+from scp.safekeeping import FailureReason
 from scp.status import StoreStatus
 
 _log = structlog.get_logger()
@@ -88,6 +89,18 @@ DISK_LOW = Metric(
     "gauge",
     "1 while less than scp.min_free_disk_mb is free and images are refused.",
 )
+COMMITMENTS = Metric(
+    "preread_commitment_requests_total",
+    "counter",
+    "Requests for storage commitment that were taken.",
+)
+NOT_COMMITTED = Metric(
+    "preread_commitment_instances_refused_total",
+    "counter",
+    "Instances not committed on the association that asked, by Failure Reason (0008,1197): 0x0112 "
+    "unknown, lost or altered, 0x0119 of another SOP class, 0x0110 not to be read now.",
+    "reason",
+)
 BOUNDED = Metric(
     "preread_analyses_bounded_total",
     "counter",
@@ -96,7 +109,7 @@ BOUNDED = Metric(
 )
 METRICS = (
     INSTANCES, REFUSED, BYTES, STORE_SECONDS, OPEN, ENDED, REJECTED, GROUPS, GROUP_ROWS,
-    GROUP_SECONDS, UNINDEXED, AWAY, DISK_FREE, DISK_LOW, BOUNDED,
+    GROUP_SECONDS, UNINDEXED, AWAY, DISK_FREE, DISK_LOW, COMMITMENTS, NOT_COMMITTED, BOUNDED,
 )  # fmt: skip
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 60)
@@ -143,6 +156,9 @@ class Counting(Observer):
         self._group_seconds = Counter(GROUP_SECONDS.name, GROUP_SECONDS.meaning, registry=registry)
         self._unindexed = _gauge(UNINDEXED, "livesum", registry)
         self._away = _gauge(AWAY, "livemax", registry)
+        self._commitments = Counter(COMMITMENTS.name, COMMITMENTS.meaning, registry=registry)
+        reasons = [f"0x{one:04X}" for one in FailureReason]
+        self._not_committed = _children(NOT_COMMITTED, reasons, registry)
         self._bounded = Counter(BOUNDED.name, BOUNDED.meaning, registry=registry)
         self._sampled = (0, 0, 0.0)
 
@@ -168,6 +184,14 @@ class Counting(Observer):
     def association_rejected(self, kind: str) -> None:
         """Count a rejection."""
         self._rejected[kind].inc()
+
+    def commitment_asked(self) -> None:
+        """Count a request for storage commitment."""
+        self._commitments.inc()
+
+    def commitment_refused(self, reason: int) -> None:
+        """Count an instance that is not committed."""
+        self._not_committed[f"0x{reason:04X}"].inc()
 
     def analysis_bounded(self) -> None:
         """Count an analysis that is not asked for."""

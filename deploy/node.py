@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from threading import Event
+from typing import Protocol
 
-from db.results import Destined
+from db.outcomes import Destined
 from db.workers import WorkerIdentity
 from inference.catalogue import open_catalogue
 from scp import CommitmentReporter, Deliverer, Destination, Guards
@@ -19,9 +21,13 @@ from scp.places import places, takes_from
 
 from .ground import Ground
 from .identity import device_identity
+from .left_over import LeftOver
 from .notify.notifier import Notifier, Target
 from .notify.rule import notified_by
 from .settings import Settings
+
+# Well within what the supervisor waits before it kills.
+_STOP_SECONDS = 30.0
 
 
 def serve_worker(base: Ground, stop: Event) -> None:
@@ -80,25 +86,52 @@ def destinations_for(settings: Settings) -> Callable[[str, str | None], tuple[De
 
 
 def serve_deliver(base: Ground, stop: Event) -> None:
-    """Deliver results and notifications until `stop` is set."""
+    """Deliver results, notifications and answers until `stop` is set."""
     # It looks into the objects, with what takes seconds to import.
     from .result_check import fallback, fault_of
 
     settings = base.settings
     guards = Guards(check=fault_of, fallback=fallback)
+    known = places(settings.destination, settings.ae)
     deliverer = Deliverer(
         [
             Destination(base.engine, base.files, place, settings.scp.ae_title, guards=guards)
-            for place in places(settings.destination, settings.ae)
+            for place in known
         ]
     )
-    notifier = Notifier([Target(base.engine, base.files, one) for one in settings.notify])
-    reporter = CommitmentReporter(base.engine, base.files, settings.ae)
-    parts = (deliverer, notifier, reporter)
+    parts: tuple[Stoppable, ...] = (
+        deliverer,
+        Notifier([Target(base.engine, base.files, one) for one in settings.notify]),
+        CommitmentReporter(base.engine, base.files, settings.ae),
+        LeftOver(
+            base.engine, [place.name for place in known], [one.name for one in settings.notify]
+        ),
+    )
     for part in parts:
         part.start()
     try:
         stop.wait()
     finally:
-        for part in parts:
-            part.stop()
+        stop_together(parts, _STOP_SECONDS)
+
+
+class Stoppable(Protocol):
+    """A part of a process with threads of its own."""
+
+    def start(self) -> None:
+        """Start and return."""
+
+    def tell_to_stop(self) -> None:
+        """Begin nothing new; return at once."""
+
+    def stop(self, seconds: float = ...) -> None:
+        """Stop, waiting for so long at most."""
+
+
+def stop_together(parts: Sequence[Stoppable], seconds: float) -> None:
+    """Stop all parts at the same time, within `seconds` in all."""
+    for part in parts:
+        part.tell_to_stop()
+    deadline = time.monotonic() + seconds
+    for part in parts:
+        part.stop(max(0.0, deadline - time.monotonic()))

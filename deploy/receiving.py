@@ -123,7 +123,9 @@ def _receiving(base: Ground, acceptor: int) -> Iterator[tuple[StorageServer, Ing
         stack.callback(commitment_engine.dispose)
         stack.callback(ingest.close)
         observer = stack.enter_context(_observer(settings, acceptor, ingest))
-        desk = CommitmentDesk(commitment_engine, base.files, {one.name for one in settings.ae})
+        desk = CommitmentDesk(
+            commitment_engine, base.files, {one.name for one in settings.ae}, observer=observer
+        )
         desk.start()
         stack.callback(desk.stop)
         server = StorageServer(
@@ -132,7 +134,9 @@ def _receiving(base: Ground, acceptor: int) -> Iterator[tuple[StorageServer, Ing
             ingest,
             acceptor_id(settings, acceptor),
             observer=observer,
-            commitment=StorageCommitment(commitment_engine, desk.open, record_answer),
+            commitment=StorageCommitment(
+                commitment_engine, desk.open, record_answer, observer=observer
+            ),
             reuse_port=settings.n_acceptors > 1,
         )
         stack.callback(server.stop)

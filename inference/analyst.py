@@ -14,17 +14,8 @@ import structlog
 from db.corrections import corrections
 from db.files import FileStore
 from db.notifications import Notified
-from db.results import (
-    Destined,
-    FindingRecord,
-    ObjectRecord,
-    Outcome,
-    RequestedAnalysis,
-    latest_object,
-    load,
-    mark_started,
-    record_outcome,
-)
+from db.outcomes import Destined, FindingRecord, ObjectRecord, Outcome, record_outcome
+from db.results import RequestedAnalysis, latest_object, load, mark_started
 from db.schema import AnalysisState
 
 from .bundle import Bundle

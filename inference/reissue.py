@@ -17,7 +17,7 @@ from pydicom.valuerep import validate_value
 from db import corrections
 from db.corrections import CORRECTABLE, CurrentObject
 from db.files import FileStore
-from db.results import ObjectRecord
+from db.outcomes import ObjectRecord
 
 from .errors import ReissueError
 from .objects import corrected, stamp

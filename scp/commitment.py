@@ -1,77 +1,30 @@
-"""Storage Commitment Push Model as SCU: the request, and reading its answer (PS3.4 Annex J)."""
+"""Storage Commitment Push Model as SCU: the request, and its response (PS3.4 Section J.3.2)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
 
-from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import N_ACTION, N_EVENT_REPORT
-from pynetdicom.dsutils import encode
 
+from .commitment_data import (
+    REQUEST_COMMITMENT,
+    STORAGE_COMMITMENT,
+    STORAGE_COMMITMENT_INSTANCE,
+    action_of,
+    encoded,
+)
 from .deadline import deadline
 from .errors import RefusedError, UnreachableError
 from .requestor import Context, exclusive, is_stored
 from .structure import EXPLICIT_LITTLE, IMPLICIT_LITTLE
 
-PUSH_MODEL = "1.2.840.10008.1.20.1"
-# The well-known SOP Instance of the class (PS3.4 Section J.3.5).
-PUSH_MODEL_INSTANCE = "1.2.840.10008.1.20.1.1"
 COMMITMENT_CONTEXTS = (
-    Context(PUSH_MODEL, IMPLICIT_LITTLE),
-    Context(PUSH_MODEL, EXPLICIT_LITTLE),
+    Context(STORAGE_COMMITMENT, IMPLICIT_LITTLE),
+    Context(STORAGE_COMMITMENT, EXPLICIT_LITTLE),
 )
-_REQUEST_COMMITMENT = 1
-# What a failure without a reason counts as: processing failure (PS3.3 Section C.14.1.1).
-_NO_REASON = 0x0110
-
-
-@dataclass(frozen=True, slots=True)
-class CommitmentAnswer:
-    """What an N-EVENT-REPORT says about one request (PS3.4 Section J.3.3.1).
-
-    Attributes
-    ----------
-    committed : frozenset of str
-        SOP Instance UIDs that the peer keeps.
-    failed : mapping of str to int
-        Failure Reason (0008,1197) by SOP Instance UID.
-    """
-
-    transaction_uid: str
-    committed: frozenset[str]
-    failed: Mapping[str, int] = field(default_factory=dict)
-
-
-def read_answer(information: Dataset) -> CommitmentAnswer:
-    """Read the Event Information of an N-EVENT-REPORT.
-
-    Raises
-    ------
-    RefusedError
-        If it names no transaction.
-    """
-    transaction = str(information.get("TransactionUID") or "")
-    if not transaction:
-        raise RefusedError("an answer to storage commitment without Transaction UID (0008,1195)")
-    failed = {_instance(item): _reason(item) for item in information.get("FailedSOPSequence") or ()}
-    committed = frozenset(
-        _instance(item) for item in information.get("ReferencedSOPSequence") or ()
-    )
-    return CommitmentAnswer(transaction, committed - {""}, failed)
-
-
-def _instance(item: Dataset) -> str:
-    return str(item.get("ReferencedSOPInstanceUID") or "")
-
-
-def _reason(item: Dataset) -> int:
-    value = item.get("FailureReason")
-    return value if isinstance(value, int) else _NO_REASON
 
 
 def request_commitment(
@@ -90,16 +43,16 @@ def request_commitment(
     UnreachableError
         If no response came.
     """
-    context = next(one for one in opened.accepted_contexts if one.abstract_syntax == PUSH_MODEL)
+    context = next(
+        one for one in opened.accepted_contexts if one.abstract_syntax == STORAGE_COMMITMENT
+    )
     request = N_ACTION()
     request.MessageID = 1
-    request.RequestedSOPClassUID = UID(PUSH_MODEL)
-    request.RequestedSOPInstanceUID = UID(PUSH_MODEL_INSTANCE)
-    request.ActionTypeID = _REQUEST_COMMITMENT
-    information = _information(transaction_uid, sop_class_uid, sop_instance_uid)
-    syntax = context.transfer_syntax[0]
-    encoded = encode(information, syntax.is_implicit_VR, syntax.is_little_endian)
-    request.ActionInformation = BytesIO(encoded or b"")
+    request.RequestedSOPClassUID = UID(STORAGE_COMMITMENT)
+    request.RequestedSOPInstanceUID = UID(STORAGE_COMMITMENT_INSTANCE)
+    request.ActionTypeID = REQUEST_COMMITMENT
+    information = action_of(transaction_uid, [(sop_class_uid, sop_instance_uid)])
+    request.ActionInformation = BytesIO(encoded(information, str(context.transfer_syntax[0])))
     assert context.context_id is not None
     with deadline(opened, seconds), exclusive(opened):
         opened.dimse.send_msg(request, context.context_id)
@@ -108,16 +61,6 @@ def request_commitment(
         raise RefusedError(
             f"storage commitment refused with status 0x{status:04X}", f"0x{status:04X}"
         )
-
-
-def _information(transaction_uid: str, sop_class_uid: str, sop_instance_uid: str) -> Dataset:
-    item = Dataset()
-    item.ReferencedSOPClassUID = sop_class_uid
-    item.ReferencedSOPInstanceUID = sop_instance_uid
-    information = Dataset()
-    information.TransactionUID = transaction_uid
-    information.ReferencedSOPSequence = [item]
-    return information
 
 
 def _status(opened: Association) -> int:

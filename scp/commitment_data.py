@@ -1,4 +1,8 @@
-"""The data sets of storage commitment: its request, and the report that answers (PS3.4 Annex J)."""
+"""The data sets of storage commitment: its request, and the report that answers (PS3.4 Annex J).
+
+They are read and written here whichever side this node is on: as provider it reads requests and
+writes reports, as user the other way round.
+"""
 
 from __future__ import annotations
 
@@ -133,6 +137,20 @@ def event_of(
     if failed:
         information.FailedSOPSequence = failed
     return (FAILURES_EXIST if failed else ALL_COMMITTED), information
+
+
+def action_of(transaction_uid: str, instances: Sequence[tuple[str, str]]) -> Dataset:
+    """Return the Action Information of a request (PS3.4 Section J.3.2.1).
+
+    Parameters
+    ----------
+    instances : sequence of (str, str)
+        SOP Class UID and SOP Instance UID of each.
+    """
+    information = Dataset()
+    information.TransactionUID = UID(transaction_uid)
+    information.ReferencedSOPSequence = [_item(*one) for one in instances]
+    return information
 
 
 def encoded(information: Dataset, transfer_syntax_uid: str) -> bytes:

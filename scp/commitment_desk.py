@@ -22,6 +22,7 @@ from .commitment_data import (
     event_of,
 )
 from .commitment_scp import LEASE, OpenRequest
+from .observe import Observer
 from .safekeeping import Safekeeping
 from .transport.reports import EventReport
 
@@ -66,6 +67,8 @@ class CommitmentDesk:
         Calling AE titles that can be reached on an association of our own.
     clock : callable
         Returns the time as aware UTC.
+    observer : Observer, optional
+        Hears of instances that are not committed, for metrics.
     """
 
     def __init__(
@@ -74,8 +77,10 @@ class CommitmentDesk:
         files: FileStore,
         calls_back: Collection[str] = (),
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        observer: Observer | None = None,
     ) -> None:
         self._engine = engine
+        self._observer = observer or Observer()
         self._safekeeping = Safekeeping(engine, files)
         self._calls_back = frozenset(calls_back)
         self._clock = clock
@@ -159,6 +164,8 @@ class CommitmentDesk:
             return
         with self._engine.begin() as connection:
             commitments_asked.mark_looked_at(connection, request.id, failures)
+        for reason in failures.values():
+            self._observer.commitment_refused(reason)
         event_type, information = event_of(request.transaction_uid, request.instances, failures)
         task.n_failed = len(failures)
         report = EventReport(

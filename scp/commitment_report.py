@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
@@ -81,6 +81,7 @@ class CommitmentReporter:
         # Added to by one thread; operations on it are atomic.
         self._busy: set[str] = set()
         self._thread: threading.Thread | None = None
+        self._attempts: list[threading.Thread] = []
 
     def start(self) -> None:
         """Start and return."""
@@ -88,12 +89,19 @@ class CommitmentReporter:
         self._thread = threading.Thread(target=self._run, name="commitment-report", daemon=True)
         self._thread.start()
 
+    def tell_to_stop(self) -> None:
+        """Begin nothing new; return at once."""
+        self._stopping.set()
+
     def stop(self, seconds: float = 30.0) -> None:
         """Stop after the reports in hand, or when the time is over: leases bring them back."""
-        self._stopping.set()
+        self.tell_to_stop()
+        deadline = time.monotonic() + seconds
         if self._thread is not None:
             self._thread.join(seconds)
             self._thread = None
+        for attempt in self._attempts:
+            attempt.join(max(0.0, deadline - time.monotonic()))
 
     def run_once(self) -> bool:
         """Claim one request that is due and try to answer it; False if there is none."""
@@ -104,18 +112,23 @@ class CommitmentReporter:
         return True
 
     def _run(self) -> None:
-        with ThreadPoolExecutor(_MOST_AT_ONCE, thread_name_prefix="commitment") as pool:
-            while not self._stopping.is_set():
-                try:
-                    asked = self._claim() if len(self._busy) < _MOST_AT_ONCE else None
-                except Exception as error:  # noqa: BLE001 - thread boundary: the database is away
-                    _LOG.error("commitment.loop_failed", error=type(error).__name__)
-                    self._stopping.wait(_RETRY_AFTER_CRASH_SECONDS)
-                    continue
-                if asked is None:
-                    self._stopping.wait(_POLL_SECONDS)
-                else:
-                    pool.submit(self._attempt, asked)
+        while not self._stopping.is_set():
+            self._attempts = [one for one in self._attempts if one.is_alive()]
+            try:
+                asked = self._claim() if len(self._busy) < _MOST_AT_ONCE else None
+            except Exception as error:  # noqa: BLE001 - thread boundary: the database is away
+                _LOG.error("commitment.loop_failed", error=type(error).__name__)
+                self._stopping.wait(_RETRY_AFTER_CRASH_SECONDS)
+                continue
+            if asked is None:
+                self._stopping.wait(_POLL_SECONDS)
+                continue
+            # Not those of a pool, for which the end of the process waits however long they take.
+            attempt = threading.Thread(
+                target=self._attempt, args=(asked,), name="commitment", daemon=True
+            )
+            attempt.start()
+            self._attempts.append(attempt)
 
     def _claim(self) -> AskedCommitment | None:
         now = self._clock()

@@ -31,6 +31,7 @@ from .commitment_data import (
     read_request,
 )
 from .errors import CommitmentError
+from .observe import Observer
 from .transport.command import N_ACTION_RQ, Notice, Outcome
 from .transport.reports import EventReport
 
@@ -150,6 +151,8 @@ class StorageCommitment:
         Enters what another node answered; without one such answers are refused.
     clock : callable
         Returns the time as aware UTC.
+    observer : Observer, optional
+        Hears of requests, for metrics.
     """
 
     def __init__(
@@ -158,7 +161,9 @@ class StorageCommitment:
         opened: Callable[[OpenRequest], None],
         on_answer: OnAnswer | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        observer: Observer | None = None,
     ) -> None:
+        self._observer = observer or Observer()
         self._engine = engine
         self._opened = opened
         self._on_answer = on_answer
@@ -195,6 +200,7 @@ class StorageCommitment:
             raise CommitmentError("Transaction UID is in use for other instances", 0x0115)
         _LOG.info("commitment.asked", trace=record.id, calling_ae=record.calling_ae,
                   transaction=asked.transaction_uid, n_instances=len(asked.instances))  # fmt: skip
+        self._observer.commitment_asked()
         self._opened(
             OpenRequest(
                 id=asked_id,

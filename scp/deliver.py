@@ -8,6 +8,7 @@ Instance UID never changes.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,7 +22,7 @@ from db.files import FileStore
 from db.schema import DeliveryState
 
 from .channel import Channel
-from .commitment import CommitmentAnswer
+from .commitment_data import CommitmentAnswer
 from .dicom_channel import DicomChannel, OnAnswer
 from .dispatch import Dispatch
 from .outcomes import Outcomes
@@ -192,8 +193,13 @@ class Deliverer:
         for thread in self._threads:
             thread.start()
 
+    def tell_to_stop(self) -> None:
+        """Begin nothing new; return at once."""
+        self._stopping.set()
+
     def stop(self, seconds: float = 30.0) -> None:
         """Stop after the objects in hand, or when the time is over: leases bring them back."""
-        self._stopping.set()
+        self.tell_to_stop()
+        deadline = time.monotonic() + seconds
         for thread in self._threads:
-            thread.join(timeout=seconds)
+            thread.join(timeout=max(0.0, deadline - time.monotonic()))

@@ -15,14 +15,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from db.errors import DatabaseError
 
 from .channel import Answer, Channel, Holds, Parcel, Session
-from .commitment import (
-    COMMITMENT_CONTEXTS,
-    PUSH_MODEL,
-    CommitmentAnswer,
-    read_answer,
-    request_commitment,
-)
-from .errors import RefusedError
+from .commitment import COMMITMENT_CONTEXTS, request_commitment
+from .commitment_data import STORAGE_COMMITMENT, CommitmentAnswer, read_answer
+from .errors import CommitmentError
 from .find import finder
 from .requestor import Context, Peer, association, is_stored, store, store_request
 
@@ -30,7 +25,6 @@ _LOG = structlog.get_logger()
 _SOP_CLASS_NOT_SUPPORTED = 0x0122
 _DUPLICATE_INSTANCE = 0x0111
 _PROCESSING_FAILURE = 0x0110
-_INVALID_ARGUMENT = 0x0115
 _LISTEN_SECONDS = 0.02
 
 OnAnswer = Callable[[CommitmentAnswer], object]
@@ -66,10 +60,13 @@ class DicomChannel(Channel):
 
     def _reported(self, event: evt.Event) -> tuple[int, None]:
         """Take an N-EVENT-REPORT; its status says that the answer is durable."""
+        said = getattr(event.request, "EventInformation", None)
         try:
-            self._on_answer(read_answer(event.event_information))
-        except RefusedError:
-            return _INVALID_ARGUMENT, None
+            self._on_answer(
+                read_answer(said.getvalue() if said else b"", str(event.context.transfer_syntax))
+            )
+        except CommitmentError as error:
+            return error.status, None
         except (SQLAlchemyError, DatabaseError) as error:
             # The text of a database error may quote values.
             _LOG.error("commitment.answer_lost", error=type(error).__name__)
@@ -89,7 +86,7 @@ class _DicomSession(Session):
 
     @property
     def commits(self) -> bool:
-        return any(one.abstract_syntax == PUSH_MODEL for one in self._accepted)
+        return any(one.abstract_syntax == STORAGE_COMMITMENT for one in self._accepted)
 
     def accepts(self, context: Context) -> bool:
         return context in self._accepted

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class Observer:
-    """Hears of images, associations and analyses; this one does nothing."""
+    """Hears of images, associations, commitments and analyses; this one does nothing."""
 
     def stored(self, result: str, n_bytes: int, seconds: float) -> None:
         """Hear of a C-STORE that was answered with success.
@@ -34,6 +34,12 @@ class Observer:
 
     def association_rejected(self, kind: str) -> None:
         """Hear of a rejection, a `scp.admission.RejectionKind`."""
+
+    def commitment_asked(self) -> None:
+        """Hear of a request for storage commitment that was taken."""
+
+    def commitment_refused(self, reason: int) -> None:
+        """Hear of an instance that is not committed, a `scp.safekeeping.FailureReason`."""
 
     def analysis_bounded(self) -> None:
         """Hear of an analysis that is not asked for: its study had its share of the day."""

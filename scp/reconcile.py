@@ -7,7 +7,6 @@ comes after its file.
 
 from __future__ import annotations
 
-import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -173,8 +172,7 @@ class Reconciliation:
             if path in inventory.paths_of(self._engine, _uids(path)):
                 self._report(Discrepancy(Kind.ALTERED, path, reason=str(error)))
                 return
-            name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}-{Path(path).stem}"
-            kept = inventory.move_to_quarantine(self._files, path, name)
+            kept = inventory.move_to_quarantine(self._files, path, datetime.now(UTC))
             self._report(Discrepancy(Kind.DAMAGED, path, reason=f"{error}; now {kept}"))
         except FileNotFoundError:
             pass  # somebody else was faster

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.status import code_to_category
 
 from .ae import requestor
+from .checkpoint import checkpoint_of
 from .deadline import deadline, start_timer
 from .errors import AssociationError, Part10Error, RefusedError, ScpError, UnreachableError
 
@@ -243,24 +243,21 @@ def store(opened: Association, request: C_STORE, context_id: int, seconds: float
 
 @contextmanager
 def exclusive(opened: Association) -> Iterator[None]:
-    """Keep the association's own thread from taking the response, as pynetdicom's senders do.
+    """Keep the association's own thread from taking the response, surer than pynetdicom does.
 
     Raises
     ------
     UnreachableError
         If the association is no longer open.
     """
-    opened._reactor_checkpoint.clear()
+    checkpoint = checkpoint_of(opened)
+    checkpoint.clear()
     try:
-        while not opened._is_paused:
-            if not opened.is_established:
-                raise UnreachableError("the association is no longer open", has_begun=True)
-            time.sleep(0.0001)
         if not opened.is_established:
             raise UnreachableError("the association is no longer open", has_begun=True)
         yield
     finally:
-        opened._reactor_checkpoint.set()
+        checkpoint.set()
 
 
 def is_stored(status: int) -> bool:

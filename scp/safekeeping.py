@@ -8,13 +8,15 @@ not said.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from enum import IntEnum
+from datetime import UTC, datetime
+from enum import Enum, IntEnum
 
 import sqlalchemy as sa
 import structlog
 
 from db import inventory
 from db.commitments_asked import HeldRevision, held_revisions
+from db.damaged import FileSeen, file_seen, take_out
 from db.files import FileStore
 
 from .errors import ScpError
@@ -31,18 +33,36 @@ class FailureReason(IntEnum):
     CLASS_INSTANCE_CONFLICT = 0x0119
 
 
+class _State(Enum):
+    WHOLE = "whole"
+    ALTERED = "altered"
+    GONE = "gone"
+    UNREADABLE = "unreadable"  # the disk's fault: nothing is known of the file
+
+
 class Safekeeping:
     """Looks at rows and files.
+
+    What it finds altered goes into quarantine, and its row is marked missing, as is that of a file
+    that is gone: the sender is told so, sends the image again, and it is whole.
 
     Parameters
     ----------
     engine, files
         Where instances are kept.
+    clock : callable
+        Returns the time as aware UTC.
     """
 
-    def __init__(self, engine: sa.Engine, files: FileStore) -> None:
+    def __init__(
+        self,
+        engine: sa.Engine,
+        files: FileStore,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self._engine = engine
         self._files = files
+        self._clock = clock
 
     def look(
         self,
@@ -74,7 +94,7 @@ class Safekeeping:
         Raises
         ------
         sqlalchemy.exc.SQLAlchemyError
-            If the rows cannot be read.
+            If the rows cannot be read, or those of damaged files not written.
         """
         # Before the rows: a record leaves the backlog when it has its row.
         n_waiting = inventory.count_backlog(self._files)
@@ -90,7 +110,7 @@ class Safekeeping:
             if uid in failures:
                 continue
             pace()
-            reason, is_altered = self._judge(sop_class, held[uid])
+            reason, is_altered = self._judge(sop_class, held[uid], trace_id)
             n_altered += is_altered
             if reason is not None:
                 failures[uid] = reason
@@ -99,29 +119,52 @@ class Safekeeping:
                          n_altered=n_altered, reasons=_counts(failures))  # fmt: skip
         return failures
 
-    def _judge(self, sop_class: str, revisions: Sequence[HeldRevision]) -> tuple[int | None, bool]:
+    def _judge(
+        self, sop_class: str, revisions: Sequence[HeldRevision], trace_id: str
+    ) -> tuple[int | None, bool]:
         """Return why an instance fails, and whether its bytes are others than were received."""
         if revisions[-1].sop_class_uid != sop_class:
             return FailureReason.CLASS_INSTANCE_CONFLICT, False
-        try:
-            for one in revisions:
-                if one.is_missing:
-                    return FailureReason.NO_SUCH_INSTANCE, False
-                if not self._is_whole(one):
-                    return FailureReason.NO_SUCH_INSTANCE, True
-        except (FileNotFoundError, NotADirectoryError):
-            return FailureReason.NO_SUCH_INSTANCE, False
-        except OSError:
-            return FailureReason.PROCESSING_FAILURE, False
-        return None, False
+        states = {self._state(one, trace_id) for one in revisions}
+        is_altered = _State.ALTERED in states
+        if is_altered or _State.GONE in states:
+            return FailureReason.NO_SUCH_INSTANCE, is_altered
+        return (FailureReason.PROCESSING_FAILURE if _State.UNREADABLE in states else None), False
 
-    def _is_whole(self, one: HeldRevision) -> bool:
-        if (self._files.root / one.path).stat().st_size != one.size_bytes:
-            return False
+    def _state(self, one: HeldRevision, trace_id: str) -> _State:
+        """Look at one file; see to it that its bytes, sent again, take the place of lost ones."""
+        state, seen = self._read(one)
+        if state is _State.UNREADABLE or one.is_missing == (state is not _State.WHOLE):
+            return state
+        log = _LOG.bind(trace=trace_id, instance=one.sop_instance_uid, path=one.path)
+        if state is _State.WHOLE:  # a volume was not mounted, or it was sent again just then
+            inventory.mark_missing(self._engine, [one.id], None)
+            log.info("instance.returned")
+            return state
         try:
-            return stored_digest(self._files, one.path) == one.sha256
+            taken = take_out(self._engine, self._files, one, seen, self._clock())
+        except OSError as error:
+            log.error("instance.damaged", found=state.value, reason=error.strerror)
+            return _State.UNREADABLE
+        if taken is not None:
+            log.error("instance.damaged", found=state.value, quarantined=taken.quarantined)
+        return state
+
+    def _read(self, one: HeldRevision) -> tuple[_State, FileSeen | None]:
+        try:
+            seen = file_seen(self._files, one.path)
+            is_whole = seen.size_bytes == one.size_bytes and self._digest(one) == one.sha256
+        except (FileNotFoundError, NotADirectoryError):
+            return _State.GONE, None
+        except OSError:
+            return _State.UNREADABLE, None
+        return (_State.WHOLE if is_whole else _State.ALTERED), seen
+
+    def _digest(self, one: HeldRevision) -> str | None:
+        try:
+            return stored_digest(self._files, one.path)
         except ScpError:  # its head is damaged
-            return False
+            return None
 
 
 def _counts(failures: Mapping[str, int]) -> dict[str, int]:

@@ -13,7 +13,7 @@ from typing import Any, cast
 import structlog
 from pynetdicom import evt
 from pynetdicom.association import Association
-from pynetdicom.pdu_primitives import A_ASSOCIATE, A_P_ABORT
+from pynetdicom.pdu_primitives import A_ASSOCIATE, A_P_ABORT, A_RELEASE
 from pynetdicom.presentation import PresentationContext
 
 from db.associations import AssociationRecord, ContextResult
@@ -126,7 +126,7 @@ class StorageServer:
         self._admission.close()
         self._listener.shutdown()
         patience = time.monotonic() + self._settings.shutdown_seconds
-        while self.n_open and time.monotonic() < patience:
+        while self._admitted and time.monotonic() < patience:
             time.sleep(0.02)
         self._abort_all(self._listener.active_associations)
         for thread in self._threads:
@@ -228,8 +228,13 @@ class StorageServer:
         )
 
     def _acse_received(self, event: evt.Event) -> None:
+        primitive = getattr(event, "primitive", None)
+        if isinstance(primitive, A_RELEASE):
+            # Before it is answered: a peer that has its answer may open the next one at once, and
+            # must not find its own place taken.
+            self._admission.leave(event.assoc)
         entry = self._ledger.of(event.assoc)
-        if entry is not None and isinstance(getattr(event, "primitive", None), A_P_ABORT):
+        if entry is not None and isinstance(primitive, A_P_ABORT):
             entry.provider_aborted = True
 
     def _released(self, event: evt.Event) -> None:

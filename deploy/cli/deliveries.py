@@ -203,10 +203,14 @@ def list_destinations(config: Config = None) -> None:
 def _health_cells(row: dict[str, Any] | None, *, is_known: bool) -> list[str]:
     if row is None:
         return ["not used yet", "", "", "0", "0", "0", "0", "", ""]
-    state = row["state"] if is_known else "not in the settings"
+    state, why = row["state"], row["last_error"] or ""
+    if not is_known:
+        state = "not in the settings"
+        if row["n_pending"]:
+            why = "nobody delivers there; given up at their deadlines"
     counts = [str(row[f"n_{state}"]) for state in DeliveryState]
     times = [_time(row["failing_since"]), _time(row["next_attempt_at"])]
-    return [state, *times, *counts, _time(row["last_success_at"]), row["last_error"] or ""]
+    return [state, *times, *counts, _time(row["last_success_at"]), why]
 
 
 def _places(config: Path | None) -> dict[str, DestinationSettings]:

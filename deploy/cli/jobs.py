@@ -8,8 +8,9 @@ import sqlalchemy as sa
 import typer
 from rich.table import Table
 
+from db.outcomes import Outcome, record_outcome
 from db.query import Filter, analyses
-from db.results import Outcome, record_outcome, reopen
+from db.results import reopen
 from db.schema import AnalysisState
 from inference.jobs import Job, JobQueue, Priority
 

@@ -176,9 +176,13 @@ class Notifier:
         for thread in self._threads:
             thread.start()
 
+    def tell_to_stop(self) -> None:
+        """Begin nothing new; return at once."""
+        self._stopping.set()
+
     def stop(self, seconds: float = 10.0) -> None:
         """Stop after the messages in hand, or when the time is over: leases bring them back."""
-        self._stopping.set()
+        self.tell_to_stop()
         deadline = time.monotonic() + seconds
         for thread in self._threads:
             thread.join(timeout=max(0.0, deadline - time.monotonic()))

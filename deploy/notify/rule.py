@@ -21,7 +21,7 @@ from typing import Protocol
 import sqlalchemy as sa
 
 from db.notifications import Notified
-from db.results import Outcome
+from db.outcomes import Outcome
 from db.told import Asked, asked, earlier_findings, widest
 
 from .settings import NotifyConditions, NotifySettings

@@ -9,8 +9,9 @@ import pytest
 import sqlalchemy as sa
 
 from db import corrections
+from db.outcomes import ObjectRecord
 from db.query import rows_of
-from db.results import ObjectRecord, latest_object
+from db.results import latest_object
 from db.schema import Analysis, Delivery, DeliveryState, ResultObject, Series, Study
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)

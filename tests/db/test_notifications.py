@@ -13,15 +13,8 @@ import sqlalchemy as sa
 from db import corrections, notifications
 from db.ingest import Ingest, InstanceRecord
 from db.notifications import DueNotification, Notified
-from db.results import (
-    AnalysisRequest,
-    FindingRecord,
-    ObjectRecord,
-    Outcome,
-    record_outcome,
-    reopen,
-    request_analysis,
-)
+from db.outcomes import FindingRecord, ObjectRecord, Outcome, record_outcome
+from db.results import AnalysisRequest, reopen, request_analysis
 from db.schema import AnalysisState, Notification, Presence, Scope
 from db.told import asked, earlier_findings, told
 

@@ -9,17 +9,13 @@ import pytest
 import sqlalchemy as sa
 
 from db.ingest import Ingest, InstanceRecord
+from db.outcomes import Destined, FindingRecord, ObjectRecord, Outcome, record_outcome
 from db.query import Filter, analyses, findings, in_progress, is_known, rows_of
 from db.results import (
     AnalysisRequest,
-    Destined,
-    FindingRecord,
-    ObjectRecord,
-    Outcome,
     latest_object,
     load,
     mark_started,
-    record_outcome,
     reopen,
     request_analysis,
     still_pending,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,8 +14,13 @@ from typer.testing import CliRunner
 from db import commitments, create_engine, deliveries, health
 from db.migrate import upgrade
 from db.schema import Analysis, Delivery, ResultObject, Series, Study
+from deploy.check import Verdict
 from deploy.cli import app
+from deploy.doctor_destinations import examine_left_over
 from deploy.errors import DeployError
+from deploy.left_over import LeftOver
+from deploy.settings import load
+from scp.places import places
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 SETTINGS = """
@@ -177,8 +183,39 @@ def test_destinations_of_the_settings_and_of_the_past(
         health.note_failure(connection, "pacs", "cannot connect", NOW, NOW)
     lines = run("destinations")
     assert "back:CT1 working" in lines
-    assert "gone not in the settings" in lines
+    assert "gone not in the settings 1 0 0 0 nobody delivers there; given up at" in lines
     assert "pacs waiting 2026-05-01 12:00:00 2026-05-01 12:00:00 2 0 0 0 cannot connect" in lines
     with engine.begin() as connection:
         connection.execute(sa.delete(Delivery).where(Delivery.destination == "back:CT1"))
     assert "back:CT1 not used yet" in run("destinations")
+
+
+def test_what_waits_for_a_destination_of_the_past_is_told_and_given_up(
+    engine: sa.Engine, run: Callable[..., str], tmp_path: Path
+) -> None:
+    loaded = load(tmp_path / "preread.toml")
+    (found,) = examine_left_over(loaded, engine)
+    assert found.verdict is Verdict.WARNING
+    assert found.message.startswith("1 wait for gone, which is not in the settings any more")
+    known = [place.name for place in places(loaded.destination, loaded.ae)]
+    now = NOW
+    part = LeftOver(engine, known, (), lambda: now)
+    assert part.run_once() == 0
+    now += timedelta(hours=2)
+    assert part.run_once() == 1
+    assert "destination gone is not in the settings any more" in run("deliveries", "show", "3")
+    assert "gone not in the settings 0 0 0 1" in run("destinations")
+    assert not list(examine_left_over(loaded, engine))
+
+
+def test_it_is_looked_for_from_the_start(engine: sa.Engine) -> None:
+    looked = threading.Event()
+
+    def clock() -> datetime:
+        looked.set()
+        return NOW
+
+    part = LeftOver(engine, (), (), clock)
+    part.start()
+    assert looked.wait(30)
+    part.stop()

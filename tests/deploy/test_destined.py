@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
 
-from db.results import Destined
-from deploy.node import destinations_for
+from db.outcomes import Destined
+from deploy.node import destinations_for, stop_together
 from deploy.settings import load
 
 
@@ -45,3 +46,30 @@ def test_each_destination_gets_what_it_wants_and_when_it_is_given_up() -> None:
     assert destined("sr", "CT1") == (Destined("pacs", 24.0), Destined("back:CT1", 168.0))
     assert destined("sc", "DX7") == (Destined("web", 168.0),)
     assert destined("sc", None) == ()
+
+
+class Slow:
+    """A part that takes as long as it is let, but not before the others know."""
+
+    def __init__(self, told: list[str], name: str) -> None:
+        self.told, self.name, self.let = told, name, -1.0
+
+    def start(self) -> None:
+        """Have nothing to start."""
+
+    def tell_to_stop(self) -> None:
+        self.told.append(self.name)
+
+    def stop(self, seconds: float = 30.0) -> None:
+        assert len(self.told) == 3
+        self.let = seconds
+        threading.Event().wait(min(seconds, 0.2))
+
+
+def test_parts_that_deliver_stop_together() -> None:
+    told: list[str] = []
+    parts = [Slow(told, name) for name in ("deliverer", "notifier", "reporter")]
+    stop_together(parts, 0.3)
+    assert 0.2 < parts[0].let <= 0.3
+    assert parts[1].let <= 0.1
+    assert parts[2].let == 0

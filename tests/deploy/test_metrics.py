@@ -113,6 +113,9 @@ def test_processes_are_added_up_and_survive_their_end(settings: Settings, accept
             one.count("association_opened()")
         second.count("refused(0xA700)")
         second.count("association_rejected('disk')")
+        for one in (first, second):
+            one.count("commitment_asked()")
+        first.count("commitment_refused(0x0112)")
         seen = scrape(settings)
         assert seen['preread_instances_total{result="new"}'] == 2
         assert seen["preread_received_bytes_total"] == 2000
@@ -120,6 +123,9 @@ def test_processes_are_added_up_and_survive_their_end(settings: Settings, accept
         assert seen['preread_instances_refused_total{status="0xA700"}'] == 1
         assert seen['preread_associations_rejected_total{kind="disk"}'] == 1
         assert seen['preread_associations_rejected_total{kind="calling_ae"}'] == 0
+        assert seen["preread_commitment_requests_total"] == 2
+        assert seen['preread_commitment_instances_refused_total{reason="0x0112"}'] == 1
+        assert seen['preread_commitment_instances_refused_total{reason="0x0119"}'] == 0
         assert seen["preread_associations_open"] == 2
         assert seen["preread_disk_free_bytes"] > 0
         assert seen["preread_disk_low"] == 0

@@ -24,7 +24,8 @@ from db import FileStore, create_engine
 from db.ingest import Ingest, InstanceRecord
 from db.migrate import upgrade
 from db.notifications import Notified, retry
-from db.results import AnalysisRequest, FindingRecord, Outcome, record_outcome, request_analysis
+from db.outcomes import FindingRecord, Outcome, record_outcome
+from db.results import AnalysisRequest, request_analysis
 from db.schema import AnalysisState, Notification, Presence, Scope
 from deploy.notify.notifier import Notifier, Target
 from deploy.notify.settings import NotifySettings

@@ -20,8 +20,9 @@ from db import FileStore, create_engine
 from db.ingest import Ingest, InstanceRecord
 from db.migrate import upgrade
 from db.notifications import Notified
+from db.outcomes import Destined, Outcome
 from db.query import Filter, analyses, findings, rows_of
-from db.results import Destined, Outcome, request_analysis
+from db.results import request_analysis
 from db.workers import WorkerIdentity
 from inference.analyst import Analyst, AnalystSettings
 from inference.bundle import Bundle

@@ -15,8 +15,9 @@ from db import FileStore, create_engine
 from db.corrections import correct
 from db.ingest import Ingest, InstanceRecord
 from db.migrate import upgrade
+from db.outcomes import Destined
 from db.query import rows_of
-from db.results import Destined, request_analysis
+from db.results import request_analysis
 from inference import codes
 from inference.analyst import Analyst, AnalystSettings
 from inference.bundle import Bundle

@@ -13,10 +13,22 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
 
+from scp.checkpoint import checkpoint_of
+
 STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
 WELL_KNOWN = "1.2.840.10008.1.20.1.1"
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 Instances = Sequence[tuple[str, str]]
+
+
+class Held(Association):
+    """An association on which reports come between requests, as modalities stand it.
+
+    Where pynetdicom's senders go on as soon as this flag is set, `Checkpoint` has waited for its
+    reactor. The flag itself may be false for ever: see there.
+    """
+
+    _is_paused: Any = property(lambda self: True, lambda self, value: None)
 
 
 @dataclass(frozen=True)
@@ -74,6 +86,8 @@ class Modality:
             evt_handlers=[(evt.EVT_N_EVENT_REPORT, self._take, [True])],
         )
         assert opened.is_established
+        checkpoint_of(opened)
+        opened.__class__ = Held
         try:
             yield opened
         finally:

@@ -30,16 +30,18 @@ from scp.commitment_desk import CommitmentDesk
 from scp.commitment_report import CommitmentReporter
 from scp.commitment_scp import StorageCommitment
 from scp.errors import CommitmentError
+from scp.observe import Observer
 from scp.server import StorageServer
 from scp.settings import AeSettings, ScpSettings
 
 MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
 
 
-class Hospital:
+class Hospital(Observer):
     """A receiving process, and what reports on associations of its own."""
 
     def __init__(self, engine: sa.Engine, files: FileStore, transport: str) -> None:
+        self.n_asked, self.refusals = 0, list[int]()
         self.engine, self.files, self.transport = engine, files, transport
         self.ingest = Ingest(engine)
         self.answers: list[tuple[Any, ...]] = []
@@ -50,7 +52,9 @@ class Hospital:
         self.desk: Any = None
 
     def start(self) -> None:
-        self.desk = CommitmentDesk(self.engine, self.files, {one.name for one in self.peers})
+        self.desk = CommitmentDesk(
+            self.engine, self.files, {one.name for one in self.peers}, observer=self
+        )
         self.desk.start()
         settings = ScpSettings(
             host="127.0.0.1",
@@ -64,7 +68,9 @@ class Hospital:
             self.files,
             self.ingest,
             "test-acceptor",
-            commitment=StorageCommitment(self.engine, self.desk.open, self._on_answer),
+            commitment=StorageCommitment(
+                self.engine, self.desk.open, self._on_answer, observer=self
+            ),
         )
         self.server.start()
 
@@ -72,6 +78,12 @@ class Hospital:
         assert connection.in_transaction()
         self.answers.append(said)
         return self.knows
+
+    def commitment_asked(self) -> None:
+        self.n_asked += 1
+
+    def commitment_refused(self, reason: int) -> None:
+        self.refusals.append(reason)
 
     @property
     def port(self) -> int:
@@ -189,6 +201,145 @@ def test_the_truth_is_told(hospital: Hospital, modality: Modality, image: Image)
         unknown[1]: 0x0112,
     }
     assert json.loads(row["failures"])[altered[1]] == "0x0112"
+    assert hospital.n_asked == 1
+    assert sorted(hospital.refusals) == [0x0112] * 4 + [0x0119]
+
+
+def damage(path: Path, change: Callable[[bytes], bytes]) -> bytes:
+    """Alter a stored file behind the back of the node; return what it holds now."""
+    content = change(path.read_bytes())
+    path.chmod(0o600)
+    path.write_bytes(content)
+    return content
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content[:-1] + bytes([content[-1] ^ 1]),
+        lambda content: content[:-100],
+        lambda content: b"",
+        lambda content: bytes(200) + content[200:],
+    ],
+    ids=["a bit", "cut", "empty", "head"],
+)
+def test_an_altered_file_heals_when_it_is_sent_again(
+    hospital: Hospital, modality: Modality, image: Image, change: Callable[[bytes], bytes]
+) -> None:
+    """0x0112 makes a modality send it again: then it is kept, and what it was is not deleted."""
+    one = image()
+    uid = str(one.SOPInstanceUID)
+    with modality.associated(hospital.port) as opened:
+        assert opened.send_c_store(one).Status == 0
+        received = hospital.path_of(uid).read_bytes()
+        damaged = damage(hospital.path_of(uid), change)
+        assert ask(opened, [(CT_IMAGE, uid)]) == 0
+        assert modality.wait()[0].failed == {uid: 0x0112}
+        (kept,) = (hospital.files.root / "quarantine").iterdir()
+        assert kept.read_bytes() == damaged
+        assert opened.send_c_store(one).Status == 0
+        assert ask(opened, [(CT_IMAGE, uid)]) == 0
+        assert modality.wait(2)[1].committed == [uid]
+    assert hospital.path_of(uid).read_bytes() == received
+    (row,) = hospital.rows("SELECT revision, missing_at FROM instance")
+    assert (row["revision"], row["missing_at"]) == (0, None)
+    assert not hospital.rows("SELECT 1 FROM study WHERE has_conflict")
+
+
+def test_a_lost_file_heals_when_it_is_sent_again(
+    hospital: Hospital, modality: Modality, image: Image
+) -> None:
+    """Also by another sender, whose AE title makes the head of the file another one."""
+    one = image()
+    uid = str(one.SOPInstanceUID)
+    other = Modality("A_LONGER_TITLE")
+    with modality.associated(hospital.port) as opened, other.associated(hospital.port) as later:
+        assert opened.send_c_store(one).Status == 0
+        for n, again in ((1, opened), (3, later)):
+            hospital.path_of(uid).unlink()
+            assert ask(opened, [(CT_IMAGE, uid)]) == 0
+            assert modality.wait(n)[n - 1].failed == {uid: 0x0112}
+            assert again.send_c_store(one).Status == 0
+            assert ask(opened, [(CT_IMAGE, uid)]) == 0
+            assert modality.wait(n + 1)[n].committed == [uid]
+        # And if nobody has missed it.
+        hospital.path_of(uid).unlink()
+        assert opened.send_c_store(one).Status == 0
+        assert ask(opened, [(CT_IMAGE, uid)]) == 0
+        assert modality.wait(5)[4].committed == [uid]
+    assert not list((hospital.files.root / "quarantine").iterdir())
+
+
+def test_every_revision_heals(hospital: Hospital, modality: Modality, image: Image) -> None:
+    """Files of one UID share two names: what one of them loses is not taken from the other."""
+    first, uid = image(), generate_uid()
+    second = image(PatientComments="other bytes")
+    first.SOPInstanceUID = second.SOPInstanceUID = uid
+    for one in (first, second):
+        one.file_meta.MediaStorageSOPInstanceUID = uid
+    with modality.associated(hospital.port) as opened:
+        for one in (first, second):
+            assert opened.send_c_store(one).Status == 0
+        for row in hospital.rows("SELECT path FROM instance"):
+            damage(hospital.files.root / row["path"], lambda content: content[:-2])
+        for n, sent in ((1, ()), (2, (second,)), (3, (first, second))):
+            for one in sent:
+                assert opened.send_c_store(one).Status == 0
+            assert ask(opened, [(CT_IMAGE, uid)]) == 0
+            heard = modality.wait(n)[n - 1]
+            assert heard.failed == ({} if n == 3 else {uid: 0x0112})
+    rows = hospital.rows("SELECT path, missing_at FROM instance")
+    assert [row["missing_at"] for row in rows] == [None, None]
+    assert len({row["path"] for row in rows}) == 2
+    assert len(list((hospital.files.root / "quarantine").iterdir())) == 2
+
+
+def test_a_file_that_is_back_is_committed(
+    hospital: Hospital, modality: Modality, image: Image
+) -> None:
+    """A volume that was not mounted: nothing has to be sent again."""
+    with modality.associated(hospital.port) as opened:
+        asked = store(opened, image)
+        path = hospital.path_of(asked[0][1])
+        path.rename(path.with_suffix(".away"))
+        assert ask(opened, asked) == 0
+        assert modality.wait()[0].failed == {asked[0][1]: 0x0112}
+        path.with_suffix(".away").rename(path)
+        assert ask(opened, asked) == 0
+        assert modality.wait(2)[1].committed == [asked[0][1]]
+    assert not hospital.rows("SELECT 1 FROM instance WHERE missing_at IS NOT NULL")
+
+
+def test_a_disk_that_cannot_be_read_moves_nothing(
+    hospital: Hospital, modality: Modality, image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> str:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("scp.safekeeping.stored_digest", broken)
+    with modality.associated(hospital.port) as opened:
+        asked = store(opened, image)
+        assert ask(opened, asked) == 0
+        assert modality.wait()[0].failed == {asked[0][1]: 0x0110}
+    assert hospital.path_of(asked[0][1]).exists()
+    assert not hospital.rows("SELECT 1 FROM instance WHERE missing_at IS NOT NULL")
+
+
+def test_a_quarantine_that_takes_nothing_leaves_it_as_it_is(
+    hospital: Hospital, modality: Modality, image: Image
+) -> None:
+    quarantine = hospital.files.root / "quarantine"
+    with modality.associated(hospital.port) as opened:
+        asked = store(opened, image)
+        damage(hospital.path_of(asked[0][1]), lambda content: content[:-2])
+        quarantine.rmdir()
+        assert ask(opened, asked) == 0
+        assert modality.wait()[0].failed == {asked[0][1]: 0x0110}
+        assert not hospital.rows("SELECT 1 FROM instance WHERE missing_at IS NOT NULL")
+        quarantine.mkdir()
+        assert ask(opened, asked) == 0
+        assert modality.wait(2)[1].failed == {asked[0][1]: 0x0112}
+    assert len(list(quarantine.iterdir())) == 1
 
 
 def test_an_older_revision_that_is_lost_is_no_safekeeping(

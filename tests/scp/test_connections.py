@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,9 @@ from typing import Any
 import pytest
 from pynetdicom import AE
 from pynetdicom.association import Association
-from raw_scu import rejection
+from raw_scu import RawAssociation, rejection
+
+from scp.server import StorageServer
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 5.0) -> None:
@@ -112,6 +115,30 @@ def test_simultaneous_requests_get_exactly_the_places_there_are(start_node: Any)
     for one in asked:
         if one.is_established:
             one.release()
+
+
+def test_a_place_is_free_when_the_release_is_answered(
+    start_node: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the node still does with what has ended: its sender may open the next one."""
+    let_end, ended = threading.Event(), StorageServer._end
+
+    def end_late(self: StorageServer, *how: Any) -> None:
+        assert let_end.wait(30)
+        ended(self, *how)
+
+    monkeypatch.setattr(StorageServer, "_end", end_late)
+    node = start_node(max_associations=1)
+    first = RawAssociation(node.server.port)
+    first.release()
+    try:
+        second = RawAssociation(node.server.port)
+        assert second.echo() == 0
+    finally:
+        let_end.set()
+    second.release()
+    first.close()
+    second.close()
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from running import start_orthanc
 from db import commitments
 from db.schema import CommitmentSought
 from scp import Destination
-from scp.commitment import read_answer
+from scp.commitment_data import read_answer
 
 
 def sender_to(
@@ -44,7 +44,9 @@ def acceptor(outbox: Outbox) -> Iterator[Any]:
     came = threading.Event()
 
     def reported(event: evt.Event) -> tuple[int, None]:
-        answer = read_answer(event.event_information)
+        answer = read_answer(
+            event.request.EventInformation.getvalue(), str(event.context.transfer_syntax)
+        )
         with outbox.engine.begin() as connection:
             taken.append(
                 commitments.record_answer(

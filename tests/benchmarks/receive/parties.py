@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass, field
 import sqlalchemy as sa
 
 from db import create_engine
-from db.results import FindingRecord, Outcome, mark_started, record_outcome
+from db.outcomes import FindingRecord, Outcome, record_outcome
+from db.results import mark_started
 from db.schema import Analysis, AnalysisState, Presence, Scope, Study
 
 READY = "ready"
