@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -191,23 +192,28 @@ def _statement(finding: Finding, others: tuple[Finding, ...]) -> str:
 
 def _percent(finding: Finding) -> str:
     """Return a short percentage that contradicts neither the presence nor the doubt there is."""
-    limits, probability = finding.label.thresholds, finding.probability
+    # In decimals: times 100, a float just below a threshold may print as one that reaches it.
+    exact = 100 * Decimal(repr(float(finding.probability)))
     for digits in (0, 1, 2, 4):
-        rounded = round(100.0 * probability, digits)
-        is_certain = rounded in (0.0, 100.0) and probability not in (0.0, 1.0)
-        if not is_certain and limits.presence(rounded / 100.0) is finding.presence:
-            return f"{rounded:.{digits}f}"
-    return f"{100.0 * probability:g}"
+        rounded = round(exact, digits)
+        is_certain = rounded in (0, 100) and rounded != exact
+        agrees = finding.label.thresholds.presence(float(rounded / 100)) is finding.presence
+        if agrees and not is_certain:
+            return f"{rounded:f}"
+    return f"{exact:f}"
 
 
 def _place(basis: ResultBasis, picture: Illustration) -> str:
     """Say which image of how many it is, where it lies and how it is windowed."""
     uids = [str(source.SOPInstanceUID) for source in basis.sources]
+    index = uids.index(picture.sop_instance_uid)
+    frames = int(basis.sources[index].get("NumberOfFrames") or 1)
     parts = []
     if len(uids) > 1:
-        number = uids.index(picture.sop_instance_uid) + 1
-        what = "Slice" if picture.position_mm is not None else "Image"
-        parts.append(f"{what} {number} of {len(uids)}")
+        what = "Slice" if picture.position_mm is not None and frames == 1 else "Image"
+        parts.append(f"{what} {index + 1} of {len(uids)}")
+    if frames > 1:
+        parts.append(f"frame {picture.frame + 1} of {frames}")
     if picture.position_mm is not None:
         parts.append(f"at {picture.position_mm:.1f} mm")
     if picture.window:

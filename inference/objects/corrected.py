@@ -31,7 +31,8 @@ def correct(ds: Dataset, attributes: Mapping[str, str]) -> None:
     ----------
     attributes : mapping of str to str
         By DICOM keyword; an empty value empties the attribute. An accession number is also put
-        into the one request that the data set names; of several none is changed.
+        into the one request that the data set names, if that has one of its own; of several none
+        is changed.
     """
     with config.disable_value_validation():
         for keyword, value in attributes.items():
@@ -39,7 +40,7 @@ def correct(ds: Dataset, attributes: Mapping[str, str]) -> None:
         if "AccessionNumber" in attributes:
             for keyword in _REQUESTS:
                 requests = list(ds.get(keyword) or ())
-                if len(requests) == 1:
+                if len(requests) == 1 and "AccessionNumber" in requests[0]:
                     requests[0].AccessionNumber = attributes["AccessionNumber"] or None
 
 
@@ -86,6 +87,7 @@ def _reissue(
     old: Dataset, attributes: Mapping[str, str], created_at: datetime, renamed: dict[str, str]
 ) -> Dataset:
     new = copy.deepcopy(old)
+    sources.keep_names(new)
     new.decode()  # under the character set that it has, before another is chosen
     correct(new, attributes)
     _fit_character_set(new)

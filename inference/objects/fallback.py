@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from ..errors import ObjectError
-from . import stamp, uids
+from . import sources, stamp, uids
 from .header import file_meta
 from .report import ReportClass
 from .sr import EVIDENCE, ROLE
@@ -37,6 +37,7 @@ def as_class(report: Dataset, sop_class: ReportClass) -> Dataset:
         When the report is invalid, or none.
     """
     with config.disable_value_validation():  # pydicom's warnings quote a patient's values
+        sources.keep_names(report)
         validate(report)
         if str(report.SOPClassUID) not in set(ReportClass):
             raise ObjectError(f"{report.SOPInstanceUID} is no report, so it has no other class")

@@ -137,7 +137,7 @@ def _reference(value_type: str, instance: Dataset) -> Dataset:
 def _description(content: KeyObjectsContent) -> str:
     told = (
         f"{content.title(f)}: {f.presence},"
-        f" AI probability {percent(f.probability, f.label.thresholds):g} %"
+        f" AI probability {percent(f.probability, f.label.thresholds):.15g} %"
         for f in content.selecting
     )
     return ascii_text(

@@ -17,10 +17,11 @@ from typing import Final
 from pydicom import dcmread
 from pydicom.charset import python_encoding
 from pydicom.datadict import dictionary_VR
-from pydicom.dataelem import DataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filewriter import dcmwrite
 from pydicom.multival import MultiValue
+from pydicom.valuerep import PersonName
 
 # PS3.3 C.7.1.1, C.7.2.1: Type 2, so present even where the source lacks them.
 TYPE_2: Final = (
@@ -56,6 +57,8 @@ _CARRIED: Final = (
     # C.7.5.1 General Equipment, C.12.1 SOP Common
     "InstitutionName", "TimezoneOffsetFromUTC",
 )  # fmt: skip
+
+_NAMES: Final = tuple(keyword for keyword in _CARRIED if dictionary_VR(keyword) == "PN")
 
 # PS3.3 C.17.2: an item of Referenced Request Sequence; the first group is Type 2.
 _REQUEST_TYPE_2: Final = (
@@ -164,12 +167,25 @@ def request_attributes(sources: Iterable[Dataset]) -> list[Dataset]:
     return list(found.values())
 
 
+def keep_names(ds: Dataset) -> None:
+    """Have the names of a data set just read written as they came, byte for byte.
+
+    A name can be encoded in more than one way (PS3.5 6.1.2.5.3), of which pydicom writes its own.
+    Under another character set it is encoded anew.
+    """
+    for keyword in _NAMES:
+        _element(ds, keyword)
+
+
 def _element(source: Dataset, keyword: str) -> DataElement | None:
     """Return a copy of an element, or None where there is none that can be read."""
+    raw = source.get_item(keyword)
     try:
         element = source[keyword]
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
+    if isinstance(raw, RawDataElement) and isinstance(element.value, PersonName) and element.value:
+        element.value.original_string = (raw.value or b"").rstrip(b"\0 ")
     # pydicom falls back to another representation where a value does not fit its own.
     return copy.deepcopy(element) if dictionary_VR(element.tag) == element.VR else None
 

@@ -8,8 +8,10 @@ Every one is made of what a fresh clone has: pydicom's and pydicom-data's sample
 from __future__ import annotations
 
 import copy
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +59,17 @@ def _sample(name: str) -> Dataset:
     return dcmread(str(path))
 
 
+def _chest(seed: int, pneumothorax: bool = False) -> Dataset:
+    """Return a phantom's radiograph, its pixels in memory."""
+    return copy.deepcopy(_drawn(seed, pneumothorax))
+
+
+@cache
+def _drawn(seed: int, pneumothorax: bool) -> Dataset:
+    with tempfile.TemporaryDirectory() as folder:
+        return dcmread(write_chest(Path(folder), seed, pneumothorax, size=512))
+
+
 def _save(ds: Dataset, folder: Path, number: int = 1) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
@@ -74,7 +87,7 @@ def _cr(folder: Path) -> tuple[Path, ...]:
 
 
 def _dx(folder: Path) -> tuple[Path, ...]:
-    ds = dcmread(write_chest(folder / "drawn", 31, pneumothorax=True))
+    ds = _chest(31, pneumothorax=True)
     ds.SOPClassUID, ds.Modality = DX, "DX"
     ds.ImageLaterality, ds.PresentationIntentType = "U", "FOR PRESENTATION"
     ds.PixelIntensityRelationship, ds.PixelIntensityRelationshipSign = "LOG", -1
@@ -95,7 +108,7 @@ def _dx(folder: Path) -> tuple[Path, ...]:
 
 def _secondary_capture(folder: Path) -> tuple[Path, ...]:
     """As the SIIM-ACR files are: a secondary capture with the modality CR and little else."""
-    ds = dcmread(write_chest(folder / "drawn", 32))
+    ds = _chest(32)
     ds.SOPClassUID, ds.ConversionType = SECONDARY_CAPTURE, "WSD"
     for keyword in ("ImagerPixelSpacing", "KVP", "PlateID", "DeviceSerialNumber"):
         ds.pop(keyword, None)
@@ -118,7 +131,7 @@ def _ct_ge(folder: Path) -> tuple[Path, ...]:
 
 
 def _ct_other(folder: Path) -> tuple[Path, ...]:
-    paths = write_head_series(folder, 33, "subdural", slices=12, size=256)
+    paths = write_head_series(folder, 33, "subdural", slices=12, size=128)
     for path in paths:
         ds = dcmread(path)
         ds.Manufacturer, ds.ManufacturerModelName = "Other vendor", "Scanner 7"
@@ -135,7 +148,7 @@ def _monochrome1(folder: Path) -> tuple[Path, ...]:
 
 
 def _bare(folder: Path) -> tuple[Path, ...]:
-    ds = dcmread(write_chest(folder / "drawn", 34, pneumothorax=True))
+    ds = _chest(34, pneumothorax=True)
     for keyword in _TYPE_2:
         ds.pop(keyword, None)
     return (_save(ds, folder),)
@@ -159,7 +172,7 @@ def _requested(folder: Path) -> tuple[Path, ...]:
 
 
 def _offset(folder: Path) -> tuple[Path, ...]:
-    ds = dcmread(write_chest(folder / "drawn", 36))
+    ds = _chest(36)
     ds.TimezoneOffsetFromUTC = "+0530"
     return (_save(ds, folder),)
 
@@ -170,7 +183,7 @@ def _enhanced(folder: Path) -> tuple[Path, ...]:
 
 def _not_square(folder: Path) -> tuple[Path, ...]:
     """A radiograph whose pixels are twice as high as wide."""
-    ds = dcmread(write_chest(folder / "drawn", 37, pneumothorax=True))
+    ds = _chest(37, pneumothorax=True)
     pixels = np.frombuffer(ds.PixelData, "<u2").reshape(ds.Rows, ds.Columns)[::2]
     ds.Rows, ds.PixelData = len(pixels), pixels.tobytes()
     across = float(ds.ImagerPixelSpacing[1])
@@ -180,7 +193,7 @@ def _not_square(folder: Path) -> tuple[Path, ...]:
 
 def _named(terms: str | list[str], name: str) -> Callable[[Path], tuple[Path, ...]]:
     def make(folder: Path) -> tuple[Path, ...]:
-        ds = dcmread(write_chest(folder / "drawn", 38, pneumothorax=True, size=512))
+        ds = _chest(38, pneumothorax=True)
         ds.SpecificCharacterSet, ds.PatientName = terms, name
         ds.StudyInstanceUID, ds.SeriesInstanceUID = generate_uid(), generate_uid()
         ds.SOPInstanceUID = generate_uid()
