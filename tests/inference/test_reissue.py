@@ -263,6 +263,29 @@ def test_a_correction_while_the_model_reads_is_not_lost(
     assert {str(ds.PatientID) for ds in objects(engine, files).values()} == {"P-2"}
 
 
+@pytest.mark.parametrize("kind", [ValueError, MemoryError, KeyError, TypeError])
+def test_a_companion_that_fails_oddly_does_not_lose_the_finding(
+    engine: sa.Engine,
+    files: FileStore,
+    ask: Callable[[int], str],
+    analyst: Callable[..., Analyst],
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type[Exception],
+) -> None:
+    def odd(*_: object) -> None:
+        raise kind("Müller")
+
+    monkeypatch.setattr("inference.result_objects.build_capture", odd)
+    monkeypatch.setattr("inference.result_objects.build_key_objects", odd)
+    analyst().analyse(ask(3))
+    assert set(objects(engine, files)) == {"sr"}
+    with engine.connect() as connection:
+        (ended,) = connection.execute(sa.text("SELECT state, facts FROM analysis")).all()
+        presences = connection.execute(sa.text("SELECT presence FROM finding")).scalars().all()
+    assert ended.state == "done" and "Müller" not in ended.facts
+    assert presences == ["Present"]
+
+
 def test_nobody_corrects_between_the_check_and_the_entry(
     engine: sa.Engine,
     files: FileStore,
