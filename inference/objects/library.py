@@ -17,6 +17,7 @@ from highdicom.sr import (
     UIDRefContentItem,
 )
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 
 from .. import codes
 from ..reading import Code
@@ -110,7 +111,7 @@ def _numbers(
 
 def _patient_orientation(image: Dataset) -> Iterator[TextContentItem]:
     directions = image.get("PatientOrientation")
-    if directions is None or isinstance(directions, str) or len(directions) != 2:
+    if not isinstance(directions, MultiValue) or len(directions) != 2:
         return
     for name, text in zip(
         (codes.ORIENTATION_ROW, codes.ORIENTATION_COLUMN), directions, strict=True

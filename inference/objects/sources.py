@@ -22,6 +22,8 @@ from pydicom.dataset import Dataset
 from pydicom.filewriter import dcmwrite
 from pydicom.multival import MultiValue
 
+from ..functional_groups import items
+
 # PS3.3 C.7.1.1, C.7.2.1: Type 2, so present even where the source lacks them.
 TYPE_2: Final = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime",
@@ -137,7 +139,7 @@ def requests(sources: Iterable[Dataset]) -> list[Dataset]:
     """
     found: dict[tuple[str, ...], Dataset] = {}
     for source in sources:
-        for request in source.get("RequestAttributesSequence") or ():
+        for request in items(source, "RequestAttributesSequence"):
             item = _request(request, source)
             key = ("StudyInstanceUID", "AccessionNumber", "RequestedProcedureID")
             found.setdefault(tuple(str(item.get(word) or "") for word in key), item)
@@ -152,7 +154,7 @@ def request_attributes(sources: Iterable[Dataset]) -> list[Dataset]:
     """
     found: dict[tuple[str, ...], Dataset] = {}
     for source in sources:
-        for request in source.get("RequestAttributesSequence") or ():
+        for request in items(source, "RequestAttributesSequence"):
             words = ("AccessionNumber", "RequestedProcedureID", "ScheduledProcedureStepID")
             key = tuple(str(request.get(word) or "") for word in words)
             if key not in found:
