@@ -360,3 +360,16 @@ def test_an_attribute_of_another_representation_loses_nothing(
     content = pneumothorax(odd)
     assert items(build_report(content), codes.PNEUMOTHORAX)
     validate(build_capture(capture(content)))
+
+
+@pytest.mark.parametrize(
+    "keyword", ["FrameOfReferenceUID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"]
+)
+def test_a_uid_with_a_leading_zero_is_no_reason_to_send_nothing(
+    chest: Dataset, pneumothorax: Any, capture: Any, keyword: str
+) -> None:
+    odd = copy.deepcopy(chest)
+    odd[keyword] = DataElement(keyword, "UI", "1.2.0840.03", validation_mode=0)
+    content = pneumothorax(odd)
+    validate(build_report(content), read=content.source_uids)
+    validate(build_capture(capture(content)))
