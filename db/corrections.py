@@ -8,7 +8,7 @@ values. Result objects that were made before are replaced by corrected ones, nev
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -27,6 +27,9 @@ from .schema import (
 
 if TYPE_CHECKING:
     from .outcomes import ObjectRecord
+
+# How faults begin that nobody mends: such an object is about the wrong patient or request for good.
+FINAL_FAULT = "not sent any more: "
 
 # What may be corrected, and the column of the study that says it.
 CORRECTABLE: Mapping[str, str | None] = {
@@ -55,6 +58,18 @@ def is_known(connection: sa.Connection, study_instance_uid: str) -> bool:
     """Tell whether there is such a study."""
     query = sa.select(Study.study_instance_uid).filter_by(study_instance_uid=study_instance_uid)
     return connection.execute(query).first() is not None
+
+
+def hold(connection: sa.Connection, study_instance_uid: str) -> None:
+    """Keep others from correcting a study, or from entering results of it, until the commit.
+
+    Neither database keeps what a transaction has read from being changed before it writes.
+    """
+    connection.execute(
+        sa.update(Study)
+        .where(Study.study_instance_uid == study_instance_uid)
+        .values(has_conflict=Study.has_conflict)
+    )
 
 
 def correct(
@@ -103,6 +118,14 @@ def corrections(connection: sa.Connection, study_instance_uid: str) -> dict[str,
     return merged
 
 
+def still_holds(
+    connection: sa.Connection, study_instance_uid: str, known: Mapping[str, str]
+) -> bool:
+    """Tell whether no correction came beyond those known, and see to it that none does."""
+    hold(connection, study_instance_uid)
+    return corrections(connection, study_instance_uid) == known
+
+
 def current_objects(connection: sa.Connection, study_instance_uid: str) -> list[CurrentObject]:
     """Return the result objects that hold now, those of one analysis together, oldest first.
 
@@ -134,6 +157,36 @@ def current_objects(connection: sa.Connection, study_instance_uid: str) -> list[
         .order_by(ResultObject.analysis_id, ResultObject.id)
     )
     return [CurrentObject(*row) for row in connection.execute(query)]
+
+
+def withhold(
+    connection: sa.Connection, study_instance_uid: str, current: Sequence[CurrentObject]
+) -> None:
+    """End what is on its way of all objects of a study but these: nobody replaces them.
+
+    They are of earlier versions of an analysis, and say what was corrected since.
+    """
+    kept = [one.id for one in current]
+    root = sa.func.coalesce(ResultObject.fallback_of_id, ResultObject.id)
+    later = sa.orm.aliased(ResultObject)
+    meant = (
+        ResultObject.analysis_id.in_(
+            sa.select(Analysis.id).where(Analysis.study_instance_uid == study_instance_uid)
+        ),
+        root.not_in(kept),
+        ~sa.exists().where(later.predecessor_id == root),
+    )
+    _end(connection, sa.and_(*meant), f"{FINAL_FAULT}made before the study was corrected")
+
+
+def _end(connection: sa.Connection, which: sa.ColumnElement[bool], why: str) -> None:
+    ids = connection.execute(sa.select(ResultObject.id).where(which)).scalars().all()
+    connection.execute(sa.update(ResultObject).where(ResultObject.id.in_(ids)).values(fault=why))
+    connection.execute(
+        sa.update(Delivery)
+        .where(Delivery.result_object_id.in_(ids), Delivery.state == DeliveryState.PENDING)
+        .values(state=DeliveryState.DEAD, last_error=why, leased_until=None)
+    )
 
 
 def replace(
@@ -178,10 +231,5 @@ def replace(
                 deadline_at=None if deadline_at is None else now + (deadline_at - created_at),
             )
         )
-    why = f"replaced by {new.sop_instance_uid} after a correction of the study"
-    connection.execute(sa.update(ResultObject).where(family).values(fault=why))
-    connection.execute(
-        sa.update(Delivery)
-        .where(of_family, Delivery.state == DeliveryState.PENDING)
-        .values(state=DeliveryState.DEAD, last_error=why, leased_until=None)
-    )
+    why = f"{FINAL_FAULT}replaced by {new.sop_instance_uid} after a correction of the study"
+    _end(connection, family, why)

@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from .corrections import FINAL_FAULT
 from .schema import Analysis, CommitmentSought, Delivery, DeliveryState, ResultObject
 
 
@@ -135,6 +136,9 @@ def retry(
 ) -> int:
     """Give dead letters all their attempts again, and their objects another check.
 
+    Those that a correction of the study has ended stay dead: they are about the wrong patient or
+    request.
+
     Parameters
     ----------
     delivery_id, destination
@@ -152,6 +156,15 @@ def retry(
         meant.append(Delivery.id == delivery_id)
     if destination is not None:
         meant.append(Delivery.destination == destination)
+    later = sa.orm.aliased(ResultObject)
+    root = sa.func.coalesce(ResultObject.fallback_of_id, ResultObject.id)
+    ended = sa.select(ResultObject.id).where(
+        sa.or_(
+            ResultObject.fault.startswith(FINAL_FAULT, autoescape=True),
+            sa.exists().where(later.predecessor_id == root),
+        )
+    )
+    meant.append(Delivery.result_object_id.not_in(ended))
     # What was wrong may have been mended, such as a file that was brought back from a backup.
     connection.execute(
         sa.update(ResultObject)

@@ -11,7 +11,7 @@ import pydicom
 import sqlalchemy as sa
 import structlog
 
-from db.corrections import corrections
+from db.corrections import still_holds
 from db.files import FileStore
 from db.notifications import Notified
 from db.outcomes import Destined, FindingRecord, ObjectRecord, Outcome, record_outcome
@@ -136,7 +136,7 @@ class Analyst:
     ) -> bool:
         notified = self._settings.notify(analysis_id, outcome)
         with self._engine.begin() as connection:
-            if asked and corrections(connection, asked.study_instance_uid) != asked.corrections:
+            if asked and not still_holds(connection, asked.study_instance_uid, asked.corrections):
                 # Objects were made for a patient or request that was corrected meanwhile.
                 raise CorrectedMeanwhileError(f"study {asked.study_instance_uid} was corrected")
             return record_outcome(connection, analysis_id, replace(outcome, notifications=notified))

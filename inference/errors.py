@@ -6,6 +6,13 @@ from collections.abc import Mapping
 
 from pydicom.dataset import Dataset
 
+# What odd headers and pixels make pydicom, numpy, Pillow and torch raise. For what a result can do
+# without, such as a picture: it is not worth a finding.
+ODD_DATA = (
+    ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError,
+    ValueError,
+)  # fmt: skip
+
 
 class InferenceError(Exception):
     """An image, a model or a result object cannot be handled; the message says which and why."""

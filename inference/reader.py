@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from .bundle import Bundle
-from .errors import BundleError, NotAnalysableError
+from .errors import ODD_DATA, BundleError, NotAnalysableError
 from .forward import Network
 from .illustrate import View
 from .masks import Shape, highest, masks_of, of_present
@@ -249,14 +249,14 @@ class Reader(ABC):
             uid, frame = decoded.uids[view.row], decoded.frames[view.row]
             try:
                 picture = self.picture(open_image(sources[uid].path), frame, view.columns)
-            except (NotAnalysableError, RuntimeError) as error:
+            except (NotAnalysableError, *ODD_DATA) as error:
                 failed[uid] = type(error).__name__
                 continue
             saliency = None
             try:
                 if view.looked is not None:
                     saliency = self._loaded().looked_at(picture.tensor, view.looked, picture.shape)
-            except (BundleError, RuntimeError) as error:
+            except (BundleError, *ODD_DATA) as error:
                 failed[uid] = type(error).__name__
             position = float(decoded.positions_mm[view.row])
             shown.append(

@@ -79,9 +79,11 @@ def reissue_study(
         for pair in _make(files, list(group), attributes, now)
     ]
     with engine.begin() as connection:
+        corrections.hold(connection, study_instance_uid)
         if corrections.current_objects(connection, study_instance_uid) != current:
             raise ReissueError(f"results of study {study_instance_uid} came meanwhile; try again")
         corrections.correct(connection, study_instance_uid, attributes, reason, now)
+        corrections.withhold(connection, study_instance_uid, current)
         for old, record in made:
             corrections.replace(connection, old, record, now)
     done = [Reissued(old.kind, old.sop_instance_uid, new.sop_instance_uid) for old, new in made]

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-from .errors import InvalidObjectError, ObjectError
+from .errors import ODD_DATA, InvalidObjectError, ObjectError
 from .objects import DeviceIdentity, Qualification, ReportContent, build_report
 from .objects.content import AnalysisContent
 from .objects.headers import Headers
@@ -135,6 +135,9 @@ def _attempt(result: ResultObjects, kind: str, build: Callable[[], Dataset]) -> 
         result.add(kind, build)
     except ObjectError as error:
         result.failures.setdefault(kind, str(error))
+    except ODD_DATA as error:
+        # Its words may quote a patient's value.
+        result.failures.setdefault(kind, f"cannot be made ({type(error).__name__})")
 
 
 def _pictures(basis: ResultBasis) -> tuple[Illustration | None, ...]:

@@ -148,6 +148,8 @@ class Parcels:
         with self._engine.connect() as connection:
             root = fallbacks.kept_object(connection, delivery.root_id)
             made = fallbacks.fallback_of(connection, root.id, sop_class_uid)
+        if root.fault is not None:  # it may have been replaced since it was claimed
+            raise FaultError(root.fault)
         if made is None:
             made = self._make(self._fallback, root, sop_class_uid)
         with self._engine.begin() as connection:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import requests
 from dicomweb_client import DICOMwebClient
-from pydicom.dataset import Dataset
 
 from .channel import Answer, Channel, Holds, Parcel, Session
 from .errors import RefusedError, UnreachableError
@@ -117,7 +115,8 @@ def _read(answer: requests.Response, instance: str) -> Answer:
         raise UnreachableError(f"the destination answered {code} {answer.reason}")
     said = _instances(answer)
     if said is None:
-        if code == 200:
+        # A page for people, such as that of a log-in, is no answer of an archive.
+        if code == 200 and "html" not in answer.headers.get("Content-Type", "").lower():
             return Answer(str(code), True)
         return Answer(str(code), False, reason=f"the destination refused the object with {code}")
     stored, failed = said
@@ -127,7 +126,7 @@ def _read(answer: requests.Response, instance: str) -> Answer:
         # What bears its UID there are the same bytes: they never change.
         is_known = reason == _DUPLICATE_INSTANCE
         return Answer(f"0x{reason:04X}", is_known, is_wrong_class, "" if is_known else text)
-    if instance in stored or (code == 200 and not stored):
+    if instance in stored or (code == 200 and not stored and not failed):
         return Answer(str(code), True)
     if code in (200, _SOME_FAILED, _CONFLICT):
         text = f"the destination answered {code} and does not name the object among those stored"
@@ -186,8 +185,6 @@ def _is_found(client: DICOMwebClient, study: str, series: str, instance: str) ->
         raise RefusedError(f"QIDO-RS failed with {code}", str(code)) from error
     except (KeyError, TypeError, ValueError) as error:
         raise RefusedError("QIDO-RS was answered with something else") from error
-    return any(_uid_of(one) == instance for one in found)
-
-
-def _uid_of(found: dict[str, dict[str, object]]) -> str:
-    return str(Dataset.from_json(json.dumps(found)).get("SOPInstanceUID") or "")
+    # Nothing else of what it says is looked at: a damaged attribute is no reason to fail.
+    listed: list[object] = list(found)
+    return any(isinstance(one, dict) and _first(one, "00080018") == instance for one in listed)

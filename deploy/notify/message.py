@@ -23,6 +23,11 @@ from db.told import Told, ToldFinding
 
 UNVERIFIED = "AI - unverified. Preliminary result of an algorithm, not for primary diagnosis."
 _LOG = structlog.get_logger()
+# Also a sequence that is none: the types of what a header holds are the sender's.
+_ODD_IMAGE = (
+    AttributeError, InvalidDicomError, LookupError, NotImplementedError, OSError, TypeError,
+    ValueError,
+)  # fmt: skip
 # MSH-10 holds 20 characters in HL7 v2.5.1 (ST, Section 2.15.9.10).
 _IDENTIFIER_LENGTH = 20
 
@@ -100,7 +105,7 @@ def read_order(files: FileStore, told: Told) -> Order:
             files.absolute(told.image_path), stop_before_pixels=True, force=True
         )
         return order_of(image)
-    except (OSError, InvalidDicomError, ValueError, NotImplementedError, LookupError) as error:
+    except _ODD_IMAGE as error:
         # A finding is worth telling without its order.
         _LOG.warning(
             "notification.no_order",

@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 
 from ..functional_groups import element, frame_element, numbers
 
@@ -84,7 +85,7 @@ def orientation(image: Dataset, frame: int) -> list[str] | None:
     It is taken over where the image has it, and told from the cosines of a slice where not.
     """
     told = element(image, "PatientOrientation")
-    if told is not None and not isinstance(told, str) and len(told) == 2:
+    if isinstance(told, MultiValue) and len(told) == 2:
         letters = [str(one) for one in told]
         return letters if all(map(_DIRECTION.fullmatch, letters)) else None
     cosines = numbers(

@@ -16,6 +16,7 @@ from pydicom import config
 from pydicom.dataset import Dataset
 
 from ..errors import ObjectError
+from ..functional_groups import items
 from . import sources, stamp
 from .uids import derive_uid
 
@@ -39,7 +40,7 @@ def correct(ds: Dataset, attributes: Mapping[str, str]) -> None:
             setattr(ds, keyword, value or None)
         if "AccessionNumber" in attributes:
             for keyword in _REQUESTS:
-                requests = list(ds.get(keyword) or ())
+                requests = items(ds, keyword)
                 if len(requests) == 1 and "AccessionNumber" in requests[0]:
                     requests[0].AccessionNumber = attributes["AccessionNumber"] or None
 

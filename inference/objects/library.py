@@ -17,6 +17,8 @@ from highdicom.sr import (
     UIDRefContentItem,
 )
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+from pydicom.uid import UID
 
 from .. import codes
 from ..reading import Code
@@ -35,7 +37,7 @@ def image_library(images: Sequence[Dataset]) -> ContainerContentItem:
     library = _container(codes.IMAGE_LIBRARY)
     groups: dict[str, ContainerContentItem] = {}
     for image in images:
-        frame = str(image.get("FrameOfReferenceUID") or "")
+        frame = _frame_of_reference(image)
         if frame not in groups:
             groups[frame] = _container(codes.IMAGE_LIBRARY_GROUP)
             library.ContentSequence.append(groups[frame])
@@ -67,9 +69,8 @@ def _descriptors(image: Dataset) -> Iterator[ContentItem]:
     modality = codes.MODALITIES.get(str(image.get("Modality") or ""))
     if modality is not None:
         yield CodeContentItem(concept(codes.MODALITY), concept(modality), _HAS_ACQ_CONTEXT)
-    frame = image.get("FrameOfReferenceUID")
-    if frame:
-        yield UIDRefContentItem(concept(codes.FRAME_OF_REFERENCE), str(frame), _HAS_ACQ_CONTEXT)
+    if frame := _frame_of_reference(image):
+        yield UIDRefContentItem(concept(codes.FRAME_OF_REFERENCE), frame, _HAS_ACQ_CONTEXT)
     yield from _numbers(image, "Rows", (codes.ROWS,), codes.PIXELS)
     yield from _numbers(image, "Columns", (codes.COLUMNS,), codes.PIXELS)
     yield from _patient_orientation(image)
@@ -77,6 +78,12 @@ def _descriptors(image: Dataset) -> Iterator[ContentItem]:
     yield from _numbers(image, "SliceThickness", (codes.SLICE_THICKNESS,), codes.MILLIMETRE)
     yield from _numbers(image, "ImagePositionPatient", codes.POSITION, codes.MILLIMETRE)
     yield from _numbers(image, "ImageOrientationPatient", codes.ORIENTATION, codes.COSINE)
+
+
+def _frame_of_reference(image: Dataset) -> str:
+    """Return the UID; nothing for one that breaks PS3.5 9.1, such as with a leading zero."""
+    uid = str(image.get("FrameOfReferenceUID") or "")
+    return uid if UID(uid).is_valid else ""
 
 
 def _spacing(image: Dataset) -> list[NumContentItem]:
@@ -110,7 +117,7 @@ def _numbers(
 
 def _patient_orientation(image: Dataset) -> Iterator[TextContentItem]:
     directions = image.get("PatientOrientation")
-    if directions is None or isinstance(directions, str) or len(directions) != 2:
+    if not isinstance(directions, MultiValue) or len(directions) != 2:
         return
     for name, text in zip(
         (codes.ORIENTATION_ROW, codes.ORIENTATION_COLUMN), directions, strict=True

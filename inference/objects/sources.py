@@ -23,6 +23,8 @@ from pydicom.filewriter import dcmwrite
 from pydicom.multival import MultiValue
 from pydicom.valuerep import PersonName
 
+from ..functional_groups import items
+
 # PS3.3 C.7.1.1, C.7.2.1: Type 2, so present even where the source lacks them.
 TYPE_2: Final = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime",
@@ -140,7 +142,7 @@ def requests(sources: Iterable[Dataset]) -> list[Dataset]:
     """
     found: dict[tuple[str, ...], Dataset] = {}
     for source in sources:
-        for request in source.get("RequestAttributesSequence") or ():
+        for request in items(source, "RequestAttributesSequence"):
             # Hundreds of slices name one request: it is made once.
             study = request.get("StudyInstanceUID") or source.StudyInstanceUID
             accession = request.get("AccessionNumber") or source.get("AccessionNumber")
@@ -159,7 +161,7 @@ def request_attributes(sources: Iterable[Dataset]) -> list[Dataset]:
     """
     found: dict[tuple[str, ...], Dataset] = {}
     for source in sources:
-        for request in source.get("RequestAttributesSequence") or ():
+        for request in items(source, "RequestAttributesSequence"):
             words = ("AccessionNumber", "RequestedProcedureID", "ScheduledProcedureStepID")
             key = tuple(str(request.get(word) or "") for word in words)
             if key not in found:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from db import corrections
+from db import corrections, create_engine, dead_letters
 from db.outcomes import ObjectRecord
 from db.query import rows_of
 from db.results import latest_object
@@ -137,3 +137,74 @@ def test_a_replaced_object_goes_nowhere_any_more(study: sa.Engine) -> None:
         assert told["2.25.4"] == (1, None)
         # The predecessor of the next version is the corrected report.
         assert latest_object(connection, "b", "sr") == "p99"
+
+
+def deliver(connection: sa.Connection, number: int, state: DeliveryState) -> None:
+    connection.execute(
+        sa.insert(Delivery).values(
+            result_object_id=number, destination="far", state=state, next_attempt_at=NOW,
+            created_at=NOW,
+        )
+    )  # fmt: skip
+
+
+def states(connection: sa.Connection) -> dict[tuple[str, str], str]:
+    rows = rows_of(connection, "v_deliveries", order_by="delivery_id")
+    return {(row["sop_instance_uid"], row["destination"]): row["state"] for row in rows}
+
+
+def test_a_retry_never_sends_what_was_replaced(study: sa.Engine) -> None:
+    with study.begin() as connection:
+        old = corrections.current_objects(connection, STUDY)[0]
+        corrections.replace(connection, old, NEW, NOW)
+    with study.begin() as connection:
+        # The capture, which nothing replaces, is all that is tried again.
+        assert dead_letters.retry(connection, NOW) == 1
+        found = states(connection)
+        assert found["2.25.3", "archive"] == "dead"
+        assert found["2.25.4", "pacs"] == "pending"
+        assert dead_letters.retry(connection, NOW, delivery_id=2) == 0
+        (old_one,) = rows_of(
+            connection, "v_objects", order_by="object_id", equals={"sop_instance_uid": "2.25.2"}
+        )
+        assert "replaced by 2.25.99" in str(old_one["fault"])
+
+
+def test_a_fallback_that_was_made_meanwhile_is_no_way_out(study: sa.Engine) -> None:
+    with study.begin() as connection:
+        old = corrections.current_objects(connection, STUDY)[0]
+        corrections.replace(connection, old, NEW, NOW)
+        late = result_object(6, "b", sop_class_uid="1.88.33", fallback_of_id=2)
+        connection.execute(sa.insert(ResultObject).values(**late))
+        deliver(connection, 6, DeliveryState.DEAD)
+    with study.begin() as connection:
+        assert dead_letters.retry(connection, NOW, destination="far") == 0
+
+
+def test_earlier_versions_are_not_sent_about_the_wrong_patient(study: sa.Engine) -> None:
+    with study.begin() as connection:
+        deliver(connection, 1, DeliveryState.PENDING)
+    with study.begin() as connection:
+        current = corrections.current_objects(connection, STUDY)
+        corrections.correct(connection, STUDY, {"PatientID": "B"}, "merge", NOW)
+        corrections.withhold(connection, STUDY, current)
+    with study.begin() as connection:
+        found = states(connection)
+        assert found["2.25.1", "far"] == "dead"
+        assert found["2.25.3", "archive"] == "pending"  # until it is replaced
+        assert dead_letters.retry(connection, NOW, destination="far") == 0
+        told = rows_of(connection, "v_objects", order_by="object_id")
+        faulty = [row["sop_instance_uid"] for row in told if row["fault"] is not None]
+        assert faulty == ["2.25.1"]
+
+
+def test_who_holds_a_study_is_alone_with_it(study: sa.Engine) -> None:
+    other = create_engine(study.url.render_as_string(hide_password=False), wait_seconds=0.2)
+    with study.begin() as connection:
+        corrections.hold(connection, STUDY)
+        assert corrections.corrections(connection, STUDY) == {}
+        with pytest.raises(sa.exc.OperationalError), other.begin() as rival:
+            corrections.hold(rival, STUDY)
+    with other.begin() as rival:
+        corrections.hold(rival, STUDY)
+    other.dispose()

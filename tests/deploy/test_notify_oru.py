@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,12 +12,14 @@ from hl7apy.consts import VALIDATION_LEVEL
 from hl7apy.parser import parse_message
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from receivers import acknowledgment, fields
 
+from db import FileStore
 from db.told import Told, ToldFinding
 from deploy.errors import NotifyError
-from deploy.notify.message import Issuer, Message, Order, order_of, test_message
+from deploy.notify.message import Issuer, Message, Order, order_of, read_order, test_message
 from deploy.notify.mllp import accepted
 from deploy.notify.oru import encode, escape
 from deploy.notify.settings import NotifySettings
@@ -271,3 +274,15 @@ def test_an_answer_to_another_message_accepts_nothing() -> None:
 def test_garbage_accepts_nothing(text: str) -> None:
     with pytest.raises(NotifyError):
         accepted(text, "7-ABC")
+
+
+@pytest.mark.parametrize("keyword", ["RequestAttributesSequence", "ProcedureCodeSequence"])
+def test_a_sequence_that_is_none_does_not_lose_the_message(tmp_path: Path, keyword: str) -> None:
+    files = FileStore(tmp_path)
+    files.prepare()
+    image = Dataset()
+    image.SOPInstanceUID = "1.2.3"
+    image[keyword] = DataElement(keyword, "US", 7)
+    image.save_as(tmp_path / "odd.dcm", implicit_vr=False, little_endian=True)
+    told = replace(TOLD, image_path="odd.dcm")
+    assert read_order(files, told) == Order()

@@ -160,8 +160,9 @@ def test_the_same_images_are_shown_the_same_way_in_any_order(
         assert first.saliency.tobytes() == second.saliency.tobytes()
 
 
+@pytest.mark.parametrize("kind", [NotAnalysableError, ValueError, MemoryError, IndexError])
 def test_a_picture_that_fails_does_not_lose_the_findings(
-    ct_bundle: Bundle, head: list[SourceImage], monkeypatch: pytest.MonkeyPatch
+    ct_bundle: Bundle, head: list[SourceImage], monkeypatch: pytest.MonkeyPatch, kind: type
 ) -> None:
     reader = load_reader(always(ct_bundle, 0.0, 0.0), "cpu")
     whole = reader.read(head)
@@ -178,7 +179,9 @@ def test_a_picture_that_fails_does_not_lose_the_findings(
     assert set(failed.values()) == {"OutOfMemoryError"}  # type: ignore[attr-defined]
 
     def unreadable(*_: object) -> None:
-        raise NotAnalysableError(NotAnalysed.UNDECODABLE, "the stored file is gone")
+        if kind is NotAnalysableError:
+            raise NotAnalysableError(NotAnalysed.UNDECODABLE, "the stored file is gone")
+        raise kind("odd")
 
     monkeypatch.setattr(reader, "picture", unreadable)
     blind = reader.read(head)

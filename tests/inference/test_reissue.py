@@ -15,7 +15,7 @@ from db import FileStore, create_engine
 from db.corrections import correct
 from db.ingest import Ingest, InstanceRecord
 from db.migrate import upgrade
-from db.outcomes import Destined
+from db.outcomes import Destined, Outcome, record_outcome
 from db.query import rows_of
 from db.results import request_analysis
 from inference import codes
@@ -262,6 +262,68 @@ def test_a_correction_while_the_model_reads_is_not_lost(
     assert objects(engine, files) == {}
     analyst().analyse(asked)  # the worker's next attempt
     assert {str(ds.PatientID) for ds in objects(engine, files).values()} == {"P-2"}
+
+
+@pytest.mark.parametrize("kind", [ValueError, MemoryError, KeyError, TypeError])
+def test_a_companion_that_fails_oddly_does_not_lose_the_finding(
+    engine: sa.Engine,
+    files: FileStore,
+    ask: Callable[[int], str],
+    analyst: Callable[..., Analyst],
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type[Exception],
+) -> None:
+    def odd(*_: object) -> None:
+        raise kind("Müller")
+
+    monkeypatch.setattr("inference.result_objects.build_capture", odd)
+    monkeypatch.setattr("inference.result_objects.build_key_objects", odd)
+    analyst().analyse(ask(3))
+    assert set(objects(engine, files)) == {"sr"}
+    with engine.connect() as connection:
+        (ended,) = connection.execute(sa.text("SELECT state, facts FROM analysis")).all()
+        presences = connection.execute(sa.text("SELECT presence FROM finding")).scalars().all()
+    assert ended.state == "done" and "Müller" not in ended.facts
+    assert presences == ["Present"]
+
+
+def test_nobody_corrects_between_the_check_and_the_entry(
+    engine: sa.Engine,
+    files: FileStore,
+    ask: Callable[[int], str],
+    analyst: Callable[..., Analyst],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rival = create_engine(str(engine.url), wait_seconds=0.2)
+
+    def entered(connection: sa.Connection, analysis_id: str, outcome: Outcome) -> bool:
+        with pytest.raises(sa.exc.OperationalError):
+            reissue_study(rival, files, STUDY, {"PatientID": "P-2"}, "merge", NOW)
+        return record_outcome(connection, analysis_id, outcome)
+
+    monkeypatch.setattr("inference.analyst.record_outcome", entered)
+    analyst().analyse(ask(3))
+    reissue_study(rival, files, STUDY, {"PatientID": "P-2"}, "merge", NOW)
+    rival.dispose()
+    current = objects(engine, files, is_current=True)
+    assert {str(ds.PatientID) for ds in current.values()} == {"P-2"}
+
+
+def test_an_earlier_version_that_waits_is_not_sent_any_more(
+    engine: sa.Engine, files: FileStore, ask: Callable[[int], str], analyst: Callable[..., Analyst]
+) -> None:
+    analyst().analyse(ask(3))
+    analyst().analyse(ask(4))
+    reissue_study(engine, files, STUDY, {"PatientID": "P-2"}, "merge", NOW)
+    with engine.connect() as connection:
+        rows = rows_of(connection, "v_deliveries", order_by="delivery_id")
+        paths = {
+            row["sop_instance_uid"]: row["path"]
+            for row in rows_of(connection, "v_objects", order_by="object_id")
+        }
+    sent = [paths[row["sop_instance_uid"]] for row in rows if row["state"] == "pending"]
+    assert sent
+    assert {str(pydicom.dcmread(files.absolute(path)).PatientID) for path in sent} == {"P-2"}
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,9 @@ class Web:
         self.failures: dict[str, int] = {}
         self.drips = False
         self.says_nothing = False
+        self.kind = "application/dicom+json"
+        self.failed_of_nobody = False
+        self.also_found: list[Any] = []
         web = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -84,6 +87,9 @@ class Web:
         elif self.status < 300:
             self.stored[uid] = content
             document["00081199"] = {"vr": "SQ", "Value": [item]}
+        if self.failed_of_nobody:
+            reason_alone = {"00081197": {"vr": "US", "Value": [0x0110]}}
+            document = {"00081198": {"vr": "SQ", "Value": [reason_alone]}}
         self._answer(handler, self.status, None if self.says_nothing else document)
 
     def find(self, handler: BaseHTTPRequestHandler) -> None:
@@ -94,13 +100,12 @@ class Web:
             handler.send_header("Content-Length", "0")
             handler.end_headers()
             return
-        self._answer(handler, 200, [{"00080018": {"vr": "UI", "Value": [asked]}}])
+        self._answer(handler, 200, [*self.also_found, {"00080018": {"vr": "UI", "Value": [asked]}}])
 
-    @staticmethod
-    def _answer(handler: BaseHTTPRequestHandler, status: int, document: Any) -> None:
+    def _answer(self, handler: BaseHTTPRequestHandler, status: int, document: Any) -> None:
         body = b"" if document is None else json.dumps(document).encode()
         handler.send_response(status)
-        handler.send_header("Content-Type", "application/dicom+json")
+        handler.send_header("Content-Type", self.kind)
         handler.send_header("Content-Length", str(len(body)))
         handler.end_headers()
         handler.wfile.write(body)
@@ -220,6 +225,30 @@ def test_what_the_answer_says_of_the_object(
 def test_an_answer_without_a_document(outbox: Outbox, web: Web) -> None:
     outbox.put("pacs")
     web.says_nothing = True
+    sender_to(outbox, url_of(web)).run_once()
+    assert outbox.row().state == "committed"
+
+
+def test_a_page_for_people_is_no_answer(outbox: Outbox, web: Web) -> None:
+    outbox.put("pacs")
+    web.says_nothing, web.kind = True, "text/html; charset=utf-8"
+    sender_to(outbox, url_of(web), proof="none").run_once()
+    assert outbox.row().state == "pending"
+
+
+def test_a_failure_that_names_nothing_is_not_taken_for_success(outbox: Outbox, web: Web) -> None:
+    outbox.put("pacs")
+    web.failed_of_nobody = True
+    sender_to(outbox, url_of(web), proof="none").run_once()
+    assert outbox.row().state == "pending"
+
+
+def test_damaged_attributes_of_an_answer_are_not_looked_at(outbox: Outbox, web: Web) -> None:
+    outbox.put("pacs")
+    web.also_found = [
+        {"00100010": {"Value": 7}, "00080018": {"Value": "1"}},
+        {"0010": {"vr": "XX", "Value": [{}]}},
+    ]
     sender_to(outbox, url_of(web)).run_once()
     assert outbox.row().state == "committed"
 

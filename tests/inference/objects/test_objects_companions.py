@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 from pydicom import dcmread
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
 from inference import codes
 from inference.errors import ObjectError
-from inference.objects import build_report, object_bytes
+from inference.objects import build_report, object_bytes, validate
 from inference.objects.key_objects import build_key_objects
 from inference.objects.secondary_capture import build_capture
 from inference.objects.segmentation import build_segmentation
@@ -339,3 +340,36 @@ def test_each_image_of_several_has_its_own_observation(
     assert len(set(told)) == 2
     references = [i.ReferencedSOPSequence[0] for i in items(report, codes.ILLUSTRATION)]
     assert [r.ReferencedSegmentNumber for r in references] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("keyword", "vr", "value"),
+    [
+        ("RequestAttributesSequence", "LO", "RP"),
+        ("RequestAttributesSequence", "US", 7),
+        ("RequestAttributesSequence", "OB", b"\0\0"),
+        ("PatientOrientation", "US", 7),
+        ("PatientOrientation", "DS", "1"),
+    ],
+)
+def test_an_attribute_of_another_representation_loses_nothing(
+    chest: Dataset, pneumothorax: Any, capture: Any, keyword: str, vr: str, value: Any
+) -> None:
+    odd = copy.deepcopy(chest)
+    odd[keyword] = DataElement(keyword, vr, value)
+    content = pneumothorax(odd)
+    assert items(build_report(content), codes.PNEUMOTHORAX)
+    validate(build_capture(capture(content)))
+
+
+@pytest.mark.parametrize(
+    "keyword", ["FrameOfReferenceUID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"]
+)
+def test_a_uid_with_a_leading_zero_is_no_reason_to_send_nothing(
+    chest: Dataset, pneumothorax: Any, capture: Any, keyword: str
+) -> None:
+    odd = copy.deepcopy(chest)
+    odd[keyword] = DataElement(keyword, "UI", "1.2.0840.03", validation_mode=0)
+    content = pneumothorax(odd)
+    validate(build_report(content), read=content.source_uids)
+    validate(build_capture(capture(content)))
