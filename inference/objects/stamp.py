@@ -9,14 +9,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection
 from datetime import datetime
-from io import BytesIO
 from typing import Final
 
 from pydicom import config
 from pydicom.dataset import Dataset
-from pydicom.filewriter import dcmwrite
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import dcmwrite, write_file_meta_info
 
 from . import sources, uids
+from .encoding import encoded
 
 # What a digest of the content leaves out: when it was made, and the UIDs made from the digest.
 _STAMPED: Final = frozenset(
@@ -44,9 +45,7 @@ def digest(ds: Dataset, without: Collection[str] = ()) -> str:
     for element in ds:
         if element.keyword not in _NOT_IN_DIGEST and element.keyword not in without:
             lasting.add(element)
-    file = BytesIO()
-    dcmwrite(file, lasting, implicit_vr=False, little_endian=True, force_encoding=True)
-    found = hashlib.sha256(file.getbuffer())
+    found = hashlib.sha256(encoded(lasting))
     if "PixelData" in ds:  # megabytes, hashed where they lie
         found.update(ds.PixelData)
     return found.hexdigest()
@@ -97,7 +96,13 @@ def put_times(ds: Dataset, created_at: datetime) -> None:
 
 def object_bytes(ds: Dataset) -> bytes:
     """Return the Part 10 file of a result object, Explicit VR Little Endian (PS3.10 7)."""
-    file = BytesIO()
+    file = DicomBytesIO()
     with config.disable_value_validation():
-        dcmwrite(file, ds, enforce_file_format=True)
+        if ds.original_encoding != (None, None):  # read from a file
+            dcmwrite(file, ds, enforce_file_format=True)
+        else:
+            file.is_little_endian, file.is_implicit_VR = True, False
+            file.write(bytes(128) + b"DICM")
+            write_file_meta_info(file, ds.file_meta)
+            file.write(encoded(ds))
     return file.getvalue()
