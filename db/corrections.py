@@ -21,6 +21,7 @@ from .schema import (
     Delivery,
     DeliveryState,
     ResultObject,
+    Series,
     Study,
     StudyCorrection,
 )
@@ -126,6 +127,32 @@ def still_holds(
     return corrections(connection, study_instance_uid) == known
 
 
+def patient_ids(connection: sa.Connection, study_instance_uid: str) -> frozenset[str]:
+    """Return the Patient IDs that a person said to be of one patient; none without a correction.
+
+    They are the corrected ones, and the one that the images had before, if they agreed on one.
+    """
+    rows = connection.execute(
+        sa.select(StudyCorrection.attributes, StudyCorrection.corrected_at)
+        .where(StudyCorrection.study_instance_uid == study_instance_uid)
+        .order_by(StudyCorrection.id)
+    ).all()
+    told = [(json.loads(row.attributes).get("PatientID"), row.corrected_at) for row in rows]
+    known = [(patient, at) for patient, at in told if patient is not None]
+    if not known:
+        return frozenset()
+    before = connection.execute(
+        sa.select(Series.patient_id)
+        .where(
+            Series.study_instance_uid == study_instance_uid,
+            Series.first_received_at <= known[0][1],
+        )
+        .distinct()
+    ).scalars()
+    had = {patient or "" for patient in before}
+    return frozenset(patient for patient, _ in known) | (had if len(had) == 1 else set())
+
+
 def current_objects(connection: sa.Connection, study_instance_uid: str) -> list[CurrentObject]:
     """Return the result objects that hold now, those of one analysis together, oldest first.
 
@@ -146,6 +173,8 @@ def current_objects(connection: sa.Connection, study_instance_uid: str) -> list[
         .where(
             Analysis.study_instance_uid == study_instance_uid,
             ResultObject.fallback_of_id.is_(None),
+            # What never passed its check is not made anew either.
+            ResultObject.fault.is_(None),
             ~sa.exists().where(later.predecessor_id == ResultObject.id),
             ~sa.exists().where(
                 newer.series_instance_uid == Analysis.series_instance_uid,

@@ -293,6 +293,13 @@ def _update_open(connection: sa.Connection, delivery_id: int, values: dict[str, 
     )
 
 
+def fault_of(connection: sa.Connection, object_id: int) -> str | None:
+    """Return why an object must not be sent; None if it may be."""
+    return connection.execute(
+        sa.select(ResultObject.fault).where(ResultObject.id == object_id)
+    ).scalar_one_or_none()
+
+
 def note_fault(connection: sa.Connection, object_id: int, fault: str) -> None:
     """Enter why an object must not be sent, to any destination."""
     values = {"fault": fault[:_LONGEST_ERROR]}

@@ -113,8 +113,12 @@ SELECT id, revision, sha256, transfer_syntax_uid, path, size_bytes, missing_at F
 WHERE sop_instance_uid = ? ORDER BY revision
 """
 _FOUND = "UPDATE instance SET missing_at = NULL, path = ?, size_bytes = ? WHERE id = ?"
+# Where a person corrected the Patient ID, images bear the old or the new one, and that is known.
 _MIXED = """
 UPDATE study SET has_conflict = true WHERE NOT has_conflict AND study_instance_uid = ?
+AND NOT EXISTS (SELECT 1 FROM study_correction
+                 WHERE study_correction.study_instance_uid = study.study_instance_uid
+                   AND study_correction.attributes LIKE ?)
 """
 # Other bytes under a known SOP Instance UID: every study that has some of them is flagged.
 _REVISED = """
@@ -217,7 +221,7 @@ def _write_studies(
         ):
             mixed |= {record.study_instance_uid, owner[0]}
     for study in sorted(filter(None, mixed)):
-        cursor.execute(dialect.sql(_MIXED), (study,))
+        cursor.execute(dialect.sql(_MIXED), (study, '%"PatientID"%'))
 
 
 def _write_known(cursor: Cursor, dialect: Dialect, record: InstanceRecord) -> Added:

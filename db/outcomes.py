@@ -110,6 +110,7 @@ def _summarise() -> sa.Update:
             newer.model_name == Analysis.model_name,
             newer.version > Analysis.version,
             newer.state == AnalysisState.DONE,
+            ~newer.shadow,
         ),
         sa.or_(
             Finding.scope != Scope.IMAGE,

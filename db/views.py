@@ -212,7 +212,8 @@ VIEWS: Mapping[str, Mapping[str, str]] = {
         "version": "1 for the first analysis of the series by this model, then 2, 3 ...",
         "is_current": "false once a newer analysis of the same series is done",
         "state": "pending, done, not_analysed, failed or cancelled",
-        "reason_code": "why it was not analysed or failed, coded",
+        "reason_code": "why it was not analysed or failed, coded; report_failed where there are "
+        "findings and no report of them",
         "reason": "the same, for a person",
         "worker": "process that analysed",
         "device": "device that it used, such as cpu or cuda:0",

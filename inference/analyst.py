@@ -19,7 +19,7 @@ from db.results import RequestedAnalysis, latest_object, load, mark_started
 from db.schema import AnalysisState
 
 from .bundle import Bundle
-from .errors import CorrectedMeanwhileError, InferenceError, NotAnalysableError
+from .errors import CorrectedMeanwhileError, InferenceError, NotAnalysableError, ObjectError
 from .objects import DeviceIdentity, object_bytes
 from .objects.corrected import correct
 from .reading import Finding, Reading, SourceImage
@@ -170,10 +170,22 @@ class Analyst:
         )
         reading = self._reader_of(bundle).read(images)
         used = reading.used_sop_instance_uids
-        objects, facts = self._objects(asked, bundle, started_at, used, reading)
+        findings = tuple(_record(finding) for finding in reading.findings)
+        try:
+            objects, facts = self._objects(asked, bundle, started_at, used, reading)
+        except ObjectError as error:
+            # What was found must not be lost with the report of it.
+            _log.error("object.failed", analysis=asked.id[:12], kind="sr", reason=str(error))
+            return Outcome(
+                AnalysisState.DONE,
+                findings=findings,
+                reason_code="report_failed",
+                reason=str(error),
+                facts=reading.facts,
+            )
         return Outcome(
             AnalysisState.DONE,
-            findings=tuple(_record(finding) for finding in reading.findings),
+            findings=findings,
             objects=objects,
             facts={**reading.facts, **facts},
         )

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 import structlog
 from pydicom.config import RAISE
 from pydicom.datadict import dictionary_VR
+from pydicom.errors import InvalidDicomError
 from pydicom.valuerep import validate_value
 
 from db import corrections
@@ -62,7 +63,8 @@ def reissue_study(
     Raises
     ------
     ReissueError
-        If the study is not known, or an attribute cannot be corrected; nothing was changed.
+        If the study is not known, an attribute cannot be corrected or a file cannot be read;
+        nothing was changed.
     ObjectError
         If an object would not pass its check; nothing was changed.
     db.DatabaseError, sqlalchemy.exc.SQLAlchemyError
@@ -112,11 +114,21 @@ def _require_legal(attributes: Mapping[str, str]) -> None:
             raise ReissueError("the new PatientSex is none of M, F and O")
 
 
+def _read(files: FileStore, old: CurrentObject) -> pydicom.Dataset:
+    try:
+        return pydicom.dcmread(files.absolute(old.path))
+    except (OSError, InvalidDicomError) as error:
+        why = type(error).__name__
+        raise ReissueError(
+            f"{old.path} cannot be read ({why}): bring it back from a backup"
+        ) from None
+
+
 def _make(
     files: FileStore, olds: list[CurrentObject], attributes: Mapping[str, str], now: datetime
 ) -> Iterator[tuple[CurrentObject, ObjectRecord]]:
     """Yield the objects of one analysis with what replaces them, already on disk."""
-    read = [pydicom.dcmread(files.absolute(old.path)) for old in olds]
+    read = [_read(files, old) for old in olds]
     news = corrected.reissue(read, attributes, now)
     for new in news:
         validate(new)

@@ -136,6 +136,10 @@ class Dispatch:
         """Send the first of the queue, in the best SOP class that the destination takes."""
         while True:
             delivery, parcel = queue[0]
+            if (fault := self._parcels.fault_since(delivery)) is not None:
+                queue.popleft()
+                self._outcomes.failed(delivery, f"not sent: {fault}", is_final=True)
+                return None
             answer = session.store(parcel)
             if answer.status is not None:
                 self._outcomes.reached()

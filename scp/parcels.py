@@ -105,6 +105,11 @@ class Parcels:
                 deliveries.note_fault(connection, delivery.object_id, str(error))
             raise
 
+    def fault_since(self, delivery: DueDelivery) -> str | None:
+        """Return why the object must not be sent any more: a correction may have replaced it."""
+        with self._engine.connect() as connection:
+            return deliveries.fault_of(connection, delivery.object_id)
+
     def _read(self, delivery: DueDelivery) -> Parcel:
         try:
             path = self._files.absolute(delivery.path)

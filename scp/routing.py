@@ -66,7 +66,12 @@ class SeriesRouter:
         self._rules = tuple(rules)
         self._facts = FactsReader(keywords_needed(self._rules))
 
-    def route(self, instances: Sequence[SeriesInstance], own: Own) -> Routed:
+    def route(
+        self,
+        instances: Sequence[SeriesInstance],
+        own: Own,
+        same_patient: frozenset[str] = frozenset(),
+    ) -> Routed:
         """Return which models read which of the instances.
 
         Parameters
@@ -74,12 +79,14 @@ class SeriesRouter:
         instances : sequence of SeriesInstance
             The newest revision of all of a series.
         own : Own
+        same_patient : frozenset of str
+            Patient IDs that are of one patient, after a correction of the study.
         """
         foreign = [one for one in instances if one.sop_instance_uid not in own.sop_instance_uids]
         if not foreign:
             return Routed(Decision((), (_OWN,)), ())
         images = [one for one in foreign if not is_no_image(one.sop_class_uid)] or foreign
-        if len({(one.study_instance_uid, one.patient_id) for one in images}) > 1:
+        if len({(one.study_instance_uid, _patient(one, same_patient)) for one in images}) > 1:
             # Read as one series, the images of one patient would speak for another.
             return Routed(Decision((), (_MIXED,)), tuple(images))
         asked = self._headers(_sample(images))
@@ -108,6 +115,11 @@ class SeriesRouter:
         except Part10Error:
             # Kept as received, but pydicom cannot read it: trying again would change nothing.
             return None
+
+
+def _patient(instance: SeriesInstance, same: frozenset[str]) -> str | None:
+    """Return the Patient ID, one for all of `same`."""
+    return min(same) if (instance.patient_id or "") in same else instance.patient_id
 
 
 def _sample(images: Sequence[SeriesInstance]) -> list[SeriesInstance]:

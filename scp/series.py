@@ -18,7 +18,7 @@ from typing import TypeAlias
 import sqlalchemy as sa
 import structlog
 
-from db import completeness, loop_guard
+from db import completeness, corrections, loop_guard
 from db.completeness import DueSeries
 from db.files import FileStore
 
@@ -161,7 +161,8 @@ class SeriesWatch:
                 loop_guard.own_instances(connection, seen.series_instance_uid),
                 self._own_devices(connection),
             )
-        routed = self._router.route(instances, own)
+            same_patient = corrections.patient_ids(connection, seen.study_instance_uid)
+        routed = self._router.route(instances, own, same_patient)
         complete = CompleteSeries(
             seen.series_instance_uid,
             instances[0].study_instance_uid if instances else seen.study_instance_uid,

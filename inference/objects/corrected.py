@@ -38,6 +38,8 @@ def correct(ds: Dataset, attributes: Mapping[str, str]) -> None:
     with config.disable_value_validation():
         for keyword, value in attributes.items():
             setattr(ds, keyword, value or None)
+        if "IssuerOfPatientID" in attributes and "IssuerOfPatientIDQualifiersSequence" in ds:
+            del ds.IssuerOfPatientIDQualifiersSequence  # it qualifies the issuer that was wrong
         if "AccessionNumber" in attributes:
             for keyword in _REQUESTS:
                 requests = items(ds, keyword)

@@ -27,6 +27,7 @@ from db.workers import WorkerIdentity
 from inference.analyst import Analyst, AnalystSettings
 from inference.bundle import Bundle
 from inference.codes import NOT_ANALYSED
+from inference.errors import ObjectError
 from inference.jobs import JobQueue, Priority, prepare
 from inference.model import load_reader
 from inference.objects import DeviceIdentity
@@ -284,6 +285,25 @@ def test_not_analysed_without_a_report_by_setting(
 
     assert outcome(engine)["state"] == "not_analysed"
     assert reports(engine, files) == []
+
+
+def test_a_report_that_cannot_be_made_loses_no_finding(
+    engine: sa.Engine,
+    files: FileStore,
+    head_ct: tuple[int, ...],
+    ct_bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(_basis: object) -> None:
+        raise ObjectError("a report on SOP class 1.2 cannot be written")
+
+    monkeypatch.setattr("inference.analyst.make_objects", fail)
+    analyst(engine, files, ct_bundle).analyse(ask(engine, ct_bundle, head_ct))
+    told = outcome(engine)
+    assert (told["state"], told["reason_code"]) == ("done", "report_failed")
+    assert "cannot be written" in str(told["reason"])
+    with engine.connect() as connection:
+        assert len(findings(connection, Filter())) == 6
 
 
 def test_who_is_told_is_kept_with_the_outcome_also_of_a_failure(

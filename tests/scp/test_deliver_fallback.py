@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from outbox import Clock, Fallbacks, Outbox, settings_for
 from pacs import SR, SR_3D, SR_ENHANCED, Pacs
 
@@ -117,3 +118,21 @@ def test_a_fallback_under_the_same_uid_is_none(outbox: Outbox, pacs: Pacs) -> No
     sender_to(outbox, pacs, lambda path, sop_class: path.read_bytes()).run_once()
     assert outbox.row().state == "dead"
     assert pacs.received == []
+
+
+def test_what_a_correction_replaced_meanwhile_is_not_sent(
+    outbox: Outbox, pacs: Pacs, fallbacks: Fallbacks
+) -> None:
+    """Two were claimed together; while the first one is sent, a person corrects the study."""
+    first, second = outbox.put("pacs"), outbox.put("pacs")
+
+    def correct(_association: Any, uid: str) -> None:
+        with outbox.engine.begin() as connection:
+            connection.execute(sa.text("UPDATE result_object SET fault = 'replaced' WHERE id = 2"))
+
+    pacs.breaks = correct
+    sender_to(outbox, pacs, fallbacks).run_once()
+    assert pacs.received == [first]
+    assert second not in pacs.stored
+    assert [row.state for row in outbox.rows()] == ["sent", "dead"]
+    assert outbox.rows()[1].last_error == "not sent: replaced"

@@ -15,6 +15,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.uid import generate_uid
 
+from db.corrections import correct
 from db.schema import Analysis, ResultObject, Series, Study
 from scp import SeriesWatch, rules_in_force
 from scp.requestor import Context, association, store_each
@@ -219,10 +220,10 @@ def test_an_image_between_looking_and_completing(
     clock.advance(node.settings.quiet_seconds + 1)
     route = watch._router.route
 
-    def slowly(instances: Any, own: Any) -> Any:
+    def slowly(instances: Any, *more: Any) -> Any:
         if len(instances) == 1:
             send(node, image(series))
-        return route(instances, own)
+        return route(instances, *more)
 
     monkeypatch.setattr(watch._router, "route", slowly)
     assert watch.run_once() == 0
@@ -379,3 +380,32 @@ def test_the_thread(start_node: Any, image: Any, watch_on: Make) -> None:
         watch._stopping.wait(0.05)
     watch.stop()
     assert len(done.seen) == 1
+
+
+def test_images_from_before_and_after_a_patient_merge_are_one_series(
+    node: Any, image: Any, watch_on: Make
+) -> None:
+    watch, done, clock = watch_on(node)
+    series, study = generate_uid(), generate_uid()
+    send(node, image(series, StudyInstanceUID=study, PatientID="P-1", InstanceNumber=1))
+    with node.engine.begin() as connection:
+        correct(connection, study, {"PatientID": "4711"}, "merge", datetime.now(UTC))
+    send(node, image(series, StudyInstanceUID=study, PatientID="4711", InstanceNumber=2))
+    clock.advance(100)
+    assert watch.run_once() == 1
+    (completed, decision) = done.seen[0]
+    assert completed.n_instances == 2
+    assert not any("several studies or patients" in reason for reason in decision.reasons)
+    assert not node.rows("SELECT has_conflict FROM study")[0]["has_conflict"]
+
+
+def test_a_third_patient_is_still_another_one(node: Any, image: Any, watch_on: Make) -> None:
+    watch, done, clock = watch_on(node)
+    series, study = generate_uid(), generate_uid()
+    send(node, image(series, StudyInstanceUID=study, PatientID="P-1", InstanceNumber=1))
+    with node.engine.begin() as connection:
+        correct(connection, study, {"PatientID": "4711"}, "merge", datetime.now(UTC))
+    send(node, image(series, StudyInstanceUID=study, PatientID="X", InstanceNumber=2))
+    clock.advance(100)
+    assert watch.run_once() == 1
+    assert any("several studies or patients" in reason for reason in done.seen[0][1].reasons)

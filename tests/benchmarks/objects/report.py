@@ -17,8 +17,8 @@ def markdown(taken: Sequence[Figures], facts: Iterable[tuple[str, str]]) -> str:
             [
                 "# Result objects: what was measured",
                 "\n".join(f"- {name}: {value}" for name, value in facts),
-                "Milliseconds as they pass, medians of all rounds. Writing is the disk's and stands "
-                "for itself; the goal is for all else.",
+                "Milliseconds as they pass, medians of all rounds. Writing is the disk's and stands"
+                " for itself; the goal is for all else.",
                 _steps(taken),
                 "The same by highdicom alone, in the same rounds; the ratio is the median of those "
                 "within a round.",
