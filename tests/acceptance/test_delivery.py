@@ -5,7 +5,6 @@ All of them take the results of the same two studies at the same time.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from delivered import (
     wait_until_committed,
 )
 from pacs import SR, SR_3D, SR_ENHANCED, Pacs
-from running import Node, free_port, wait_for
+from running import Node, free_port
 
 from inference.training.phantoms.files import write_chest, write_head_series
 
