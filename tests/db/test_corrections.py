@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from db import corrections
+from db import corrections, dead_letters
 from db.query import rows_of
 from db.results import ObjectRecord, latest_object
 from db.schema import Analysis, Delivery, DeliveryState, ResultObject, Series, Study
@@ -136,3 +136,19 @@ def test_a_replaced_object_goes_nowhere_any_more(study: sa.Engine) -> None:
         assert told["2.25.4"] == (1, None)
         # The predecessor of the next version is the corrected report.
         assert latest_object(connection, "b", "sr") == "p99"
+
+
+def test_a_replaced_object_is_not_tried_again_either(study: sa.Engine) -> None:
+    with study.begin() as connection:
+        for old in corrections.current_objects(connection, STUDY):
+            if old.kind == "sr":
+                corrections.replace(connection, old, NEW, NOW)
+        assert dead_letters.retry(connection, NOW, delivery_id=2) == 0  # of the fallback
+        assert dead_letters.retry(connection, NOW) == 1  # of the capture, which holds
+        letter = dead_letters.explain(connection, 2)
+        assert letter is not None
+        assert (letter.state, letter.replaced_by) == ("dead", NEW.sop_instance_uid)
+        assert "replaced by" in str(letter.fault)
+        capture = dead_letters.explain(connection, 3)
+        assert capture is not None
+        assert (capture.state, capture.replaced_by) == ("pending", None)
