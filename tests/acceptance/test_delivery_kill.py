@@ -59,9 +59,7 @@ def before_commitment(kill: Killer, pacs: Pacs) -> None:
 
 
 @pytest.mark.parametrize("when", [at_the_first, in_between, before_commitment])
-def test_it_is_killed(
-    node: Node, tmp_path: Path, when: Callable[[Killer, Pacs], None]
-) -> None:
+def test_it_is_killed(node: Node, tmp_path: Path, when: Callable[[Killer, Pacs], None]) -> None:
     pacs = Pacs(CLASSES)
     kill = Killer(node)
     when(kill, pacs)
