@@ -39,6 +39,8 @@ class Letter:
         Failure Reasons (0008,1197) of storage commitments, the oldest first.
     n_unanswered : int
         Storage commitment requests without an answer.
+    replaced_by : str or None
+        SOP Instance UID of the object that took its place after a correction of the study.
     """
 
     id: int
@@ -62,6 +64,7 @@ class Letter:
     committed_at: datetime | None
     refusals: tuple[str, ...] = ()
     n_unanswered: int = 0
+    replaced_by: str | None = None
 
 
 _LETTER: tuple[Any, ...] = (
@@ -71,6 +74,11 @@ _LETTER: tuple[Any, ...] = (
     Delivery.last_status, Delivery.last_error, Delivery.created_at, Delivery.next_attempt_at,
     Delivery.deadline_at, Delivery.sent_at, Delivery.committed_at,
 )  # fmt: skip
+
+
+# The one that takes the place of an object, or of that of which it is the fallback.
+_Later = sa.orm.aliased(ResultObject)
+_REPLACES = _Later.predecessor_id == sa.func.coalesce(ResultObject.fallback_of_id, ResultObject.id)
 
 
 def list_dead(
@@ -108,8 +116,9 @@ def destinations_of_dead(connection: sa.Connection) -> list[str]:
 
 def explain(connection: sa.Connection, delivery_id: int) -> Letter | None:
     """Return what is known of a delivery, or None if there is none of that number."""
+    later = sa.select(_Later.sop_instance_uid).where(_REPLACES).limit(1).scalar_subquery()
     row: Any = connection.execute(
-        sa.select(*_LETTER)
+        sa.select(*_LETTER, later)
         .join(ResultObject, ResultObject.id == Delivery.result_object_id)
         .join(Analysis, Analysis.id == ResultObject.analysis_id)
         .where(Delivery.id == delivery_id)
@@ -123,7 +132,9 @@ def explain(connection: sa.Connection, delivery_id: int) -> Letter | None:
     ).all()
     refusals = tuple(one.failure_reason for one in asked if one.failure_reason is not None)
     n_unanswered = sum(one.answered_at is None for one in asked)
-    return replace(Letter(*row), refusals=refusals, n_unanswered=n_unanswered)
+    return replace(
+        Letter(*row[:-1]), refusals=refusals, n_unanswered=n_unanswered, replaced_by=row[-1]
+    )
 
 
 def retry(

@@ -263,10 +263,13 @@ class Analyst:
     def _destinations(self, kind: str, asked: RequestedAnalysis) -> tuple[Destined, ...]:
         return () if asked.shadow else self._settings.destinations(kind, asked.calling_ae)
 
-    def _together(self, asked: RequestedAnalysis) -> frozenset[str]:
-        """Return the kinds that go wherever the report goes."""
+    def _together(self, asked: RequestedAnalysis) -> dict[str, frozenset[str]]:
+        """Return, by kind, the kinds that go wherever it goes."""
         names = {kind: {place.name for place in self._destinations(kind, asked)} for kind in KINDS}
-        return frozenset(kind for kind in KINDS if names["sr"] <= names[kind])
+        return {
+            kind: frozenset(other for other in KINDS if names[kind] <= names[other])
+            for kind in KINDS
+        }
 
     def _header(self, path: str) -> pydicom.Dataset:
         return pydicom.dcmread(self._files.absolute(path), stop_before_pixels=True, force=True)

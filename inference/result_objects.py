@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -35,8 +35,8 @@ class ResultBasis:
         One of the two; see `objects.content.AnalysisContent`.
     predecessor : Dataset or None
         Header of the report that the new one replaces.
-    together : collection of str
-        Kinds of companions that go wherever the report goes: it refers to no others, because an
+    together : mapping of str to collection of str
+        By kind, the kinds that go wherever it goes: an object refers to no others, because an
         archive would look for them in vain.
     """
 
@@ -47,7 +47,9 @@ class ResultBasis:
     reading: Reading | None = None
     not_analysed: tuple[str, str] | None = None
     predecessor: Dataset | None = None
-    together: Collection[str] = KINDS
+    together: Mapping[str, Collection[str]] = field(
+        default_factory=lambda: dict.fromkeys(KINDS, KINDS)
+    )
     qualification: Qualification = Qualification.RESEARCH
 
     def __post_init__(self) -> None:
@@ -112,7 +114,7 @@ def make_objects(basis: ResultBasis) -> ResultObjects:
         _attempt(result, "seg", lambda: build_segmentation(SegmentationContent(**basis.shared)))
     for number, picture in enumerate(_pictures(basis), 1):
         _attempt(result, "sc", lambda n=number, p=picture: _capture(basis, n, p))  # type: ignore[misc]
-    companions = result.good(*(kind for kind in ("seg", "sc") if kind in basis.together))
+    companions = result.good(*(kind for kind in ("seg", "sc") if kind in basis.together["sr"]))
     result.add(
         "sr",
         lambda: build_report(
@@ -121,7 +123,7 @@ def make_objects(basis: ResultBasis) -> ResultObjects:
     )
     if reading is not None and _has_key_slices(basis, reading):
         # Not to the report: a destination may get it in another SOP class, so as another object.
-        captures = result.good("sc") if {"ko", "sc"} <= set(basis.together) else ()
+        captures = result.good("sc") if "sc" in basis.together["ko"] else ()
         _attempt(
             result,
             "ko",

@@ -27,7 +27,7 @@ _deliveries = typer.Typer(help="Results on their way to the destinations.", no_a
 DeliveryNumber = Annotated[
     int, typer.Argument(min=1, max=2**31 - 1, help="Number of the delivery.")
 ]
-_NO_SUCH = "there is no dead letter {}; see preread deliveries list"
+_NO_SUCH = "there is no dead letter {} to be tried again; see preread deliveries list and show"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -143,6 +143,8 @@ def _way_out(letter: Letter, place: DestinationSettings | None) -> str | None:
         return f"nothing is sent to {letter.destination} until it is in the settings again"
     if letter.state != DeliveryState.DEAD:
         return None
+    if letter.replaced_by is not None:
+        return f"none is needed: {letter.replaced_by} took its place and is delivered instead"
     retry = f"preread deliveries retry {letter.id}"
     if letter.fault:
         return (

@@ -10,7 +10,7 @@ import typer
 from db import FileStore, create_engine
 from db.migrate import check
 
-from .. import settings
+from .. import logs, settings
 from ..errors import DeployError
 from .options import Config
 from .output import require_unicode
@@ -59,6 +59,7 @@ def reissue(
     if not attributes:
         raise DeployError("nothing to correct: give --patient-id, --accession or another option")
     loaded = settings.load(config)
+    logs.configure(loaded.log, "reissue")  # to standard error: the answer goes to standard output
     engine = create_engine(loaded.db_url)
     check(engine)
     done = reissue_study(

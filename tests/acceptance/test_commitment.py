@@ -64,7 +64,7 @@ def test_the_answer_survives_a_killed_acceptor(node: Node, modality: Modality) -
 def asking_orthanc(node: Node, tmp_path: Path) -> Iterator[Orthanc]:
     """An Orthanc that knows the node."""
     modalities = {"preread": {"AET": "PREREAD", "Host": "127.0.0.1", "Port": node.port}}
-    made = start_orthanc(tmp_path / "orthanc", more={"DicomModalities": modalities})
+    made = start_orthanc(tmp_path / "orthanc", DicomModalities=modalities)
     yield made
     made.process.terminate()
     made.process.wait(30)

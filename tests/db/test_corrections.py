@@ -208,3 +208,19 @@ def test_who_holds_a_study_is_alone_with_it(study: sa.Engine) -> None:
     with other.begin() as rival:
         corrections.hold(rival, STUDY)
     other.dispose()
+
+
+def test_a_replaced_object_is_not_tried_again_either(study: sa.Engine) -> None:
+    with study.begin() as connection:
+        for old in corrections.current_objects(connection, STUDY):
+            if old.kind == "sr":
+                corrections.replace(connection, old, NEW, NOW)
+        assert dead_letters.retry(connection, NOW, delivery_id=2) == 0  # of the fallback
+        assert dead_letters.retry(connection, NOW) == 1  # of the capture, which holds
+        letter = dead_letters.explain(connection, 2)
+        assert letter is not None
+        assert (letter.state, letter.replaced_by) == ("dead", NEW.sop_instance_uid)
+        assert "replaced by" in str(letter.fault)
+        capture = dead_letters.explain(connection, 3)
+        assert capture is not None
+        assert (capture.state, capture.replaced_by) == ("pending", None)

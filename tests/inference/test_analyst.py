@@ -328,6 +328,40 @@ def test_who_is_told_is_kept_with_the_outcome_also_of_a_failure(
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("takes", "told"),
+    [
+        ({"a": "sr sc ko", "b": "sr sc"}, {"sr": {"sc"}, "ko": {"sc"}}),
+        ({"a": "sr sc", "b": "ko"}, {"sr": {"sc"}, "ko": set()}),
+        ({"a": "sr sc ko", "b": "ko"}, {"sr": {"sc"}, "ko": set()}),
+        ({"a": "sr sc ko", "b": "sr"}, {"sr": set(), "ko": {"sc"}}),
+        ({"a": "sr", "b": "sc ko"}, {"sr": set(), "ko": {"sc"}}),
+    ],
+)
+def test_an_object_refers_only_to_what_goes_along(
+    engine: sa.Engine,
+    files: FileStore,
+    head_ct: tuple[int, ...],
+    ct_bundle: Bundle,
+    takes: dict[str, str],
+    told: dict[str, set[str]],
+) -> None:
+    def destinations(kind: str, _calling_ae: str | None) -> tuple[Destined, ...]:
+        return tuple(Destined(name) for name, kinds in takes.items() if kind in kinds.split())
+
+    asked = ask(engine, ct_bundle, head_ct)
+    analyst(engine, files, ct_bundle, destinations=destinations).analyse(asked)
+    with engine.connect() as connection:
+        objects = rows_of(connection, "v_objects", order_by="object_id")
+    kind_of = {row["sop_instance_uid"]: row["kind"] for row in objects}
+    for row in objects:
+        if row["kind"] in told:
+            text = str(pydicom.dcmread(files.absolute(row["path"]), stop_before_pixels=True))
+            others = {uid: kind for uid, kind in kind_of.items() if uid != row["sop_instance_uid"]}
+            found = {kind for uid, kind in others.items() if uid in text}
+            assert found == told[row["kind"]], row["kind"]
+
+
 def test_shadow_results_are_kept_and_not_delivered(
     engine: sa.Engine, files: FileStore, head_ct: tuple[int, ...], ct_bundle: Bundle
 ) -> None:

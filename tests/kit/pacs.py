@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -62,6 +63,10 @@ class Pacs:
         self.leaves = False
         self.report_port: int | None = None
         self.commits_only_alone = False
+        # Objects stored on an association, and reports of what was asked for on it.
+        self._traffic: dict[Any, tuple[int, list[tuple[Dataset, bool]]]] = defaultdict(
+            lambda: (0, [])
+        )
         self.entity = AE(ae_title="PACS")
         self.port = 0
         self.server: Any = None
@@ -106,6 +111,8 @@ class Pacs:
         status = self.by_class.get(str(request.AffectedSOPClassUID), self.status)
         if status in (0, 0xB000):
             self.stored[uid] = request.DataSet.getvalue()
+            n_stored, waiting = self._traffic[event.assoc]
+            self._traffic[event.assoc] = (n_stored + 1, waiting)
         return status
 
     def _find(self, event: evt.Event) -> Iterator[tuple[int, Dataset]]:
@@ -131,8 +138,25 @@ class Pacs:
             if self.reports_first:
                 self._report(event.assoc, report, bool(failures))
             else:
-                threading.Timer(0.05, self._report, (event.assoc, report, bool(failures))).start()
+                self._report_later(event.assoc, report, bool(failures))
         return 0, None
+
+    def _report_later(self, association: Any, report: Dataset, has_failures: bool) -> None:
+        """Report when all that came on the association was asked for.
+
+        pynetdicom would take the next request for the answer to the report.
+        """
+        n_stored, waiting = self._traffic[association]
+        waiting.append((report, has_failures))
+        if len(waiting) < n_stored:
+            return
+        self._traffic[association] = (0, [])
+
+        def send() -> None:
+            for one in waiting:
+                self._report(association, *one)
+
+        threading.Timer(0.05, send).start()
 
     def _report(self, association: Any, report: Dataset, has_failures: bool) -> None:
         if self.report_port is None:

@@ -158,5 +158,9 @@ def under_new_uids(source: Path, target: Path, name: str) -> Path:
 
 def data_set_bytes(path: Path) -> bytes:
     """The data set of a file, without preamble and file meta information."""
-    content = path.read_bytes()
+    return data_set_of(path.read_bytes())
+
+
+def data_set_of(content: bytes) -> bytes:
+    """The same of a file in memory."""
     return content[144 + int.from_bytes(content[140:144], "little") :]
