@@ -30,7 +30,7 @@ def by_pydicom(ds: Dataset) -> bytes:
     [
         (None, "DOE^JANE"),
         ("ISO_IR 100", "Müller^Jörg"),
-        ("ISO_IR 144", "Люкceмбypг"),
+        ("ISO_IR 144", "Дмитриев^Иван"),
         ("ISO_IR 13", "ﾔﾏﾀﾞ^ﾀﾛｳ"),
         ("ISO_IR 192", "김희중"),
         (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎"),
