@@ -17,6 +17,7 @@ from inference.catalogue import open_catalogue
 from scp import Deliverer, Destination, Guards
 from scp.places import places, takes_from
 
+from . import garbage
 from .ground import Ground
 from .identity import device_identity
 from .settings import Settings
@@ -59,6 +60,7 @@ def serve_worker(base: Ground, stop: Event) -> None:
             silence_seconds=settings.inference.silence_seconds,
             grace_seconds=settings.inference.grace_seconds,
         )
+        garbage.settle()
         Worker(base.engine, analyst, identity, worker_settings).serve(stop)
 
 
@@ -89,6 +91,7 @@ def serve_deliver(base: Ground, stop: Event) -> None:
             for place in places(settings.destination, settings.ae)
         ]
     )
+    garbage.settle()
     deliverer.start()
     try:
         stop.wait()
