@@ -9,13 +9,14 @@ ARGS ?=
 TESTS := -n 2 --dist loadfile $(if $(filter true,$(CI)),,-m "not slow")
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test benchmark-receive lint format constraints clean
+.PHONY: help demo serve test benchmark-receive benchmark-objects lint format constraints clean
 
 help:
 	@echo "make demo    sample studies through a node into a PACS, in a few minutes"
 	@echo "make serve   run a node on port 11112 until Ctrl-C (settings: ./preread.toml if there)"
 	@echo "make test    run the tests; ARGS=\"-m slow\" runs those that take minutes"
 	@echo "make benchmark-receive  Preread, Orthanc and DCMTK side by side, about 25 minutes"
+	@echo "make benchmark-objects  result objects, and highdicom alone beside them, about 5 minutes"
 	@echo "make lint    ruff, mypy, import-linter"
 
 $(VENV)/bin/python:
@@ -48,6 +49,10 @@ $(VENV)/.benchmark: $(VENV)/.test
 # Arguments: make benchmark-receive ARGS="--quick --only CT"
 benchmark-receive: $(VENV)/.benchmark
 	$(BIN)/python tests/benchmarks/receive $(ARGS)
+
+# Arguments: make benchmark-objects ARGS="--quick"
+benchmark-objects: $(VENV)/.test
+	$(BIN)/python tests/benchmarks/objects $(ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

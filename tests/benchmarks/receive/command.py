@@ -20,6 +20,7 @@ import report
 import typer
 from figures import Figures
 from load import Load, Sender, Target
+from machine_facts import busy_share
 from mixed import SHARES, percentile
 from peers import TITLES, Field
 from phantoms import KINDS, UidSource, build
@@ -86,12 +87,12 @@ def _among(text: str, known: Sequence[str], option: str) -> tuple[str, ...]:
 def _run(options: Options, place: Path, out: Path | None) -> bool:
     if shutil.disk_usage(place).free < _LEAST_FREE_BYTES:
         raise typer.BadParameter(f"{place} has less than 30 GiB free", param_hint="--folder")
-    facts, busy, began = machine.facts(place), machine.busy_share(2), time.monotonic()
+    facts, busy, began = machine.facts(place), busy_share(2), time.monotonic()
     run = Run(options, place)
     try:
         run.measure()
     finally:  # what was measured until somebody asked to stop is told as well
-        minutes, later = (time.monotonic() - began) / 60, machine.busy_share(2)
+        minutes, later = (time.monotonic() - began) / 60, busy_share(2)
         facts.append(("rounds", f"{options.rounds}, in {minutes:.0f} min"))
         facts.append(("cores in use by others", f"{busy:.0f} % before, {later:.0f} % afterwards"))
         _report(run.figures, facts, out)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from figures import Figures, Measure
 from goals import OURS, goals
+from markdown_tables import number, table
 
 _BASES = ("orthanc", "storescp")
 
@@ -40,13 +41,13 @@ def _figures_table(
     rows = [
         [
             one.name if with_ratios else f"{one.name}, {one.unit}",
-            *(_number(taken.median(one, peer)) for peer in peers),
-            *(_number(taken.ratio(one, OURS, base), "x") for base in bases),
+            *(number(taken.median(one, peer)) for peer in peers),
+            *(number(taken.ratio(one, OURS, base), "x") for base in bases),
         ]
         for one in measures
     ]
     head = ["", *(titles[peer] for peer in peers), *(f"to {titles[base]}" for base in bases)]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _goals_table(taken: Figures, titles: Mapping[str, str]) -> str:
@@ -61,26 +62,5 @@ def _goals_table(taken: Figures, titles: Mapping[str, str]) -> str:
         sign = "at least" if goal.against else "at most"
         verdict = "pass" if goal.is_met(value) else "**miss**"
         unit = goal.unit if goal.unit == "x" else f" {goal.unit}"
-        rows.append([name, f"{sign} {goal.bound:g}{unit}", _number(value, unit), verdict])
-    return _table(["goal", "asked", "measured", ""], rows)
-
-
-def _number(value: float | None, unit: str = "") -> str:
-    if value is None:
-        return ""
-    digits = 0 if value >= 100 else 1 if value >= 10 else 2
-    return f"{value:.{digits}f}{unit}"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(3, *(len(row[at]) for row in [head, *rows])) for at in range(len(head))]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = [
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ]
-        return "| " + " | ".join(padded) + " |"
-
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    return "\n".join([line(head), line(rule), *map(line, rows)])
+        rows.append([name, f"{sign} {goal.bound:g}{unit}", number(value, unit), verdict])
+    return table(["goal", "asked", "measured", ""], rows)
