@@ -19,6 +19,7 @@ from inference.catalogue import open_catalogue
 from scp import CommitmentReporter, Deliverer, Destination, Guards
 from scp.places import places, takes_from
 
+from . import garbage
 from .ground import Ground
 from .identity import device_identity
 from .left_over import LeftOver
@@ -68,6 +69,7 @@ def serve_worker(base: Ground, stop: Event) -> None:
             silence_seconds=settings.inference.silence_seconds,
             grace_seconds=settings.inference.grace_seconds,
         )
+        garbage.settle()
         Worker(base.engine, analyst, identity, worker_settings).serve(stop)
 
 
@@ -107,6 +109,7 @@ def serve_deliver(base: Ground, stop: Event) -> None:
             base.engine, [place.name for place in known], [one.name for one in settings.notify]
         ),
     )
+    garbage.settle()
     for part in parts:
         part.start()
     try:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from math import isfinite
 
 from highdicom.sr import (
@@ -33,16 +34,33 @@ def image_library(images: Sequence[Dataset]) -> ContainerContentItem:
 
     highdicom's own library refuses a radiograph without spacing or a CT without position; here an
     image without them is listed without them, since every descriptor is optional.
+
+    Slices of a series differ in their position only: what they have in common is one and the same
+    content item in the entries of all.
     """
-    library = _container(codes.IMAGE_LIBRARY)
+    library, known = _container(codes.IMAGE_LIBRARY), _Known()
     groups: dict[str, ContainerContentItem] = {}
     for image in images:
         frame = _frame_of_reference(image)
         if frame not in groups:
             groups[frame] = _container(codes.IMAGE_LIBRARY_GROUP)
             library.ContentSequence.append(groups[frame])
-        groups[frame].ContentSequence.append(_entry(image))
+        groups[frame].ContentSequence.append(_entry(image, known))
     return library
+
+
+class _Known:
+    """Descriptors by what they say, each made once."""
+
+    def __init__(self) -> None:
+        self._items: dict[tuple[Code, str], ContentItem] = {}
+
+    def one(self, name: Code, value: object, make: Callable[[], ContentItem]) -> ContentItem:
+        """Return the descriptor of this name and value."""
+        key = name, repr(value)
+        if key not in self._items:
+            self._items[key] = make()
+        return self._items[key]
 
 
 def _container(name: Code) -> ContainerContentItem:
@@ -51,33 +69,40 @@ def _container(name: Code) -> ContainerContentItem:
     return item
 
 
-def _entry(image: Dataset) -> ImageContentItem:
+def _entry(image: Dataset, known: _Known) -> ImageContentItem:
     item = ImageContentItem(
         name=concept(codes.SOURCE),
         referenced_sop_class_uid=image.SOPClassUID,
         referenced_sop_instance_uid=image.SOPInstanceUID,
         relationship_type=_CONTAINS,
     )
-    descriptors = list(_descriptors(image))
+    descriptors = list(_descriptors(image, known))
     if descriptors:
         item.ContentSequence = ContentSequence(descriptors)
     return item
 
 
-def _descriptors(image: Dataset) -> Iterator[ContentItem]:
+def _descriptors(image: Dataset, known: _Known) -> Iterator[ContentItem]:
     """TID 1602, and the parts of TID 1603 and 1604 that the image has."""
     modality = codes.MODALITIES.get(str(image.get("Modality") or ""))
     if modality is not None:
-        yield CodeContentItem(concept(codes.MODALITY), concept(modality), _HAS_ACQ_CONTEXT)
+        yield known.one(
+            codes.MODALITY,
+            modality,
+            lambda: CodeContentItem(concept(codes.MODALITY), concept(modality), _HAS_ACQ_CONTEXT),
+        )
     if frame := _frame_of_reference(image):
-        yield UIDRefContentItem(concept(codes.FRAME_OF_REFERENCE), frame, _HAS_ACQ_CONTEXT)
-    yield from _numbers(image, "Rows", (codes.ROWS,), codes.PIXELS)
-    yield from _numbers(image, "Columns", (codes.COLUMNS,), codes.PIXELS)
-    yield from _patient_orientation(image)
-    yield from _spacing(image)
-    yield from _numbers(image, "SliceThickness", (codes.SLICE_THICKNESS,), codes.MILLIMETRE)
-    yield from _numbers(image, "ImagePositionPatient", codes.POSITION, codes.MILLIMETRE)
-    yield from _numbers(image, "ImageOrientationPatient", codes.ORIENTATION, codes.COSINE)
+        name = codes.FRAME_OF_REFERENCE
+        yield known.one(
+            name, frame, lambda: UIDRefContentItem(concept(name), frame, _HAS_ACQ_CONTEXT)
+        )
+    yield from _numbers(image, known, "Rows", (codes.ROWS,), codes.PIXELS)
+    yield from _numbers(image, known, "Columns", (codes.COLUMNS,), codes.PIXELS)
+    yield from _patient_orientation(image, known)
+    yield from _spacing(image, known)
+    yield from _numbers(image, known, "SliceThickness", (codes.SLICE_THICKNESS,), codes.MILLIMETRE)
+    yield from _numbers(image, known, "ImagePositionPatient", codes.POSITION, codes.MILLIMETRE)
+    yield from _numbers(image, known, "ImageOrientationPatient", codes.ORIENTATION, codes.COSINE)
 
 
 def _frame_of_reference(image: Dataset) -> str:
@@ -86,19 +111,19 @@ def _frame_of_reference(image: Dataset) -> str:
     return uid if UID(uid).is_valid else ""
 
 
-def _spacing(image: Dataset) -> list[NumContentItem]:
+def _spacing(image: Dataset, known: _Known) -> list[ContentItem]:
     """Horizontal, then vertical; the attribute has them the other way round (PS3.3 10.7.1.3)."""
     pair = (codes.VERTICAL_SPACING, codes.HORIZONTAL_SPACING)
     for keyword in ("PixelSpacing", "ImagerPixelSpacing"):
-        found = list(_numbers(image, keyword, pair, codes.MILLIMETRE))
+        found = list(_numbers(image, known, keyword, pair, codes.MILLIMETRE))
         if found and all(item.value > 0 for item in found):
             return found[::-1]
     return []
 
 
 def _numbers(
-    image: Dataset, keyword: str, names: tuple[Code, ...], unit: Code
-) -> Iterator[NumContentItem]:
+    image: Dataset, known: _Known, keyword: str, names: tuple[Code, ...], unit: Code
+) -> Iterator[ContentItem]:
     """One NUM per value of an attribute, or none unless it has all the values, finite."""
     value = image.get(keyword)
     listed = [] if value is None or value == "" else value if len(names) > 1 else [value]
@@ -110,12 +135,14 @@ def _numbers(
         return
     for name, number in zip(names, numbers, strict=True):
         exact = int(number) if unit is codes.PIXELS else number
-        yield NumContentItem(
-            concept(name), exact, concept(unit), relationship_type=_HAS_ACQ_CONTEXT
-        )
+        yield known.one(name, exact, partial(_number, name, exact, unit))
 
 
-def _patient_orientation(image: Dataset) -> Iterator[TextContentItem]:
+def _number(name: Code, value: float, unit: Code) -> NumContentItem:
+    return NumContentItem(concept(name), value, concept(unit), relationship_type=_HAS_ACQ_CONTEXT)
+
+
+def _patient_orientation(image: Dataset, known: _Known) -> Iterator[ContentItem]:
     directions = image.get("PatientOrientation")
     if not isinstance(directions, MultiValue) or len(directions) != 2:
         return
@@ -123,4 +150,8 @@ def _patient_orientation(image: Dataset) -> Iterator[TextContentItem]:
         (codes.ORIENTATION_ROW, codes.ORIENTATION_COLUMN), directions, strict=True
     ):
         if text:
-            yield TextContentItem(concept(name), str(text), _HAS_ACQ_CONTEXT)
+            yield known.one(name, text, partial(_text, name, str(text)))
+
+
+def _text(name: Code, text: str) -> TextContentItem:
+    return TextContentItem(concept(name), text, _HAS_ACQ_CONTEXT)

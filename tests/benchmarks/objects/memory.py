@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import multiprocessing
 import re
 from collections.abc import Callable
@@ -12,8 +14,7 @@ from pathlib import Path
 def peak(work: Callable[[], object]) -> float:
     """Return by how many MB `work` makes a process grow that has all modules loaded.
 
-    It runs in a fork, whose peak is reset first (Linux): what earlier work left free counts as
-    used already, so the figure is what this work needs on top of a node that has worked before.
+    It runs in a fork, which first gives back what earlier work left free (Linux, glibc).
     """
     receiver, sender = multiprocessing.Pipe(duplex=False)
     process = multiprocessing.get_context("fork").Process(target=_measure, args=(work, sender))
@@ -25,6 +26,8 @@ def peak(work: Callable[[], object]) -> float:
 
 
 def _measure(work: Callable[[], object], sender: Connection) -> None:
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
     before = _kilobytes("VmRSS")
     work()

@@ -12,22 +12,18 @@ from run import Figures
 
 def markdown(taken: Sequence[Figures], facts: Iterable[tuple[str, str]]) -> str:
     """Return the whole report."""
-    return (
-        "\n\n".join(
-            [
-                "# Result objects: what was measured",
-                "\n".join(f"- {name}: {value}" for name, value in facts),
-                "Milliseconds as they pass, medians of all rounds. Writing is the disk's and stands"
-                " for itself; the goal is for all else.",
-                _steps(taken),
-                "The same by highdicom alone, in the same rounds; the ratio is the median of those "
-                "within a round.",
-                _peers(taken),
-                _goals(taken),
-            ]
-        )
-        + "\n"
-    )
+    parts = [
+        "# Result objects: what was measured",
+        "\n".join(f"- {name}: {value}" for name, value in facts),
+        "Milliseconds as they pass, medians of all rounds. Writing, synced, is the disk's and "
+        "stands for itself; the goal is for all else.",
+        _steps(taken),
+        "Beside it highdicom alone, which draws nothing into its captures and checks nothing; "
+        "the ratio is the median of those within a round.",
+        _peers(taken),
+        _goals(taken),
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 def _steps(taken: Sequence[Figures]) -> str:

@@ -17,6 +17,7 @@ from cases import Case, build
 from clock import Clock
 
 from db.files import FileStore
+from deploy import garbage
 
 
 @dataclass(slots=True)
@@ -62,6 +63,7 @@ def measure(names: Sequence[str], rounds: int, slices: int | None, folder: Path)
     taken = [Figures(case.title, case.limit_ms) for case in cases]
     for case in cases:  # the first time imports and fills caches
         _once(case, folder)
+    garbage.settle()  # as the node's processes do when they have loaded what they need
     for number in range(rounds):
         for case, figures in zip(cases, taken, strict=True):
             _say(f"round {number + 1} of {rounds}: {case.title}")
