@@ -13,6 +13,7 @@ from outbox import Outbox
 from pacs import Pacs
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pynetdicom import _config
 
 from db import FileStore, create_engine
 from db.ingest import Ingest
@@ -22,6 +23,12 @@ from scp.server import StorageServer
 from scp.settings import ScpSettings
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
+
+
+@pytest.fixture(autouse=True)
+def _every_peer_is_as_strict_as_it_says() -> None:
+    """A node of an earlier test has switched this on, for all that the process accepts."""
+    _config.UNRESTRICTED_STORAGE_SERVICE = False
 
 
 @pytest.fixture
