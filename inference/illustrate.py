@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,7 +34,7 @@ class View:
     columns : tuple of int
         Labels that it is shown for; none for a picture that shows no finding.
     looked : int or None
-        The label whose saliency is shown.
+        The label whose saliency is shown, of those that are present.
     """
 
     row: int
@@ -70,6 +70,11 @@ def film_views(
             row,
             [c for c, p in enumerate(probabilities[row]) if not _absent(bundle, c, p)],
             probabilities,
+            {
+                c
+                for c, p in enumerate(probabilities[row])
+                if _presence(bundle, c, p) is Presence.PRESENT
+            },
         )
         for row in rows
     )
@@ -96,8 +101,11 @@ def slice_views(
     }
     if not found:
         return (View(int(smoothed.max(axis=1).argmax())),)
+    present = {c for c in found if _presence(bundle, c, smoothed[:, c].max()) is Presence.PRESENT}
     return tuple(
-        _view(row, [column for column, rows in found.items() if row in rows], probabilities)
+        _view(
+            row, [column for column, rows in found.items() if row in rows], probabilities, present
+        )
         for row in _interleaved(bundle, found, smoothed)[:_MOST_SLICES]
     )
 
@@ -126,10 +134,21 @@ def _interleaved(
     return list(dict.fromkeys(in_turn))
 
 
-def _view(row: int, columns: Sequence[int], probabilities: Probabilities) -> View:
-    looked = max(columns, key=lambda c: (float(probabilities[row, c]), -c), default=None)
+def _view(
+    row: int, columns: Sequence[int], probabilities: Probabilities, present: Collection[int]
+) -> View:
+    """Return a view; where the model looked is shown for what is present alone.
+
+    Of a finding in doubt the map is as doubtful, and a person would take it for an outline.
+    """
+    shown = [column for column in columns if column in present]
+    looked = max(shown, key=lambda c: (float(probabilities[row, c]), -c), default=None)
     return View(row, tuple(columns), looked)
 
 
+def _presence(bundle: Bundle, column: int, probability: float) -> Presence:
+    return bundle.labels[column].thresholds.presence(float(probability))
+
+
 def _absent(bundle: Bundle, column: int, probability: float) -> bool:
-    return bundle.labels[column].thresholds.presence(float(probability)) is Presence.ABSENT
+    return _presence(bundle, column, probability) is Presence.ABSENT

@@ -127,8 +127,10 @@ def _state(letter: Letter) -> str:
 def _reasons(letter: Letter, health: dict[str, Any] | None) -> Iterator[str]:
     if letter.last_error:
         yield letter.last_error
-    if letter.fault:
+    if letter.fault and letter.replaced_by is None:
         yield f"the object has a fault: {letter.fault}"
+    elif letter.fault:
+        yield letter.fault
     for reason in letter.refusals:
         yield f"storage commitment was answered with {reason}"
     if letter.n_unanswered:

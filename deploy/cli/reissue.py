@@ -39,7 +39,8 @@ def reissue(
     """Replace the results of a study after a patient merge or a changed accession number.
 
     Each result object gets a corrected successor, which goes to the destinations that were to have
-    the old one; a report names its predecessor. The old ones are kept and never sent again. Later
+    the old one; a report names its predecessor. The old ones are kept and never sent again; a PACS that
+    has them keeps them until somebody deletes them there. Later
     results of the study, and v_studies, say what was corrected. Images stay as received. An empty
     value ("") empties an attribute.
     """
@@ -67,4 +68,7 @@ def reissue(
     )
     for one in done:
         print(f"{one.kind} {one.replaced} -> {one.sop_instance_uid}")
-    print(f"{len(done)} objects replaced" if done else "no results yet; later ones will be correct")
+    if done:
+        print(f"{len(done)} objects replaced; where the old ones were delivered, delete them there")
+    else:
+        print("no results yet; later ones will be correct")

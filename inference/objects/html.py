@@ -62,8 +62,9 @@ def _patient(ds: Dataset) -> Iterator[str]:
         ("Patient ID", ds.get("PatientID")),
         ("Birth date, sex", f"{ds.get('PatientBirthDate') or ''} {ds.get('PatientSex') or ''}"),
         ("Accession number", ds.get("AccessionNumber")),
+        ("Study date", _date(ds.get("StudyDate"))),
         ("Study", ds.get("StudyInstanceUID")),
-        ("Read", f"{ds.get('ContentDate', '')} {ds.get('ContentTime', '')}"),
+        ("Read", f"{_date(ds.get('ContentDate'))} {_time(ds.get('ContentTime'))}"),
         ("Images read", str(len(inputs_of(ds)))),
     )
     yield from _list((name, str(value or "").strip()) for name, value in rows)
@@ -74,6 +75,17 @@ def _name(ds: Dataset) -> str:
         group.replace("^", " ").strip() for group in str(ds.get("PatientName") or "").split("=")
     ]
     return " / ".join(filter(None, groups))
+
+
+def _date(value: object) -> str:
+    """Return YYYYMMDD with hyphens, anything else as it is."""
+    text = str(value or "")
+    return f"{text[:4]}-{text[4:6]}-{text[6:]}" if len(text) == 8 and text.isdigit() else text
+
+
+def _time(value: object) -> str:
+    text = str(value or "")
+    return f"{text[:2]}:{text[2:4]}" if len(text) >= 4 and text[:4].isdigit() else text
 
 
 def _flags(ds: Dataset) -> str:

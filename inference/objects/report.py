@@ -70,13 +70,15 @@ def require_companions(
 def percent(probability: float, thresholds: Thresholds) -> float:
     """Return a probability (0 to 1) in percent, as short as its presence allows.
 
-    Rounding must not contradict the presence: 0.49996 below a threshold of 0.5 is not 50.00 %.
+    Rounding must not contradict the presence: 0.49996 below a threshold of 0.5 is not 50.00 %. Nor
+    may it claim to be certain: 0.99999 is not 100 %.
     """
     if not (isfinite(probability) and 0.0 <= probability <= 1.0):
         raise ObjectError(f"a probability is between 0 and 1, not {probability}")
     presence = thresholds.presence(probability)
     for digits in (2, 4, 6, 9, 12):
         value = round(100.0 * probability, digits)
-        if thresholds.presence(value / 100.0) is presence:
+        is_certain = value in (0.0, 100.0) and probability not in (0.0, 1.0)
+        if not is_certain and thresholds.presence(value / 100.0) is presence:
             return value
     return 100.0 * probability
