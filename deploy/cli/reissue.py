@@ -39,10 +39,10 @@ def reissue(
     """Replace the results of a study after a patient merge or a changed accession number.
 
     Each result object gets a corrected successor, which goes to the destinations that were to have
-    the old one; a report names its predecessor. The old ones are kept and never sent again; a PACS that
-    has them keeps them until somebody deletes them there. Later
-    results of the study, and v_studies, say what was corrected. Images stay as received. An empty
-    value ("") empties an attribute.
+    the old one; a report names its predecessor. The old ones are kept and never sent again; a PACS
+    that has them keeps them until somebody deletes them there. Later results of the study, and
+    v_studies, say what was corrected. Images stay as received. An empty value ("") empties an
+    attribute.
     """
     from inference.reissue import reissue_study
 

@@ -55,7 +55,8 @@ def test_any_image_gives_a_picture_of_bounded_size_and_true_proportions(
     (height, width), _, _ = _layout(one, CAPTION)
     true = rows * aspect / columns
     slack = 1 / min(height, width)
-    assert height / width == pytest.approx(true, rel=2 * slack)
+    if min(height, width) > 1:  # nothing is thinner than a pixel
+        assert height / width == pytest.approx(true, rel=2 * slack)
 
 
 def test_a_small_image_is_enlarged_to_a_readable_size() -> None:
