@@ -139,20 +139,20 @@ def test_late_images_and_a_corrected_patient(node: Node, archive: Archive, tmp_p
             tags = archive.orthanc.get(f"/instances/{held[uid]}/simplified-tags")
             assert tags["PatientID"] == patient
     assert node.query("SELECT patient_id FROM v_studies") == [("MERGED-1",)]
-    _assert_shown(node, replacements.values(), tmp_path)
+    _assert_shown(node, tmp_path)
     assert node.stop() == 0
 
 
-def _assert_shown(node: Node, uids: object, tmp_path: Path) -> None:
+def _assert_shown(node: Node, tmp_path: Path) -> None:
     picture, page = tmp_path / "seen.png", tmp_path / "seen.html"
-    newest = dict(node.query("SELECT kind, MAX(sop_instance_uid) FROM v_objects "
-                             "WHERE is_current = 1 GROUP BY kind"))  # fmt: skip
-    assert node.preread("show", newest["sc"], "--out", str(picture)).returncode == 0
+    new = dict(node.query("SELECT kind, MAX(sop_instance_uid) FROM v_objects "
+                          "WHERE predecessor_id IS NOT NULL GROUP BY kind"))  # fmt: skip
+    assert node.preread("show", new["sc"], "--out", str(picture)).returncode == 0
     assert min(Image.open(picture).size) > 200
-    assert node.preread("show", newest["sr"], "--out", str(page)).returncode == 0
+    assert node.preread("show", new["sr"], "--out", str(page)).returncode == 0
     assert "MERGED-1" in page.read_text()
     assert "Intracranial hemorrhage" in page.read_text()
-    assert "key images" in node.preread("show", newest["ko"]).stdout
+    assert "key images" in node.preread("show", new["ko"]).stdout
 
 
 def test_what_was_replaced_while_it_waited_is_never_sent(
@@ -205,6 +205,11 @@ def test_not_analysed_is_delivered_or_not_by_setting(
     node: Node, archive: Archive, tmp_path: Path
 ) -> None:
     images = unsuitable(tmp_path)
+    # The built-in rules would not even ask for a view from the side.
+    settings = destination("archive", archive.port, ae_title="ORTHANC") + (
+        '[[rule]]\nname = "every-view"\nmodel = "pneumothorax"\nwhen = { Modality = "CR" }\n'
+    )
+    node.configure(settings)
     node.start()
     send(node, *images)
     wait_until_analysed(node, 2)
@@ -222,9 +227,7 @@ def test_not_analysed_is_delivered_or_not_by_setting(
     assert node.stop() == 0
 
     shutil.rmtree(node.data)
-    node.configure(
-        "report_not_analysed = false\n" + destination("archive", archive.port, ae_title="ORTHANC")
-    )
+    node.configure("report_not_analysed = false\n" + settings)
     node.start()
     send(node, *images)
     wait_until_analysed(node, 2)
