@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
@@ -236,7 +237,8 @@ def test_images_are_corrected_as_headers_are(tmp_path: Path) -> None:
     before = files_of(make_objects(basis))
     for ds in basis.sources:
         correct(ds, MERGE)
-    corrected = files_of(make_objects(basis))
+    # What headers say is worked out once for each basis.
+    corrected = files_of(make_objects(replace(basis, sources=tuple(basis.sources))))
     reissued = renewed({"sr": dcmread(BytesIO(before["sr"]))}, MERGE)["sr"]
     fresh = dcmread(BytesIO(corrected["sr"]))
     for keyword in ("PatientID", "AccessionNumber", "ReferencedRequestSequence", "PatientName"):
