@@ -79,7 +79,7 @@ def found(engine: sa.Engine) -> Callable[..., None]:
         Ingest(engine).add(
             InstanceRecord(
                 study_instance_uid=study, patient_id="P-1", patient_name=NAME,
-                patient_birth_date=None, patient_sex="M", accession_number="A1",
+                patient_birth_date=None, patient_sex="M", accession_number="ACC-77",
                 study_date="20260501", study_description=None, series_instance_uid=f"{study}.1",
                 modality="DX", series_number=None, series_description=None, body_part=None,
                 sop_instance_uid=f"{study}.1.1", sop_class_uid="1.2.840.10008.5.1.4.1.1.1.1",
@@ -434,7 +434,7 @@ def test_a_webhook_is_told_without_the_patient(
     assert said["study_instance_uid"] == "1.2.1"
     assert said["sr_sop_instance_uid"] is None
     assert "patient" not in said
-    for secret in ("Müller", "P-1", "A1"):
+    for secret in ("Müller", "P-1", "ACC-77"):
         assert secret not in post.body.decode()
 
 
@@ -447,7 +447,7 @@ def test_a_webhook_is_told_the_patient_if_set(
         Target(engine, files, of, clock).run_once()
     assert json.loads(receiver.posts[0].body)["patient"] == {
         "id": "P-1", "issuer": None, "name": NAME, "birth_date": None, "sex": "M",
-        "accession_number": "A1",
+        "accession_number": "ACC-77",
     }  # fmt: skip
 
 
