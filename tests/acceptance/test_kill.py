@@ -82,7 +82,7 @@ def test_the_worker_is_killed_during_an_analysis(
     node: Node, orthanc: Orthanc, tmp_path: Path
 ) -> None:
     files = write_head_series(tmp_path / "head", seed=21, bleed=None)
-    node.configure(orthanc.as_destination)
+    node.configure(orthanc.as_destination + 'objects = ["sr"]\n')
     node.start()
     assert acknowledged(node, files) == list(files)
     wait_for(
@@ -99,7 +99,7 @@ def test_the_worker_is_killed_during_an_analysis(
 def test_the_scp_is_killed_between_images(
     node: Node, orthanc: Orthanc, chest_files: list[Path]
 ) -> None:
-    node.configure(orthanc.as_destination)
+    node.configure(orthanc.as_destination + 'objects = ["sr"]\n')
     node.start()
     first = acknowledged(node, chest_files[:4])
     os.kill(node.part_pids()["scp"], signal.SIGKILL)
@@ -134,7 +134,7 @@ def test_the_scp_is_killed_while_images_come(node: Node, chest_files: list[Path]
 def test_the_whole_node_is_killed_with_work_queued(
     node: Node, orthanc: Orthanc, chest_files: list[Path]
 ) -> None:
-    node.configure(orthanc.as_destination)
+    node.configure(orthanc.as_destination + 'objects = ["sr"]\n')
     node.start()
     stored = acknowledged(node, chest_files)
     assert len(stored) == len(chest_files)

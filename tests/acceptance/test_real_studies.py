@@ -56,7 +56,8 @@ def sent(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Iterato
     node = Node(folder / "node")
     made = Sent(node, orthanc)
     try:
-        node.configure(orthanc.as_destination)
+        # Reports alone: what goes along with them, tests/acceptance/test_delivery.py looks at.
+        node.configure(orthanc.as_destination + 'objects = ["sr"]\n')
         node.start()
         _collect(made, folder / "files", shared_data)
         _send_and_wait(made)
