@@ -8,7 +8,6 @@ Instance UID never changes.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -28,6 +27,7 @@ from .dispatch import Dispatch
 from .outcomes import Outcomes
 from .parcels import Check, Fallback, Parcels, no_fault
 from .places import peer_of
+from .sender_threads import SenderThreads
 from .settings import DestinationSettings
 from .stow import StowChannel
 
@@ -175,31 +175,8 @@ def _channel(settings: DestinationSettings, calling_ae: str, on_answer: OnAnswer
     return DicomChannel(peer_of(settings, calling_ae), on_answer)
 
 
-class Deliverer:
+class Deliverer(SenderThreads):
     """Delivers to all destinations, each in its own thread."""
 
     def __init__(self, destinations: Sequence[Destination]) -> None:
-        self._destinations = tuple(destinations)
-        self._stopping = threading.Event()
-        self._threads: tuple[threading.Thread, ...] = ()
-
-    def start(self) -> None:
-        """Start delivering and return."""
-        self._stopping.clear()
-        self._threads = tuple(
-            threading.Thread(target=one.run, args=(self._stopping,), name="deliver", daemon=True)
-            for one in self._destinations
-        )
-        for thread in self._threads:
-            thread.start()
-
-    def tell_to_stop(self) -> None:
-        """Begin nothing new; return at once."""
-        self._stopping.set()
-
-    def stop(self, seconds: float = 30.0) -> None:
-        """Stop after the objects in hand, or when the time is over: leases bring them back."""
-        self.tell_to_stop()
-        deadline = time.monotonic() + seconds
-        for thread in self._threads:
-            thread.join(timeout=max(0.0, deadline - time.monotonic()))
+        super().__init__("deliver", [one.run for one in destinations])

@@ -7,7 +7,6 @@ nothing.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -21,6 +20,7 @@ from db.health import Health
 from db.schema import Proof
 
 from .errors import UnreachableError
+from .sender_threads import backoff
 from .settings import DestinationSettings
 
 _LOG = structlog.get_logger()
@@ -160,7 +160,6 @@ class Outcomes:
         return error.has_begun and not was_waiting
 
     def backoff(self, n_attempts: int) -> float:
-        """Return the wait after an attempt: doubling, bounded, spread by a tenth."""
-        doubled = self._settings.backoff_first_seconds * 2.0 ** min(max(n_attempts - 1, 0), 60)
-        spread = random.uniform(0.95, 1.05)  # noqa: S311 - not for secrets
-        return min(doubled, self._settings.backoff_max_seconds) * spread
+        """Return the wait after an attempt, by the settings of the destination."""
+        settings = self._settings
+        return backoff(n_attempts, settings.backoff_first_seconds, settings.backoff_max_seconds)

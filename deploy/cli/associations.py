@@ -16,7 +16,15 @@ from db.views import VIEWS
 
 from .. import settings
 from .options import Config
-from .output import Format, print_csv, print_json, require_unicode, since_time, wide_console
+from .output import (
+    Format,
+    print_csv,
+    print_json,
+    require_unicode,
+    since_time,
+    wide_console,
+    with_json,
+)
 
 _JSON_COLUMNS = ("contexts", "refusals")
 _RIGHT = ("received", "equal", "refused", "MB", "seconds")
@@ -54,19 +62,11 @@ def associations(
             limit=limit,
         )
     if format is Format.JSON:
-        print_json([_with_json(row) for row in rows])
+        print_json([with_json(row, _JSON_COLUMNS) for row in rows])
     elif format is Format.CSV:
         print_csv([*VIEWS["v_associations"]], rows)
     else:
         _print_table(rows)
-
-
-def _with_json(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row whose JSON text is unpacked, so that it is not quoted twice."""
-    return {
-        name: json.loads(value) if name in _JSON_COLUMNS and value else value
-        for name, value in row.items()
-    }
 
 
 def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -17,7 +17,7 @@ from db.views import VIEWS
 
 from .. import settings
 from .options import Config
-from .output import Format, print_csv, print_json, wide_console
+from .output import Format, print_csv, print_json, wide_console, with_json
 
 _JSON_COLUMNS = ("instances", "failures")
 _commitments = typer.Typer(help="Storage commitment that senders ask for.", no_args_is_help=True)
@@ -49,19 +49,11 @@ def list_commitments(
             equals=None if state is None else {"state": str(state)},
         )
     if format is Format.JSON:
-        print_json([_with_json(row) for row in rows])
+        print_json([with_json(row, _JSON_COLUMNS) for row in rows])
     elif format is Format.CSV:
         print_csv([*VIEWS["v_commitments"]], rows)
     else:
         _print_table(rows)
-
-
-def _with_json(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row whose JSON text is unpacked, so that it is not quoted twice."""
-    return {
-        name: json.loads(value) if name in _JSON_COLUMNS and value else value
-        for name, value in row.items()
-    }
 
 
 def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -43,6 +43,14 @@ def print_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None
     writer = csv.DictWriter(sys.stdout, fieldnames=columns, extrasaction="ignore")
     writer.writeheader()
     writer.writerows({name: _as_cell(value) for name, value in row.items()} for row in rows)
+
+
+def with_json(row: Mapping[str, Any], columns: Collection[str]) -> dict[str, Any]:
+    """Return a row whose columns of JSON text are unpacked, so that they are not quoted twice."""
+    return {
+        name: json.loads(value) if name in columns and value else value
+        for name, value in row.items()
+    }
 
 
 def short_uid(uid: str) -> str:

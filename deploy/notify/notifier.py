@@ -7,9 +7,7 @@ under two names.
 
 from __future__ import annotations
 
-import random
 import threading
-import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -19,6 +17,7 @@ import structlog
 from db import FileStore, notifications
 from db.notifications import DueNotification
 from db.told import told
+from scp.sender_threads import SenderThreads, backoff
 
 from ..errors import NotifyError
 from .message import Channel, Message, identifier, read_order
@@ -128,7 +127,11 @@ class Target:
     def _fail(
         self, due: DueNotification, error: NotifyError, log: structlog.stdlib.BoundLogger
     ) -> None:
-        wait = self._backoff(due.n_attempts)
+        wait = backoff(
+            due.n_attempts,
+            self._settings.backoff_first_seconds,
+            self._settings.backoff_max_seconds,
+        )
         next_attempt = self._clock() + timedelta(seconds=wait)
         dead = (
             error.lasting
@@ -151,38 +154,9 @@ class Target:
     def _is_late(self, due: DueNotification, moment: datetime) -> bool:
         return due.deadline_at is not None and moment >= due.deadline_at
 
-    def _backoff(self, n_attempts: int) -> float:
-        """Return the wait after an attempt: doubling, bounded, spread by a tenth."""
-        doubled = self._settings.backoff_first_seconds * 2.0 ** min(n_attempts - 1, 60)
-        spread = random.uniform(0.95, 1.05)  # noqa: S311 - not for secrets
-        return min(doubled, self._settings.backoff_max_seconds) * spread
 
-
-class Notifier:
+class Notifier(SenderThreads):
     """Sends to all targets, each in its own thread."""
 
     def __init__(self, targets: Sequence[Target]) -> None:
-        self._targets = tuple(targets)
-        self._stopping = threading.Event()
-        self._threads: tuple[threading.Thread, ...] = ()
-
-    def start(self) -> None:
-        """Start sending and return."""
-        self._stopping.clear()
-        self._threads = tuple(
-            threading.Thread(target=one.run, args=(self._stopping,), name="notify", daemon=True)
-            for one in self._targets
-        )
-        for thread in self._threads:
-            thread.start()
-
-    def tell_to_stop(self) -> None:
-        """Begin nothing new; return at once."""
-        self._stopping.set()
-
-    def stop(self, seconds: float = 10.0) -> None:
-        """Stop after the messages in hand, or when the time is over: leases bring them back."""
-        self.tell_to_stop()
-        deadline = time.monotonic() + seconds
-        for thread in self._threads:
-            thread.join(timeout=max(0.0, deadline - time.monotonic()))
+        super().__init__("notify", [one.run for one in targets])

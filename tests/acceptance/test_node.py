@@ -62,7 +62,8 @@ def test_postgresql_takes_the_same_way(
         connection.execute(sa.text(f"CREATE DATABASE {name}"))
     url = sa.make_url(postgresql).set(database=name)
     node.configure(
-        f'[db]\nurl = "{url.render_as_string(hide_password=False)}"\n{orthanc.as_destination}'
+        f'[db]\nurl = "{url.render_as_string(hide_password=False)}"\n'
+        f'{orthanc.as_destination}objects = ["sr"]\n'
     )
     node.start()
     chest = write_chest(tmp_path / "chest", seed=3, pneumothorax=True)
@@ -97,7 +98,8 @@ def test_a_pacs_that_is_away_gets_everything_when_it_returns(node: Node, tmp_pat
     port = free_port()
     node.configure(
         '[[destination]]\nname = "pacs"\nae_title = "ORTHANC"\nhost = "127.0.0.1"\n'
-        f'port = {port}\nproof = "find"\nbackoff_first_seconds = 0.5\nbackoff_max_seconds = 1\n'
+        f'port = {port}\nproof = "find"\nobjects = ["sr"]\n'
+        "backoff_first_seconds = 0.5\nbackoff_max_seconds = 1\n"
     )
     node.start()
     send(node, write_chest(tmp_path / "chest", seed=3))
@@ -132,6 +134,7 @@ def test_a_delivery_that_is_given_up_can_be_retried(node: Node, tmp_path: Path) 
     node.configure(
         '[[destination]]\nname = "pacs"\nae_title = "GONE"\nhost = "127.0.0.1"\n'
         f"port = {free_port()}\ndeadline_hours = 0.003\nbackoff_first_seconds = 0.2\n"
+        'objects = ["sr"]\n'
     )
     node.start()
     send(node, write_chest(tmp_path / "chest", seed=3))

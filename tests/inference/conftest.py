@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 import torch
 from monai.networks.nets import Classifier
 from pydicom import Dataset, dcmread
@@ -15,8 +16,11 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
+from db import FileStore, create_engine
+from db.migrate import upgrade
 from inference.bundle import Bundle, open_bundle, write_bundle
 from inference.input_spec import InputSpec
+from inference.jobs import prepare
 from inference.reading import SourceImage
 from inference.windows import BRAIN, SOFT, SUBDURAL
 
@@ -53,6 +57,23 @@ def _source(path: Path, number: int = 0) -> SourceImage:
 def sources() -> Callable[[Iterable[Path]], list[SourceImage]]:
     """Return stored images as the database would describe them."""
     return lambda paths: [_source(path, number) for number, path in enumerate(paths)]
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[sa.Engine]:
+    """An SQLite database with our tables and the job engine's."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'facts.sqlite'}")
+    upgrade(engine)
+    prepare(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> FileStore:
+    store = FileStore(tmp_path / "data")
+    store.prepare()
+    return store
 
 
 @pytest.fixture

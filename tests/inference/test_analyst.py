@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,9 +16,8 @@ import pydicom
 import pytest
 import sqlalchemy as sa
 
-from db import FileStore, create_engine
+from db import FileStore
 from db.ingest import Ingest, InstanceRecord
-from db.migrate import upgrade
 from db.notifications import Notified
 from db.outcomes import Destined, Outcome
 from db.query import Filter, analyses, findings, rows_of
@@ -28,7 +27,7 @@ from inference.analyst import Analyst, AnalystSettings
 from inference.bundle import Bundle
 from inference.codes import NOT_ANALYSED
 from inference.errors import ObjectError
-from inference.jobs import JobQueue, Priority, prepare
+from inference.jobs import JobQueue, Priority
 from inference.model import load_reader
 from inference.objects import DeviceIdentity
 from inference.reading import NotAnalysed, Reading, SourceImage
@@ -42,22 +41,6 @@ SETTINGS = AnalystSettings(
     node=NODE,
     destinations=lambda kind, calling_ae: (Destined("pacs"),),
 )
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[sa.Engine]:
-    engine = create_engine(f"sqlite:///{tmp_path / 'facts.sqlite'}")
-    upgrade(engine)
-    prepare(engine)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> FileStore:
-    store = FileStore(tmp_path / "data")
-    store.prepare()
-    return store
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,7 +14,6 @@ import sqlalchemy as sa
 from db import FileStore, create_engine
 from db.corrections import correct
 from db.ingest import Ingest, InstanceRecord
-from db.migrate import upgrade
 from db.outcomes import Destined, Outcome, record_outcome
 from db.query import rows_of
 from db.results import request_analysis
@@ -51,21 +50,6 @@ class Reads:
                 for uid in keys
             ),
         )
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[sa.Engine]:
-    engine = create_engine(f"sqlite:///{tmp_path / 'facts.sqlite'}")
-    upgrade(engine)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> FileStore:
-    store = FileStore(tmp_path / "data")
-    store.prepare()
-    return store
 
 
 @pytest.fixture
