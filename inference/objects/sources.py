@@ -21,6 +21,7 @@ from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filewriter import dcmwrite
 from pydicom.multival import MultiValue
+from pydicom.tag import Tag
 from pydicom.valuerep import PersonName
 
 from ..functional_groups import items
@@ -61,6 +62,8 @@ _CARRIED: Final = (
 )  # fmt: skip
 
 _NAMES: Final = tuple(keyword for keyword in _CARRIED if dictionary_VR(keyword) == "PN")
+# Most images have few of them: to ask by tag costs a tenth of what it costs by keyword.
+_TAGS: Final = {keyword: Tag(keyword) for keyword in _CARRIED}
 
 # PS3.3 C.17.2: an item of Referenced Request Sequence; the first group is Type 2.
 _REQUEST_TYPE_2: Final = (
@@ -181,15 +184,18 @@ def keep_names(ds: Dataset) -> None:
 
 def _element(source: Dataset, keyword: str) -> DataElement | None:
     """Return a copy of an element, or None where there is none that can be read."""
-    raw = source.get_item(keyword)
+    tag = _TAGS[keyword]
+    if tag not in source:
+        return None
+    raw = source.get_item(tag)
     try:
-        element = source[keyword]
+        element = source[tag]
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
     if isinstance(raw, RawDataElement) and isinstance(element.value, PersonName) and element.value:
         element.value.original_string = (raw.value or b"").rstrip(b"\0 ")
     # pydicom falls back to another representation where a value does not fit its own.
-    return copy.deepcopy(element) if dictionary_VR(element.tag) == element.VR else None
+    return copy.deepcopy(element) if dictionary_VR(tag) == element.VR else None
 
 
 def _mend(carried: Dataset, keyword: str) -> None:
@@ -239,7 +245,7 @@ def _add_character_set(carried: Dataset, source: Dataset) -> None:
     """Carry the source's character set, or use UTF-8 where text would not survive in it."""
     terms = _terms(source)
     known = all(term in python_encoding for term in terms)
-    if not known or _texts(_round_trip(carried, terms)) != _texts(carried):
+    if not known or not (_is_plain(carried) or _survives(carried, terms)):
         terms = ["ISO_IR 192"]
     if terms:
         carried.SpecificCharacterSet = terms if len(terms) > 1 else terms[0]
@@ -256,6 +262,23 @@ def _terms(source: Dataset) -> list[str]:
     if len(terms) == 1:
         return [] if terms[0] in ("", "ISO_IR 6", "ISO 2022 IR 6") else terms
     return [term or "ISO 2022 IR 6" for term in terms]
+
+
+def _is_plain(carried: Dataset) -> bool:
+    """Tell whether all text is ASCII that no character set replaces, as most is.
+
+    The backslash and the tilde are other signs in ISO_IR 13, and escapes begin another set.
+    """
+    return all(
+        text.isascii() and text.isprintable() and "\\" not in text and "~" not in text
+        for _, texts in _texts(carried)
+        for text in texts
+    )
+
+
+def _survives(carried: Dataset, terms: list[str]) -> bool:
+    """Tell whether a peer reads all text as it was, when it is written in a character set."""
+    return _texts(_round_trip(carried, terms)) == _texts(carried)
 
 
 def _round_trip(carried: Dataset, terms: list[str]) -> Dataset:

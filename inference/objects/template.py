@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
 
@@ -100,11 +101,18 @@ def violations(item: Dataset, rows: tuple[Row, ...], path: str = "") -> Iterator
 
 
 def _first_code(item: Dataset, tag: BaseTag) -> Code | None:
-    sequence = item[tag].value if tag in item else None
-    if not sequence:
+    if tag not in item or not (sequence := item[tag].value):
         return None
     first = sequence[0]
-    return Code(*[str(first[word].value) if word in first else "" for word in _CODE])
+    return Code(*[_text(first, word) for word in _CODE])
+
+
+def _text(item: Dataset, tag: BaseTag) -> str:
+    """Return a short text; of what was built, as most is, without pydicom's detours."""
+    element = item.get_item(tag)
+    if isinstance(element, DataElement):
+        return str(element.value)
+    return "" if element is None else str(item[tag].value)
 
 
 _CONTAINS, _MODIFIES = "CONTAINS", "HAS CONCEPT MOD"
