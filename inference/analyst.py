@@ -220,8 +220,10 @@ class Analyst:
         error: NotAnalysableError | None = None,
     ) -> tuple[tuple[ObjectRecord, ...], dict[str, object]]:
         """Make the objects and put them on disk; return them, and facts about those that failed."""
-        paths = {image.sop_instance_uid: image.path for image in asked.images}
-        sources = tuple(self._header(paths[uid]) for uid in used)
+        sources = reading.headers if reading else ()
+        if not sources:
+            paths = {image.sop_instance_uid: image.path for image in asked.images}
+            sources = tuple(self._header(paths[uid]) for uid in used)
         for source in sources:
             correct(source, asked.corrections)
         result = make_objects(

@@ -36,22 +36,24 @@ class CtSlicesReader(Reader):
 
     def decode(self, images: Sequence[SourceImage]) -> Decoded:
         """Put the slices that pass the gate in order; see `Reader`."""
-        headers, refused = admitted(images, self.bundle)
-        stack = arrange([s for image, header in headers.values() for s in slices_of(image, header)])
+        opened, refused = admitted(images, self.bundle)
+        stack = arrange([s for one in opened.values() for s in slices_of(one.image, one.dataset)])
         set_aside = {**refused, **stack.set_aside}
         facts = {**stack.facts, **({"set_aside": set_aside} if set_aside else {})}
         try:
             check_stack(stack, self.bundle.suitability)
         except NotAnalysableError as error:
             raise NotAnalysableError(error.code, error.reason, facts) from error
-        datasets = {uid: header for uid, (_, header) in headers.items()}
+        datasets = {uid: one.dataset for uid, one in opened.items()}
         if found := damaged(list(datasets.values()), _OPTIONAL):
             facts["damaged_attributes"] = found
+        uids = tuple(one.image.sop_instance_uid for one in stack.slices)
         return Decoded(
-            uids=tuple(one.image.sop_instance_uid for one in stack.slices),
+            uids=uids,
             frames=tuple(one.frame for one in stack.slices),
             batches=self._batches(stack, datasets),
             positions_mm=stack.positions_mm,
+            headers=tuple(opened[uid].header for uid in dict.fromkeys(uids)),
             facts=facts,
         )
 

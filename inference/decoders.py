@@ -74,7 +74,7 @@ _IMAGECODECS: Mapping[str, Callable[[bytes], NDArray[Any]]] = MappingProxyType(
 # Every JPEG codestream ends with the marker EOI or EOC, whose code is the same.
 _END_MARKER = b"\xff\xd9"
 
-_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _ITEM = b"\xfe\xff\x00\xe0"
 # No frame is shorter: RLE begins with 64 bytes of header (PS3.5 G.5), the markers of a JPEG
 # codestream alone are more than 25.
@@ -140,7 +140,7 @@ def _required(dataset: Dataset, keyword: str) -> int:
 @contextmanager
 def _pixel_file(dataset: Dataset) -> Iterator[tuple[BinaryIO, int]]:
     """Open the pixels where they are, in memory or in the file, and say how many bytes remain."""
-    keyword = next((keyword for keyword in _PIXELS if holds(dataset, keyword)), "PixelData")
+    keyword = next((keyword for keyword in PIXEL_KEYWORDS if holds(dataset, keyword)), "PixelData")
     found = dataset.get_item(keyword, keep_deferred=True)
     value = getattr(found, "value", None)
     if isinstance(found, RawDataElement) and value is None and found.length:

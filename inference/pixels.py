@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset, dcmread
+from pydicom import Dataset, FileDataset, dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels.common import PhotometricInterpretation
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
+from pydicom.tag import Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from .decoders import DecodingError, decode_frame, held_frames
+from .decoders import PIXEL_KEYWORDS, DecodingError, decode_frame, held_frames
 from .errors import NotAnalysableError
 from .functional_groups import DAMAGE, element, holds, items, rescale, transfer_syntax, whole_number
 from .reading import NotAnalysed
@@ -80,6 +81,33 @@ def open_image(path: Path) -> Dataset:
     if not transfer_syntax(dataset):
         raise _undecodable("the stored file has no Transfer Syntax UID (0002,0010)")
     return dataset
+
+
+def header_of(dataset: Dataset) -> Dataset:
+    """Return what an image just opened says besides its pixels, as it came from the file.
+
+    Elements are shared as long as neither data set has converted them; so a header taken before the
+    first look still has the very bytes of its names, which reports must repeat.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Of `open_image`; not changed.
+    """
+    elements = dict(dataset.items())
+    for keyword in PIXEL_KEYWORDS:
+        elements.pop(Tag(keyword), None)
+    implicit, little = (bool(told) for told in dataset.original_encoding)
+    header = FileDataset(
+        str(dataset.filename),
+        elements,
+        preamble=dataset.preamble,
+        file_meta=dataset.file_meta,
+        is_implicit_VR=implicit,
+        is_little_endian=little,
+    )
+    header.set_original_encoding(implicit, little, dataset.original_character_set)
+    return header
 
 
 def frame_count(dataset: Dataset) -> int:

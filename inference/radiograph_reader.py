@@ -27,20 +27,20 @@ class RadiographReader(Reader):
 
     def decode(self, images: Sequence[SourceImage]) -> Decoded:
         """Prepare the images that pass the gate, in the order of their number; see `Reader`."""
-        headers, set_aside = admitted(images, self.bundle)
-        order = sorted(headers, key=lambda uid: (_instance_number(headers[uid][1]), uid))
-        datasets = [headers[uid][1] for uid in order]
+        opened, set_aside = admitted(images, self.bundle)
+        order = sorted(opened, key=lambda uid: (_instance_number(opened[uid].dataset), uid))
+        datasets = [opened[uid].dataset for uid in order]
         counts = [frame_count(dataset) for dataset in datasets]
         rows = tuple(uid for uid, count in zip(order, counts, strict=True) for _ in range(count))
         facts: dict[str, object] = {"set_aside": set_aside} if set_aside else {}
         if found := damaged(datasets, _OPTIONAL):
             facts["damaged_attributes"] = found
-        headers.clear()
         return Decoded(
             uids=rows,
             frames=tuple(frame for count in counts for frame in range(count)),
             batches=self._batches(datasets, counts),
             positions_mm=np.zeros(len(rows)),
+            headers=tuple(opened[uid].header for uid in order),
             facts=facts,
         )
 

@@ -22,7 +22,7 @@ from .errors import ODD_DATA, BundleError, NotAnalysableError
 from .forward import Network
 from .illustrate import View
 from .masks import Shape, highest, masks_of, of_present
-from .pixels import common_notes, open_image
+from .pixels import common_notes, header_of, open_image
 from .postprocess import Probabilities
 from .reading import Illustration, Mask, NotAnalysed, Reading, SourceImage
 from .suitability import check_image
@@ -63,6 +63,8 @@ class Decoded:
         The rows in order, decoded as they are asked for, so that memory does not grow with them.
     positions_mm : ndarray of float64, (rows,)
         Position along the normal; zeros for radiographs.
+    headers : tuple of Dataset
+        Of each image, in the order of the rows, without pixels and as they came.
     facts : mapping
         What the headers said.
     """
@@ -71,7 +73,25 @@ class Decoded:
     frames: tuple[int, ...]
     batches: Iterator[Batch]
     positions_mm: NDArray[np.float64]
+    headers: tuple[Dataset, ...]
     facts: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Opened:
+    """An image that passed the gate.
+
+    Attributes
+    ----------
+    dataset : Dataset
+        With its pixels.
+    header : Dataset
+        Without, and as it came: nobody looked at it yet.
+    """
+
+    image: SourceImage
+    dataset: Dataset
+    header: Dataset
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -208,6 +228,7 @@ class Reader(ABC):
         shown, failed = self.illustrate(images, decoded, scores)
         return replace(
             reading,
+            headers=decoded.headers,
             illustrations=shown,
             masks=of_present(masks, reading.findings),
             facts={**reading.facts, **({"illustration_failed": failed} if failed else {})},
@@ -282,25 +303,26 @@ class Reader(ABC):
 
 def admitted(
     images: Sequence[SourceImage], bundle: Bundle
-) -> tuple[dict[str, tuple[SourceImage, Dataset]], dict[str, str]]:
+) -> tuple[dict[str, Opened], dict[str, str]]:
     """Return the images that pass the gate and the codes of those that do not.
 
     If none passes, the reason for the whole is that of most images; of two that are as frequent
     the one that stands first in `NotAnalysed`.
     """
-    admitted: dict[str, tuple[SourceImage, Dataset]] = {}
+    admitted: dict[str, Opened] = {}
     refused: dict[str, NotAnalysableError] = {}
     for image in sorted(images, key=lambda image: (image.sop_instance_uid, image.instance_id)):
         if image.sop_instance_uid in admitted:
             continue
-        header = open_image(image.path)
+        dataset = open_image(image.path)
+        opened = Opened(image, dataset, header_of(dataset))
         try:
-            check_image(header, bundle.suitability)
+            check_image(dataset, bundle.suitability)
         except NotAnalysableError as error:
             refused[image.sop_instance_uid] = error
         else:
             refused.pop(image.sop_instance_uid, None)
-            admitted[image.sop_instance_uid] = (image, header)
+            admitted[image.sop_instance_uid] = opened
     codes = {uid: str(error.code) for uid, error in refused.items()}
     if not admitted:
         raise _reason_of_most(list(refused.values()), codes)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import Dataset
 
 from db.schema import Presence, Scope
 
@@ -187,6 +188,9 @@ class Reading:
         What a person is shown, best first; no part of what makes two readings equal.
     masks : tuple of Mask
         Where the findings are, of models that tell; no part of what makes two readings equal.
+    headers : tuple of Dataset
+        Of the images used, in the same order, without pixels; empty where nobody kept them. No part
+        of what makes two readings equal.
     """
 
     findings: tuple[Finding, ...]
@@ -194,6 +198,7 @@ class Reading:
     facts: Mapping[str, object] = field(default_factory=dict)
     illustrations: tuple[Illustration, ...] = field(default=(), repr=False, compare=False)
     masks: tuple[Mask, ...] = field(default=(), repr=False, compare=False)
+    headers: tuple[Dataset, ...] = field(default=(), repr=False, compare=False)
 
 
 __all__ = [

@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from pydicom import dcmread
+from pydicom.dataelem import RawDataElement
 from pydicom.uid import generate_uid
 
 from inference.bundle import Bundle, open_bundle
@@ -69,6 +71,40 @@ def test_a_reading_can_be_stored_as_json(ct_bundle: Bundle, head: list[SourceIma
     assert facts["spacing_mm"] == 5.0
     assert reading.used_sop_instance_uids == tuple(one.sop_instance_uid for one in head)
     assert sum(f.scope is Scope.SERIES for f in reading.findings) == 6
+
+
+def test_headers_go_on_as_they_came(
+    ct_bundle: Bundle, write_image: Write, sources: Sources, tmp_path: Path
+) -> None:
+    """The gate looks at the name, and still reports repeat its very bytes."""
+    # Legal, and not what pydicom writes: it escapes to ASCII where ASCII holds already.
+    name = b"\x1b(BYamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B"
+    paths = []
+    for number in range(6):
+        path = write_image(
+            np.full((64, 64), 40 + number, dtype=np.int16) * (np.arange(64) > 20).astype(np.int16),
+            PatientName="x" * len(name),
+            SpecificCharacterSet=["", "ISO 2022 IR 87"],
+            BodyPartExamined="HEAD",
+            ImagePositionPatient=[0.0, 0.0, 5.0 * number],
+            ImageOrientationPatient=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0],
+        )
+        path.write_bytes(path.read_bytes().replace(b"x" * len(name), name))
+        paths.append(path)
+    looks = replace(ct_bundle.suitability, phantom_words=("PHANTOM",))
+    images = sources(paths)
+    reading = load_reader(replace(ct_bundle, suitability=looks), "cpu").read(images[::-1])
+    assert [str(header.SOPInstanceUID) for header in reading.headers] == [
+        image.sop_instance_uid for image in images
+    ]
+    for header, path in zip(reading.headers, paths, strict=True):
+        raw = header.get_item("PatientName")
+        assert isinstance(raw, RawDataElement)
+        assert raw.value is not None and raw.value.rstrip() == name  # padded to even length
+        stored = dcmread(path, stop_before_pixels=True)
+        assert header.PatientName == stored.PatientName == "Yamada^Tarou=山田^太郎"
+        assert header == stored
+        assert "PixelData" not in header
 
 
 def test_memory_does_not_grow_with_the_series(ct_bundle: Bundle, head: list[SourceImage]) -> None:
