@@ -14,7 +14,7 @@ from pydicom import Dataset
 from inference.bundle import Bundle, open_bundle
 from inference.display import pixel_aspect, show_radiograph, show_slice, window_text
 from inference.illustrate import View, film_views, slice_views, window_of
-from inference.pixels import hounsfield_values, open_image, radiograph_values
+from inference.pixels import header_of, hounsfield_values, open_image, radiograph_values
 from inference.postprocess import Probabilities, image_findings, series_findings
 from inference.reading import Illustration, Reading
 from inference.settings import shipped_bundles
@@ -39,6 +39,10 @@ class Case:
     bundle: Bundle
     reading: Reading
     limit_ms: float
+
+    def headers(self) -> tuple[Dataset, ...]:
+        """Return what the reader hands on: it has opened the images, and no value is parsed."""
+        return tuple(header_of(open_image(path)) for path in self.files)
 
 
 NAMES = ("film-1024", "film-3000", "ct-28", "ct-300")

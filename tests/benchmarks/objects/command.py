@@ -30,7 +30,7 @@ def benchmark(
         Path | None, typer.Option(help="Where to make the data; default: TMPDIR.")
     ] = None,
 ) -> None:
-    """Measure how long result objects take, from headers on disk to objects that may be sent."""
+    """Measure how long result objects take, from the headers of a reading to objects as bytes."""
     names = only.split(",")
     for name in names:
         if name not in NAMES:

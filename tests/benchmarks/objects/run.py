@@ -73,15 +73,19 @@ def measure(names: Sequence[str], rounds: int, slices: int | None, folder: Path)
             counted = Counter(kinds).items()
             figures.objects = ", ".join(f"{n} {kind.upper()}" for kind, n in counted)
     for case, figures in zip(cases, taken, strict=True):
-        figures.memory = memory.peak(lambda case=case: ours.run(case, _store(folder), Clock()))
-        figures.highdicom_memory = memory.peak(lambda case=case: obvious.run(case, Clock()))
+        figures.memory = memory.peak(
+            lambda case=case: ours.run(case, case.headers(), _store(folder), Clock())
+        )
+        figures.highdicom_memory = memory.peak(
+            lambda case=case: obvious.run(case, case.headers(), Clock())
+        )
     return taken
 
 
 def _once(case: Case, folder: Path) -> tuple[Clock, Clock, list[str]]:
     one, two = Clock(), Clock()
-    kinds = ours.run(case, _store(folder), one)
-    obvious.run(case, two)
+    kinds = ours.run(case, case.headers(), _store(folder), one)
+    obvious.run(case, case.headers(), two)
     return one, two, kinds
 
 
