@@ -60,8 +60,10 @@ def check(engine: sa.Engine) -> None:
     found = current(engine)
     if found != head():
         raise SchemaVersionError(
-            f"database schema is at {found or 'nothing'}, this version needs {head()}: "
-            "run `preread db upgrade`"
+            f"database schema is at {found}, this version needs {head()}: run `preread db upgrade`"
+            if found
+            else "the database has no tables of ours: is it the right one ([db] url, data_dir)? "
+            "`preread up` makes them, and `preread db upgrade`"
         )
 
 

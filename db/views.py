@@ -132,7 +132,8 @@ VIEWS: Mapping[str, Mapping[str, str]] = {
         "fallback_of_id": "the report of which it is the same in another SOP class, for a "
         "destination that takes no better",
         "predecessor_id": "the object that it replaces after a correction of the study",
-        "is_current": "false once a corrected object replaces it",
+        "is_current": "false once a corrected object replaces it, or a newer analysis of the same "
+        "series is done",
         "fault": "why it must not be sent; NULL if it passed its check",
         "trace_id": "id of the association that brought the series, as in the log",
     },

@@ -20,6 +20,7 @@ from inference.catalogue import open_catalogue
 
 from .check import Check, Verdict
 from .doctor_destinations import examine_destinations, examine_left_over
+from .doctor_notify import examine_notify
 from .doctor_scp import examine_scp
 from .errors import SettingsError
 from .receiving import usable_rules
@@ -47,6 +48,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield from _decoders()
     yield from examine_scp(settings)
     yield from examine_destinations(settings)
+    yield from examine_notify(settings)
 
 
 def _import_names() -> Iterator[Check]:

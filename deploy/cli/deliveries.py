@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,13 +14,14 @@ from db import dead_letters
 from db.dead_letters import Letter
 from db.query import rows_of
 from db.schema import DeliveryState
+from db.views import VIEWS
 from scp.places import places
 from scp.settings import DestinationSettings
 
 from .. import settings
 from ..errors import DeployError
 from .options import Config, opened
-from .output import short_uid, wide_console
+from .output import Format, print_csv, print_json, require_unicode, short_uid, wide_console
 
 _deliveries = typer.Typer(help="Results on their way to the destinations.", no_args_is_help=True)
 
@@ -42,11 +43,24 @@ def list_deliveries(
     state: Annotated[
         DeliveryState | None, typer.Option(help="State of the delivery; without one all.")
     ] = None,
+    study: Annotated[str | None, typer.Option(help="Study Instance UID.")] = None,
+    format: Annotated[Format, typer.Option(help="How to print.")] = Format.TABLE,
 ) -> None:
-    """Print deliveries, the latest first."""
+    """Print deliveries, the latest first; JSON and CSV have the columns of v_deliveries."""
+    require_unicode(study)
+    given = {"state": state and state.value, "study_instance_uid": study}
+    equals = {name: value for name, value in given.items() if value is not None}
     with opened(config) as engine, engine.connect() as connection:
-        equals = {} if state is None else {"state": state.value}
         rows = rows_of(connection, "v_deliveries", order_by="delivery_id", equals=equals)
+    if format is Format.JSON:
+        print_json(rows)
+    elif format is Format.CSV:
+        print_csv([*VIEWS["v_deliveries"]], rows)
+    else:
+        _print_deliveries(rows)
+
+
+def _print_deliveries(rows: Sequence[Mapping[str, Any]]) -> None:
     names = (
         "delivery",
         "destination",

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated
 
-import sqlalchemy as sa
 import typer
 from rich.table import Table
 
-from db import create_engine, notifications
-from db.migrate import check
+from db import notifications
 from db.query import rows_of
 from db.schema import NotificationState
 
 from .. import settings
 from ..errors import DeployError, NotifyError
-from .options import Config
+from .options import Config, opened
 from .output import short_uid, wide_console
 
 _notifications = typer.Typer(
@@ -31,16 +27,6 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(_notifications, name="notifications")
 
 
-@contextmanager
-def _opened(config: Config) -> Iterator[sa.Engine]:
-    engine = create_engine(settings.load(config).db_url)
-    try:
-        check(engine)
-        yield engine
-    finally:
-        engine.dispose()
-
-
 @_notifications.command("list")
 def list_notifications(
     config: Config = None,
@@ -49,7 +35,7 @@ def list_notifications(
     ] = None,
 ) -> None:
     """Print notifications, the latest first."""
-    with _opened(config) as engine, engine.connect() as connection:
+    with opened(config) as engine, engine.connect() as connection:
         equals = {} if state is None else {"state": state.value}
         rows = rows_of(connection, "v_notifications", order_by="notification_id", equals=equals)
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -80,7 +66,7 @@ def retry_notification(
     config: Config = None,
 ) -> None:
     """Try a dead letter again, with all its attempts and all its time."""
-    with _opened(config) as engine, engine.begin() as connection:
+    with opened(config) as engine, engine.begin() as connection:
         if not notifications.retry(connection, notification, datetime.now(UTC)):
             raise DeployError(
                 f"there is no dead letter {notification}; see preread notifications list"

@@ -1,4 +1,4 @@
-"""``preread show``: a result object as text, as a page, as a picture."""
+"""``preread show``: a result object as text, as a page, as a picture; a study in words."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Annotated
 
 import pydicom
+import sqlalchemy as sa
 import typer
 from pydicom.errors import InvalidDicomError
 
-from db import FileStore, create_engine
-from db.migrate import check
+from db import FileStore
 from db.query import rows_of
 
 from .. import settings
 from ..errors import DeployError
-from .options import Config
+from .options import Config, opened
+from .study import describe
 
 
 def add_to(app: typer.Typer) -> None:
@@ -25,7 +26,10 @@ def add_to(app: typer.Typer) -> None:
 
 def show(
     what: Annotated[
-        str, typer.Argument(help="File of a result object, or its SOP Instance UID in the node.")
+        str,
+        typer.Argument(
+            help="File of a result object, its SOP Instance UID, or a Study Instance UID."
+        ),
     ],
     config: Config = None,
     out: Annotated[
@@ -33,8 +37,17 @@ def show(
         typer.Option(help="File to write: .html for a report, .png for a picture, else text."),
     ] = None,
 ) -> None:
-    """Print a result object, or write it as a web page or a picture."""
-    ds = _read(what, config)
+    """Print a result object, or write it as a web page or a picture; or tell of a study."""
+    path = Path(what)
+    if not path.is_file():
+        with opened(config) as engine, engine.connect() as connection:
+            known = describe(connection, what) if out is None else None
+            stored = None if known else _stored(connection, what)
+        if stored is None:
+            print(known, end="")
+            return
+        path = FileStore(settings.load(config).data_dir).absolute(stored)
+    ds = _read(path)
     suffix = "" if out is None else out.suffix.lower()
     if out is not None and suffix == ".png":
         _write_picture(ds, out)
@@ -46,10 +59,7 @@ def show(
         out.write_text(text, encoding="utf-8")
 
 
-def _read(what: str, config: Path | None) -> pydicom.Dataset:
-    path = Path(what)
-    if not path.is_file():
-        path = _stored(what, config)
+def _read(path: Path) -> pydicom.Dataset:
     try:
         return pydicom.dcmread(path)
     except InvalidDicomError:
@@ -58,18 +68,11 @@ def _read(what: str, config: Path | None) -> pydicom.Dataset:
         raise DeployError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _stored(uid: str, config: Path | None) -> Path:
-    loaded = settings.load(config)
-    engine = create_engine(loaded.db_url)
-    check(engine)
-    with engine.connect() as connection:
-        rows = rows_of(
-            connection, "v_objects", order_by="object_id", equals={"sop_instance_uid": uid}
-        )
-    engine.dispose()
+def _stored(connection: sa.Connection, uid: str) -> str:
+    rows = rows_of(connection, "v_objects", order_by="object_id", equals={"sop_instance_uid": uid})
     if not rows:
-        raise DeployError(f"{uid} is neither a file nor a result object of this node")
-    return FileStore(loaded.data_dir).absolute(rows[0]["path"])
+        raise DeployError(f"{uid} is no file, and no result object or study of this node")
+    return str(rows[0]["path"])
 
 
 def _as_text(ds: pydicom.Dataset) -> str:

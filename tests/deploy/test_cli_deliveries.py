@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,7 @@ import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from db import commitments, create_engine, deliveries, health
+from db.errors import SchemaVersionError
 from db.migrate import upgrade
 from db.schema import Analysis, Delivery, ResultObject, Series, Study
 from deploy.check import Verdict
@@ -150,6 +152,71 @@ def test_the_list_says_proof_and_reason(engine: sa.Engine, run: Callable[..., st
     assert "committed commit" in said
     assert "refused" in said
     assert "committed" not in run("deliveries", "list", "--state", "dead")
+
+
+def test_the_list_of_one_study_for_a_program(engine: sa.Engine, run: Callable[..., str]) -> None:
+    kill(engine, 1, "refused")
+    rows = json.loads(run("deliveries", "list", "--study", "1.2.840.1", "--format", "json"))
+    assert [row["delivery_id"] for row in rows] == [4, 3, 2, 1]
+    assert (rows[-1]["sop_instance_uid"], rows[-1]["last_error"]) == ("2.25.1", "refused")
+    assert json.loads(run("deliveries", "list", "--study", "1.9", "--format", "json")) == []
+    head = run("deliveries", "list", "--state", "dead", "--format", "csv").split()[0]
+    assert head.startswith("delivery_id,destination,kind,sop_instance_uid")
+
+
+def test_a_study_is_told_whole(engine: sa.Engine, run: Callable[..., str]) -> None:
+    """Every object with its whole UID, what waits for it, and why a series is not read."""
+    parked = {"routes": [], "reasons": ["rule head-ct: BodyPartExamined is ABDOMEN"]}
+    with engine.begin() as connection:
+        connection.execute(
+            sa.insert(Series).values(
+                series_instance_uid="1.3", study_instance_uid="1.2.840.1", trace_id="t",
+                modality="CT", first_received_at=NOW, last_received_at=NOW, state="complete",
+                completed_at=NOW, routing=json.dumps(parked),
+            )
+        )  # fmt: skip
+        deliveries.note_fault(connection, 2, "its SHA-256 has changed")
+    kill(engine, 1, "refused")
+    said = run("show", "1.2.840.1")
+    for part in (
+        "study 1.2.840.1: receiving",
+        "series 1.2: receiving",
+        "analysis aaaaaaaaaaaa, m 1, version 1: pending",
+        "series 1.3: parked CT, 0 instances rule head-ct: BodyPartExamined is ABDOMEN",
+        "sr 2.25.1 of analysis aaaaaaaaaaaa, pacs: dead",
+        "not to be sent: its SHA-256 has changed, pacs: pending",
+    ):
+        assert part in said, said
+    with pytest.raises(DeployError, match=r"1\.9 is no file, and no result object or study"):
+        run("show", "1.9")
+
+
+def test_objects_of_an_analysis_that_a_newer_one_replaced_are_not_current(
+    engine: sa.Engine,
+) -> None:
+    def current() -> list[bool]:
+        with engine.connect() as connection:
+            query = sa.text("SELECT is_current FROM v_objects ORDER BY object_id")
+            return [bool(one) for one in connection.execute(query).scalars()]
+
+    later = {"id": "b" * 64, "version": 2, "instance_digest": "1"}
+    with engine.begin() as connection:
+        copied = connection.execute(sa.select(Analysis.__table__)).mappings().one()
+        connection.execute(sa.insert(Analysis).values({**copied, **later}))
+    assert current() == [True] * 4
+    with engine.begin() as connection:
+        newer = sa.update(Analysis).where(Analysis.version == 2)
+        connection.execute(newer.values(state="done"))
+    assert current() == [False] * 4
+
+
+def test_a_fresh_folder_says_what_makes_the_tables(tmp_path: Path) -> None:
+    config = tmp_path / "preread.toml"
+    config.write_text(f'data_dir = "{tmp_path / "new"}"\n')
+    for command in (["results"], ["deliveries", "list"], ["show", "1.2"]):
+        done = CliRunner().invoke(app, [*command, "--config", str(config)])
+        assert isinstance(done.exception, SchemaVersionError)
+        assert "`preread up` makes them" in str(done.exception)
 
 
 def test_retries_of_one_of_some_and_of_all(engine: sa.Engine, run: Callable[..., str]) -> None:

@@ -28,7 +28,12 @@ SELECT result_object.id AS object_id, result_object.kind, result_object.sop_clas
        analysis.version, result_object.path, result_object.size_bytes, result_object.sha256,
        result_object.created_at, result_object.fallback_of_id, result_object.predecessor_id,
        NOT EXISTS (SELECT 1 FROM result_object AS later
-                    WHERE later.predecessor_id = result_object.id) AS is_current,
+                    WHERE later.predecessor_id = result_object.id)
+       AND NOT EXISTS (SELECT 1 FROM analysis AS newer
+                        WHERE newer.series_instance_uid = analysis.series_instance_uid
+                          AND newer.model_name = analysis.model_name
+                          AND newer.version > analysis.version
+                          AND newer.state = 'done') AS is_current,
        result_object.fault, analysis.trace_id
 FROM result_object
 JOIN analysis ON analysis.id = result_object.analysis_id
