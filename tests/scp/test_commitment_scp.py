@@ -146,8 +146,12 @@ Image = Callable[..., Dataset]
 
 
 def store(opened: Any, image: Image, n: int = 1) -> list[tuple[str, str]]:
+    """Make and store images; return what to ask for."""
+    return store_made(opened, [image() for _ in range(n)])
+
+
+def store_made(opened: Any, made: list[Dataset]) -> list[tuple[str, str]]:
     """Store images; return what to ask for."""
-    made = [image() for _ in range(n)]
     for number, one in enumerate(made):
         assert opened.send_c_store(one, msg_id=number % 60000 + 1).Status == 0
     return [(CT_IMAGE, str(one.SOPInstanceUID)) for one in made]
@@ -375,12 +379,15 @@ def test_two_transactions_and_images_between_them(
     hospital: Hospital, modality: Modality, image: Image
 ) -> None:
     first, second = generate_uid(), generate_uid()
+    # Made beforehand: pynetdicom takes a report for the response to a C-STORE that it sends at that
+    # moment, and the node reports as soon as the peer is silent for a quarter of a second.
+    made = [[image() for _ in range(n)] for n in (2, 20, 20)]
     with modality.associated(hospital.port) as opened:
-        before = store(opened, image, 2)
+        before = store_made(opened, made[0])
         assert ask(opened, before, first) == 0
-        between = store(opened, image, 20)
+        between = store_made(opened, made[1])
         assert ask(opened, between, second) == 0
-        after = store(opened, image, 20)
+        after = store_made(opened, made[2])
         heard = modality.wait(2)
         assert opened.is_established
         assert ask(opened, after) == 0
