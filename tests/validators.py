@@ -11,11 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import pixelmed
 import pytest
 
-JAVA = Path("/usr/share/java")
 SR_STORAGE = b"1.2.840.10008.5.1.4.1.1.88."  # reports and key objects
-PIXELMED_JARS = ("pixelmed.jar", "commons-codec.jar", "slf4j-api.jar", "slf4j-nop.jar")
 
 # Complaints of dciodvfy about what the standard allows, each with the reason.
 EXPLAINED = (
@@ -116,20 +115,10 @@ class Validators:
         return html.read_text(encoding="utf-8", errors="replace")
 
     def pixelmed(self, path: Path) -> TemplateVerdict:
-        """Return the verdict of PixelMed's SR validator, about 12 s a file."""
-        jars = [JAVA / name for name in PIXELMED_JARS]
-        if not all(jar.exists() for jar in jars):
+        """Return the verdict of PixelMed's SR validator, seconds a file."""
+        if not all(jar.exists() for jar in pixelmed.JARS):
             _missing("PixelMed (Debian libpixelmed-java)")
-        # Java 17 bounds XPath expressions; the validator's are longer.
-        limits = [f"-Djdk.xml.xpath{what}Limit=0" for what in ("TotalOp", "ExprOp", "ExprGrp")]
-        done = _run(
-            [
-                _program("java"), *limits, "-Xss64m", "-cp", ":".join(map(str, jars)),
-                "com.pixelmed.validate.DicomSRValidator", path,
-            ],
-            timeout=240,
-        )  # fmt: skip
-        lines = (done.stdout + done.stderr).splitlines()
+        lines = pixelmed.verdict(_program("java"), path)
         return TemplateVerdict(
             found_root=any("Found Root Template TID_" in line for line in lines),
             errors=[line for line in lines if line.startswith("Error")],

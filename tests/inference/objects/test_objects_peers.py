@@ -247,7 +247,7 @@ def test_the_template_validator_finds_no_error(
     validators: Any,
     tmp_path: Path,
 ) -> None:
-    """The widest report, the shortest and the key objects: 12 seconds each."""
+    """The widest report, the shortest and the key objects."""
     content, kind = {
         "present": lambda: (pneumothorax(chest), "sr"),
         "series": lambda: (masked(hemorrhage(series), (14, 15)), "sr"),
@@ -260,3 +260,17 @@ def test_the_template_validator_finds_no_error(
     verdict = validators.pixelmed(path)
     assert verdict.found_root
     assert verdict.errors == []
+
+
+@pytest.mark.slow
+def test_the_template_validator_would_find_an_error(
+    chest: Dataset, pneumothorax: Any, all_kinds: Any, validators: Any, tmp_path: Path
+) -> None:
+    """Else its silence about all others would prove nothing."""
+    report = all_kinds(pneumothorax(chest))["sr"]
+    path = tmp_path / "document.dcm"
+    for item in report.ContentSequence:
+        if item.get("ValueType") == "CONTAINER" and "ContentSequence" in item:
+            item.ContentSequence[0].RelationshipType = "HAS PROPERTIES"
+    path.write_bytes(object_bytes(report))
+    assert validators.pixelmed(path).errors
