@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from pynetdicom import _config
 
 
 def _load(name: str) -> ModuleType:
@@ -26,6 +27,12 @@ def _load(name: str) -> ModuleType:
     sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _every_peer_is_as_strict_as_it_says() -> None:
+    """A node in an earlier test has switched this on, for all that the process accepts."""
+    _config.UNRESTRICTED_STORAGE_SERVICE = False
 
 
 @pytest.fixture(scope="session")
