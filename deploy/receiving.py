@@ -203,17 +203,7 @@ def enqueue_analyses(
             log = _log.bind(
                 trace=series.trace_id, series=series.series_instance_uid, model=route.model
             )
-            request = request_analysis_of(
-                bundles[route.model],
-                study_instance_uid=series.study_instance_uid,
-                series_instance_uid=series.series_instance_uid,
-                instance_ids=series.instance_ids,
-                instance_digest=series.instance_digest,
-                priority=route.priority,
-                shadow=route.shadow,
-                trace_id=series.trace_id,
-                received_at=series.last_received_at,
-            )
+            request = _request(bundles[route.model], series, route)
             if is_bounded(connection, request):
                 bounded.append(route)
                 on_bounded()
@@ -241,3 +231,17 @@ def enqueue_analyses(
         "(inference.max_analyses_per_study_per_day)"
     )
     return on_complete
+
+
+def _request(bundle: Bundle, series: CompleteSeries, route: Route) -> AnalysisRequest:
+    return request_analysis_of(
+        bundle,
+        study_instance_uid=series.study_instance_uid,
+        series_instance_uid=series.series_instance_uid,
+        instance_ids=series.instance_ids,
+        instance_digest=series.instance_digest,
+        priority=route.priority,
+        shadow=route.shadow,
+        trace_id=series.trace_id,
+        received_at=series.last_received_at,
+    )

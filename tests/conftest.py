@@ -17,6 +17,8 @@ import pytest
 import sqlalchemy as sa
 from pynetdicom import _config
 
+from db import FileStore
+
 
 def _load(name: str) -> ModuleType:
     """Load a module that lies beside this file: tests are no package, so it has no import path."""
@@ -33,6 +35,14 @@ def _load(name: str) -> ModuleType:
 def _every_peer_is_as_strict_as_it_says() -> None:
     """A node in an earlier test has switched this on, for all that the process accepts."""
     _config.UNRESTRICTED_STORAGE_SERVICE = False
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> FileStore:
+    """Return an empty store."""
+    store = FileStore(tmp_path / "data")
+    store.prepare()
+    return store
 
 
 @pytest.fixture(scope="session")

@@ -46,11 +46,7 @@ def _series(series: Mapping[str, Any], analyses: Sequence[Mapping[str, Any]]) ->
     what = " ".join(word for word in words if word)
     yield ""
     yield f"series {series['series_instance_uid']}: {series['state']}"
-    yield (
-        f"  {what}, {series['n_instances']} instances"
-        if what
-        else (f"  {series['n_instances']} instances")
-    )
+    yield f"  {f'{what}, ' if what else ''}{series['n_instances']} instances"
     if series["state"] == "parked" and series["routing"]:
         yield from (f"  {reason}" for reason in json.loads(series["routing"])["reasons"])
     for one in analyses:

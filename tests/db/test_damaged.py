@@ -26,13 +26,6 @@ HEAD = bytes(128) + b"DICM\2\0\0\0UL\4\0" + struct.pack("<L", len(_SYNTAX)) + _S
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> FileStore:
-    store = FileStore(tmp_path / "data")
-    store.prepare()
-    return store
-
-
-@pytest.fixture
 def ingest(engine: sa.Engine) -> Iterator[Ingest]:
     made = Ingest(engine)
     yield made

@@ -21,13 +21,6 @@ META = b"\x02\x00\x10\x00UI\x04\x001.2\x00"
 HEAD = bytes(128) + b"DICM" + b"\x02\x00\x00\x00UL\x04\x00" + len(META).to_bytes(4, "little") + META
 
 
-@pytest.fixture
-def files(tmp_path: Path) -> FileStore:
-    store = FileStore(tmp_path / "data")
-    store.prepare()
-    return store
-
-
 def test_bytes_come_back(files: FileStore) -> None:
     stored = files.write_image("1.2.3", HEAD, b"data set")
 

@@ -25,13 +25,6 @@ UIDS = (
 )
 
 
-@pytest.fixture
-def files(tmp_path: Path) -> FileStore:
-    store = FileStore(tmp_path / "data")
-    store.prepare()
-    return store
-
-
 def put(files: FileStore, uid: str, data_set: bytes = b"x") -> str:
     return files.write_image(uid, bytes(128) + b"DICM", data_set).path
 

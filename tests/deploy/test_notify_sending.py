@@ -58,13 +58,6 @@ def engine(tmp_path: Path) -> Iterator[sa.Engine]:
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> FileStore:
-    store = FileStore(tmp_path / "data")
-    store.prepare()
-    return store
-
-
-@pytest.fixture
 def clock() -> Clock:
     return Clock()
 

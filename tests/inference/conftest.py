@@ -16,7 +16,7 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from db import FileStore, create_engine
+from db import create_engine
 from db.migrate import upgrade
 from inference.bundle import Bundle, open_bundle, write_bundle
 from inference.input_spec import InputSpec
@@ -67,13 +67,6 @@ def engine(tmp_path: Path) -> Iterator[sa.Engine]:
     prepare(engine)
     yield engine
     engine.dispose()
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> FileStore:
-    store = FileStore(tmp_path / "data")
-    store.prepare()
-    return store
 
 
 @pytest.fixture

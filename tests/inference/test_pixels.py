@@ -23,6 +23,7 @@ from inference.errors import NotAnalysableError
 from inference.input_spec import InputSpec
 from inference.pixels import (
     frame_count,
+    header_of,
     hounsfield_values,
     open_image,
     radiograph_values,
@@ -466,3 +467,20 @@ def _twins(shared_data: Path) -> tuple[Path, Path]:
     folder = shared_data / "cxr_siim_format"
     (original,) = folder.glob("1.2.*.dcm")
     return original, folder / "Fake_MONOHR1.dcm"
+
+
+def test_a_header_gives_what_stayed_in_the_file(write_image: Callable[..., Path]) -> None:
+    """Sequences of explicit length that are large are read when they are asked for."""
+    items = [Dataset() for _ in range(40)]
+    for number, item in enumerate(items):
+        item.RequestedProcedureID = str(number)
+        item.ReasonForTheRequestedProcedure = "x" * 64
+        item.RequestedProcedureComments = "y" * 1000
+    path = write_image(np.zeros((8, 8), np.uint16), RequestAttributesSequence=items)
+    opened = open_image(path)
+    raw = opened.get_item("RequestAttributesSequence", keep_deferred=True)
+    assert isinstance(raw, RawDataElement) and raw.value is None, "it stayed there"
+    header = header_of(opened)
+    assert "PixelData" not in header and "PixelData" in opened
+    found = [str(item.RequestedProcedureID) for item in header.RequestAttributesSequence]
+    assert found == [str(number) for number in range(40)]

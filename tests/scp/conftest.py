@@ -39,13 +39,6 @@ def engine(tmp_path: Path) -> Iterator[sa.Engine]:
     engine.dispose()
 
 
-@pytest.fixture
-def files(tmp_path: Path) -> FileStore:
-    store = FileStore(tmp_path / "data")
-    store.prepare()
-    return store
-
-
 @dataclass
 class Node:
     """A server with everything it was built from."""
