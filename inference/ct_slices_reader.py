@@ -14,7 +14,7 @@ from .functional_groups import damaged
 from .illustrate import View, slice_views, window_of
 from .pixels import ModalityImage, hounsfield_values, open_image
 from .postprocess import Probabilities, series_findings
-from .preprocess import prepare_ct
+from .preprocess import place_ct, prepare_ct
 from .reader import Batch, Decoded, Picture, Reader, admitted
 from .reading import NotAnalysed, Reading, SourceImage
 from .suitability import check_stack
@@ -80,11 +80,13 @@ class CtSlicesReader(Reader):
         """Decode a slice and window it for its findings; see `Reader`."""
         hu = hounsfield_values(dataset, frame).values
         window = window_of(self.bundle, columns)
+        places = place_ct(hu[None], self.bundle.spec, self._device)
         return Picture(
             pixels=show_slice(hu, window),
             window=window_text(window),
             pixel_aspect=pixel_aspect(dataset, frame),
-            tensor=prepare_ct(hu[None], self.bundle.spec, self._device),
+            tensor=prepare_ct(hu[None], self.bundle.spec, self._device, places),
+            placement=places[0],
         )
 
     def _batches(self, stack: Stack, datasets: dict[str, Dataset]) -> Iterator[Batch]:
@@ -93,11 +95,9 @@ class CtSlicesReader(Reader):
         while batch := list(itertools.islice(slices, self._batch_size)):
             hu = np.stack([image.values for image in batch])
             contrast = contrast or any(bool(np.ptp(image)) for image in hu)
-            tensor = prepare_ct(hu, self.bundle.spec, self._device)
-            rows, columns = hu.shape[1:]
-            yield Batch(
-                tensor, tuple(image.notes for image in batch), ((rows, columns),) * len(batch)
-            )
+            places = place_ct(hu, self.bundle.spec, self._device)
+            tensor = prepare_ct(hu, self.bundle.spec, self._device, places)
+            yield Batch(tensor, tuple(image.notes for image in batch), places)
         # One slice may be nothing but air; a series may not.
         if not contrast:
             raise NotAnalysableError(

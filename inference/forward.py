@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from .bundle import Bundle
 from .errors import BundleError
-from .masks import Maps, Shape
+from .masks import Maps
 from .network import load_network
+from .placement import Placement
 from .postprocess import Probabilities
-from .preprocess import picture_in_square
 from .saliency import Saliency
 
 # The same input gives the same output: cuDNN neither tries algorithms out nor rounds to TF32.
@@ -95,7 +95,9 @@ class Network:
             )
         return outputs
 
-    def looked_at(self, row: torch.Tensor, column: int, shape: Shape) -> NDArray[np.float32] | None:
+    def looked_at(
+        self, row: torch.Tensor, column: int, place: Placement
+    ) -> NDArray[np.float32] | None:
         """Return where the network looked for a label: see `Saliency.of`, or its own map.
 
         Parameters
@@ -103,13 +105,13 @@ class Network:
         row : Tensor of float32, (1, channels, size, size)
         column : int
             Which of the bundle's labels.
-        shape : tuple of int
-            Rows and columns of the source.
+        place : Placement
+            What of the source the input shows.
 
         Returns
         -------
         ndarray of float32, (h, w), or None
-            0 to 1, over the picture alone: without the padding of the input.
+            0 to 1, over the whole source: without the padding of the input.
         """
         if self._bundle.masks:
             square: NDArray[np.float32] | None = self.maps(row)[0, column]
@@ -117,9 +119,7 @@ class Network:
             output = self._bundle.outputs[column].index
             with _REPRODUCIBLE():
                 square = self._saliency.of(self._moved(row), output, self._bundle.activation)
-        if square is None:
-            return None
-        return square[picture_in_square(shape, square.shape[-1])].copy()
+        return None if square is None else place.over_source(square)
 
     def _outputs(self, tensor: torch.Tensor) -> NDArray[np.float32]:
         """Return what the network gives for the labels, as probabilities: (rows, labels, ...)."""

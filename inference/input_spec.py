@@ -10,10 +10,15 @@ from .windows import Window
 
 ReaderKind = Literal["radiograph", "ct_slices"]
 Polarity = Literal["tag", "chest"]
+Crop = Literal["none", "head", "lungs"]
 
 # The one resize kernel there is: torch's bilinear interpolation with antialiasing. It is recorded
 # in every bundle because kernels of different libraries differ by up to a third of the range.
 RESIZE_KERNEL = "torch-bilinear-antialias"
+_CROPS: Mapping[ReaderKind, tuple[Crop, ...]] = {
+    "radiograph": ("none", "lungs"),
+    "ct_slices": ("none", "head"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +36,24 @@ class InputSpec:
     polarity : {"tag", "chest"}
         Radiographs only. ``tag`` believes Photometric Interpretation. ``chest`` also looks whether
         the picture can be a chest in that polarity and turns a negative round.
+    crop : {"none", "head", "lungs"}
+        Which part of the picture is shown: all, or the box around the head of a CT slice or the
+        lungs of a radiograph.
     """
 
     kind: ReaderKind
     size: int
     windows: tuple[Window, ...] = ()
     polarity: Polarity = "tag"
+    crop: Crop = "none"
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(ReaderKind):
             raise ValueError(f"unknown kind of reader: {self.kind!r}")
         if self.polarity not in get_args(Polarity):
             raise ValueError(f"unknown polarity: {self.polarity!r}")
+        if self.crop not in _CROPS[self.kind]:
+            raise ValueError(f"a {self.kind} input has no crop {self.crop!r}")
         if not 16 <= self.size <= 4096:
             raise ValueError(f"an input size of {self.size} is outside 16 to 4096")
         if (self.kind == "ct_slices") != bool(self.windows):
@@ -55,13 +66,15 @@ class InputSpec:
 
     def to_dict(self) -> dict[str, object]:
         """Return the JSON form, resize kernel included."""
-        return {
+        stated: dict[str, object] = {
             "kind": self.kind,
             "size": self.size,
             "windows": [window.to_dict() for window in self.windows],
             "polarity": self.polarity,
             "resize": RESIZE_KERNEL,
         }
+        # Left out where there is none: the configuration of before stays the same.
+        return stated if self.crop == "none" else {**stated, "crop": self.crop}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, object]) -> InputSpec:
@@ -74,7 +87,7 @@ class InputSpec:
         KeyError
             If ``kind`` or ``size`` is missing.
         """
-        unknown = raw.keys() - {"kind", "size", "windows", "polarity", "resize"}
+        unknown = raw.keys() - {"kind", "size", "windows", "polarity", "resize", "crop"}
         if unknown:
             raise ValueError(f"unknown keys in an input: {', '.join(sorted(unknown))}")
         if raw.get("resize", RESIZE_KERNEL) != RESIZE_KERNEL:
@@ -85,4 +98,5 @@ class InputSpec:
             size=int(str(raw["size"])),
             windows=tuple(Window.from_dict(window) for window in windows),
             polarity=cast(Polarity, raw.get("polarity", "tag")),
+            crop=cast(Crop, raw.get("crop", "none")),
         )

@@ -9,35 +9,34 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from numpy.typing import NDArray
 
+from .placement import Placement
 from .postprocess import Probabilities
-from .preprocess import picture_in_square
 from .reading import Finding, Label, Mask, Presence, Scope
 
 Maps = NDArray[np.float32]
-Shape = tuple[int, int]
 
 
-def highest(maps: Maps, shapes: Sequence[Shape]) -> Probabilities:
+def highest(maps: Maps, placements: Sequence[Placement]) -> Probabilities:
     """Return the probability of each label in each image: the highest of its map.
 
     Parameters
     ----------
     maps : ndarray of float32, (rows, labels, size, size)
         Probabilities over the input; what lies on its padding counts for nothing.
-    shapes : sequence of (int, int)
-        Rows and columns of the source of each row.
+    placements : sequence of Placement
+        What of each source the input shows.
 
     Returns
     -------
     ndarray of float64, (rows, labels)
     """
-    scores = [picture.max(axis=(1, 2)) for picture in _pictures(maps, shapes)]
+    scores = [picture.max(axis=(1, 2)) for picture in _pictures(maps, placements)]
     return np.stack(scores).astype(np.float64)
 
 
 def masks_of(
     maps: Maps,
-    shapes: Sequence[Shape],
+    placements: Sequence[Placement],
     images: Sequence[tuple[str, int]],
     labels: Sequence[Label],
 ) -> Iterator[Mask]:
@@ -45,17 +44,18 @@ def masks_of(
 
     Parameters
     ----------
-    maps, shapes
+    maps, placements
         As of `highest`.
     images : sequence of (str, int)
         SOP Instance UID and frame of each row.
     labels : sequence of Label
         In the order of the maps.
     """
-    for picture, shape, (uid, frame) in zip(_pictures(maps, shapes), shapes, images, strict=True):
+    pictures = _pictures(maps, placements)
+    for picture, place, (uid, frame) in zip(pictures, placements, images, strict=True):
         for label, probability in zip(labels, picture, strict=True):
             if probability.max() >= label.thresholds.high:
-                pixels = _in_source(probability, shape, label.thresholds.high)
+                pixels = _in_source(probability, place, label.thresholds.high)
                 yield Mask(label.name, uid, frame, pixels)
 
 
@@ -78,22 +78,26 @@ def of_present(masks: Sequence[Mask], findings: Sequence[Finding]) -> tuple[Mask
     )
 
 
-def _pictures(maps: Maps, shapes: Sequence[Shape]) -> Iterator[Maps]:
-    for row, shape in zip(maps, shapes, strict=True):
-        down, across = picture_in_square(shape, row.shape[-1])
-        yield row[:, down, across]
+def _pictures(maps: Maps, placements: Sequence[Placement]) -> Iterator[Maps]:
+    for row, place in zip(maps, placements, strict=True):
+        yield place.part_of(row)
 
 
-def _in_source(probability: Maps, shape: Shape, threshold: float) -> NDArray[np.bool_]:
+def _in_source(probability: Maps, place: Placement, threshold: float) -> NDArray[np.bool_]:
     """Scale one map, (h, w), to the source's matrix and return where it reaches the threshold."""
+    top, left, bottom, right = place.box
     there = torch.from_numpy(np.ascontiguousarray(probability))[None, None]
-    full = F.interpolate(there, size=shape, mode="bilinear", align_corners=False)
-    mask: NDArray[np.bool_] = (full[0, 0] >= threshold).numpy()
+    full = F.interpolate(
+        there, size=(bottom - top, right - left), mode="bilinear", align_corners=False
+    )
+    part: NDArray[np.bool_] = (full[0, 0] >= threshold).numpy()
     # Interpolation flattens a peak: what made the label Present stays in its mask all the same.
     peak = np.unravel_index(int(probability.argmax()), probability.shape)
     row, column = (
-        (2 * int(at) + 1) * whole // (2 * part)
-        for at, whole, part in zip(peak, shape, probability.shape, strict=True)
+        (2 * int(at) + 1) * whole // (2 * small)
+        for at, whole, small in zip(peak, part.shape, probability.shape, strict=True)
     )
-    mask[row, column] = True
+    part[row, column] = True
+    mask = np.zeros(place.shape, dtype=np.bool_)
+    mask[top:bottom, left:right] = part
     return mask

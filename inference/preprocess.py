@@ -1,31 +1,62 @@
 """The one way from modality values to the tensor that a network sees, in training and in service.
 
-Both functions run where they are told to: values go to the device as they are and every step
-happens there. A picture is scaled to fit the square with its aspect ratio kept and centred on
-black, because squeezing a radiograph changes the angles and ratios that a reader learns.
+Everything runs where it is told to: values go to the device as they are and every step happens
+there. A picture, or the part of it that the reader is shown, is scaled to fit the square with its
+aspect ratio kept and centred on black, because squeezing a radiograph changes the angles and ratios
+that a reader learns.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from numpy.typing import NDArray
 
+from .heads import head_boxes
 from .input_spec import InputSpec
+from .placement import Placement
 from .polarity import looks_negative
 
-__all__ = ["InputSpec", "picture_in_square", "prepare_ct", "prepare_radiograph"]
+__all__ = [
+    "InputSpec",
+    "Placement",
+    "place_ct",
+    "place_radiograph",
+    "prepare_ct",
+    "prepare_radiograph",
+]
 
 # Share of the pixels, at either end, that may be burned-in letters, markers or dead: they set
 # neither black nor white.
 _TAIL = 0.005
 
 
+def place_radiograph(values: NDArray[np.float32], spec: InputSpec) -> Placement:
+    """Return which part of a radiograph, (rows, columns), is shown and where in the input."""
+    rows, columns = values.shape
+    return Placement.whole((rows, columns), spec.size)
+
+
+def place_ct(
+    hu: NDArray[np.float32], spec: InputSpec, device: torch.device
+) -> tuple[Placement, ...]:
+    """Return which part of each slice, (slices, rows, columns), is shown and where in the input."""
+    count, rows, columns = (int(length) for length in hu.shape)
+    if spec.crop == "none":
+        return (Placement.whole((rows, columns), spec.size),) * count
+    slices = torch.from_numpy(np.ascontiguousarray(hu, dtype=np.float32)).to(device)
+    return tuple(Placement((rows, columns), box, spec.size) for box in head_boxes(slices))
+
+
 def prepare_radiograph(
-    values: NDArray[np.float32], spec: InputSpec, device: torch.device
+    values: NDArray[np.float32],
+    spec: InputSpec,
+    device: torch.device,
+    placement: Placement | None = None,
 ) -> torch.Tensor:
     """Make the input of a radiograph reader.
 
@@ -40,6 +71,8 @@ def prepare_radiograph(
         Of kind ``radiograph``.
     device : torch.device
         Where to compute and leave the result.
+    placement : Placement, optional
+        What to show; `place_radiograph` if left out.
 
     Returns
     -------
@@ -52,13 +85,19 @@ def prepare_radiograph(
     picture = picture - picture.amin()
     if spec.polarity == "chest" and looks_negative(values):
         picture = picture.amax() - picture
-    fitted = _fit(picture[None, None], spec.size)
+    placed = placement or place_radiograph(values, spec)
+    fitted = _fit(picture[None, None], placed)
     low, high = _percentiles(fitted)
     spread = (fitted - low) / (high - low) if high > low else torch.zeros_like(fitted)
     return _center(spread.clamp(0.0, 1.0), spec.size)
 
 
-def prepare_ct(hu: NDArray[np.float32], spec: InputSpec, device: torch.device) -> torch.Tensor:
+def prepare_ct(
+    hu: NDArray[np.float32],
+    spec: InputSpec,
+    device: torch.device,
+    placements: Sequence[Placement] | None = None,
+) -> torch.Tensor:
     """Make the input of a reader of CT slices: a channel for each window.
 
     Windows are applied before resizing: bone of 1,500 HU would otherwise spread over the
@@ -72,6 +111,8 @@ def prepare_ct(hu: NDArray[np.float32], spec: InputSpec, device: torch.device) -
         Of kind ``ct_slices``.
     device : torch.device
         Where to compute and leave the result.
+    placements : sequence of Placement, optional
+        What to show of each slice; `place_ct` if left out.
 
     Returns
     -------
@@ -80,39 +121,24 @@ def prepare_ct(hu: NDArray[np.float32], spec: InputSpec, device: torch.device) -
     """
     slices = torch.from_numpy(np.ascontiguousarray(hu, dtype=np.float32)).to(device)
     channels = torch.stack([window.apply(slices) for window in spec.windows], dim=1)
+    placed = tuple(placements or place_ct(hu, spec, device))
+    if len(set(placed)) == 1:
+        prepared = _center(_fit(channels, placed[0]), spec.size)
+    else:
+        each = zip(channels, placed, strict=True)
+        prepared = torch.cat([_center(_fit(one[None], place), spec.size) for one, place in each])
     # The clamp takes away what interpolation overshoots by rounding.
-    return _center(_fit(channels, spec.size).clamp(0.0, 1.0), spec.size)
+    return prepared.clamp(0.0, 1.0)
 
 
-def picture_in_square(shape: tuple[int, int], size: int) -> tuple[slice, slice]:
-    """Return which rows and columns of the input are the picture; the others are padding.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Rows and columns of the source.
-    size : int
-        Rows and columns of the (square) input.
-    """
-    rows, columns = _fitted(shape, size)
-    top, left = (size - rows) // 2, (size - columns) // 2
-    return slice(top, top + rows), slice(left, left + columns)
-
-
-def _fitted(shape: tuple[int, int], size: int) -> tuple[int, int]:
-    """Return the rows and columns of a picture whose longer side is scaled to `size`."""
-    scale = size / max(shape)
-    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
-
-
-def _fit(pictures: torch.Tensor, size: int) -> torch.Tensor:
-    """Scale (n, channels, rows, columns) so that the longer side is `size`."""
-    rows, columns = pictures.shape[-2:]
-    target = _fitted((rows, columns), size)
-    if target == (rows, columns):
-        return pictures
+def _fit(pictures: torch.Tensor, placement: Placement) -> torch.Tensor:
+    """Cut (n, channels, rows, columns) and scale the part to the size that it has in the input."""
+    top, left, bottom, right = placement.box
+    part = pictures[..., top:bottom, left:right]
+    if part.shape[-2:] == placement.fitted:
+        return part
     return F.interpolate(
-        pictures, size=target, mode="bilinear", antialias=True, align_corners=False
+        part, size=placement.fitted, mode="bilinear", antialias=True, align_corners=False
     )
 
 

@@ -11,10 +11,10 @@ from .display import pixel_aspect, show_radiograph
 from .errors import NotAnalysableError
 from .functional_groups import damaged, whole_number
 from .illustrate import View, film_views
-from .pixels import ModalityImage, frame_count, radiograph_values
+from .pixels import frame_count, radiograph_values
 from .polarity import looks_negative
 from .postprocess import Probabilities, image_findings
-from .preprocess import prepare_radiograph
+from .preprocess import place_radiograph, prepare_radiograph
 from .reader import Batch, Decoded, Picture, Reader, admitted
 from .reading import NotAnalysed, Reading, SourceImage
 
@@ -64,11 +64,13 @@ class RadiographReader(Reader):
     def picture(self, dataset: Dataset, frame: int, columns: Sequence[int]) -> Picture:
         """Decode a frame as a radiologist sees it; see `Reader`."""
         image = radiograph_values(dataset, frame)
+        place = place_radiograph(image.values, self.bundle.spec)
         return Picture(
             pixels=show_radiograph(image, dataset, frame, self.bundle.spec),
             window="",
             pixel_aspect=pixel_aspect(dataset, frame),
-            tensor=prepare_radiograph(image.values, self.bundle.spec, self._device),
+            tensor=prepare_radiograph(image.values, self.bundle.spec, self._device, place),
+            placement=place,
         )
 
     def _batches(self, datasets: list[Dataset], counts: list[int]) -> Iterator[Batch]:
@@ -81,18 +83,14 @@ class RadiographReader(Reader):
                 notes = image.notes
                 if spec.polarity == "chest" and looks_negative(image.values):
                     notes = (*notes, "polarity_corrected")
-                tensor = prepare_radiograph(image.values, spec, self._device)
+                place = place_radiograph(image.values, spec)
+                tensor = prepare_radiograph(image.values, spec, self._device, place)
                 if not bool(tensor.any()):
                     raise NotAnalysableError(
                         NotAnalysed.UNSUPPORTED_PIXELS,
                         "an image has no contrast: nearly all of its pixels have one value",
                     )
-                yield Batch(tensor, (notes,), (_shape(image),))
-
-
-def _shape(image: ModalityImage) -> tuple[int, int]:
-    rows, columns = image.values.shape
-    return rows, columns
+                yield Batch(tensor, (notes,), (place,))
 
 
 def _instance_number(header: Dataset) -> int:

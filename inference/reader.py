@@ -21,8 +21,9 @@ from .bundle import Bundle
 from .errors import ODD_DATA, BundleError, NotAnalysableError
 from .forward import Network
 from .illustrate import View
-from .masks import Shape, highest, masks_of, of_present
+from .masks import highest, masks_of, of_present
 from .pixels import common_notes, header_of, open_image
+from .placement import Placement
 from .postprocess import Probabilities
 from .reading import Illustration, Mask, NotAnalysed, Reading, SourceImage
 from .suitability import check_image
@@ -40,13 +41,13 @@ class Batch:
     tensor : Tensor of float32, (rows, channels, size, size)
     notes : tuple of tuple of str
         What was done to the pixels of each row.
-    shapes : tuple of (int, int)
-        Rows and columns of the source of each row.
+    placements : tuple of Placement
+        What of the source of each row the input shows.
     """
 
     tensor: torch.Tensor
     notes: tuple[tuple[str, ...], ...]
-    shapes: tuple[Shape, ...]
+    placements: tuple[Placement, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,18 +105,15 @@ class Picture:
         As of `Illustration`.
     tensor : Tensor of float32, (1, channels, size, size)
         What the network saw of it.
+    placement : Placement
+        Which part of it that is.
     """
 
     pixels: NDArray[np.uint8]
     window: str
     pixel_aspect: float
     tensor: torch.Tensor
-
-    @property
-    def shape(self) -> Shape:
-        """Rows and columns of the source."""
-        rows, columns = self.pixels.shape
-        return rows, columns
+    placement: Placement
 
 
 class Reader(ABC):
@@ -217,9 +215,9 @@ class Reader(ABC):
             rows = slice(len(notes), len(notes) + len(batch.notes))
             if self.bundle.masks:
                 maps = self._loaded().maps(batch.tensor)
-                probabilities.append(highest(maps, batch.shapes))
+                probabilities.append(highest(maps, batch.placements))
                 places = list(zip(decoded.uids[rows], decoded.frames[rows], strict=True))
-                masks += masks_of(maps, batch.shapes, places, self.bundle.labels)
+                masks += masks_of(maps, batch.placements, places, self.bundle.labels)
             else:
                 probabilities.append(self.predict(batch.tensor))
             notes.extend(batch.notes)
@@ -276,7 +274,9 @@ class Reader(ABC):
             saliency = None
             try:
                 if view.looked is not None:
-                    saliency = self._loaded().looked_at(picture.tensor, view.looked, picture.shape)
+                    saliency = self._loaded().looked_at(
+                        picture.tensor, view.looked, picture.placement
+                    )
             except (BundleError, *ODD_DATA) as error:
                 failed[uid] = type(error).__name__
             position = float(decoded.positions_mm[view.row])

@@ -17,6 +17,7 @@ from inference.errors import BundleError
 from inference.input_spec import InputSpec
 from inference.masks import highest, masks_of
 from inference.model import load_reader
+from inference.placement import Placement
 from inference.reading import Code, Label, Presence, Reading, Scope, SourceImage, Thresholds
 from inference.windows import SOFT
 
@@ -141,15 +142,15 @@ def test_what_lies_on_the_padding_counts_for_nothing() -> None:
     maps = np.zeros((1, 1, 64, 64), dtype=np.float32)
     maps[0, 0, :, :10] = 1.0
     maps[0, 0, 30, 30] = 0.4
-    assert highest(maps, [(300, 200)])[0, 0] == pytest.approx(0.4)
-    assert list(masks_of(maps, [(300, 200)], [("1.2", 0)], [LABEL])) == []
+    assert highest(maps, [Placement.whole((300, 200), 64)])[0, 0] == pytest.approx(0.4)
+    assert list(masks_of(maps, [Placement.whole((300, 200), 64)], [("1.2", 0)], [LABEL])) == []
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (512, 512), (3000, 2000), (40, 30)])
 def test_a_present_label_has_a_mask_be_it_one_pixel(shape: tuple[int, int]) -> None:
     maps = np.zeros((1, 1, 64, 64), dtype=np.float32)
     maps[0, 0, 33, 30] = 0.61
-    (mask,) = masks_of(maps, [shape], [("1.2", 0)], [LABEL])
+    (mask,) = masks_of(maps, [Placement.whole(shape, 64)], [("1.2", 0)], [LABEL])
     assert mask.pixels.any()
     row, column = (at.mean() + 0.5 for at in mask.pixels.nonzero())
     scale = max(shape) / 64
