@@ -26,11 +26,11 @@ $(VENV)/bin/python:
 # torch by itself and first: its version decides which build is taken.
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) torch==2.13.0
-	$(PIP) -e ".[demo]"
+	$(PIP) -e ".[demo,train]"
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.demo
-	$(PIP) -e ".[demo,test,lint]"
+	$(PIP) -e ".[demo,train,test,lint]"
 	@touch $@
 
 demo: $(VENV)/.demo
@@ -51,7 +51,7 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest $(TESTS) $(ARGS)
 
 $(VENV)/.benchmark: $(VENV)/.test
-	$(PIP) -e ".[demo,test,lint,benchmark]"
+	$(PIP) -e ".[demo,train,test,lint,benchmark]"
 	@touch $@
 
 # Arguments: make benchmark-receive ARGS="--quick --only CT"
