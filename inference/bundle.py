@@ -10,7 +10,9 @@ Layout (https://docs.monai.io/en/stable/mb_specification.html)::
 
 With ``"masks": true`` in ``preread.json`` the network gives each label a map of logits (h, w) over
 its input, in place of one logit. A label's probability in an image is then the highest of its map
-over the picture, and where the map reaches the label's upper threshold is its mask.
+over the picture, and where the map reaches the label's upper threshold is its mask. With a list of
+labels, ``"masks": ["any", "subdural"]``, it gives both: logits, and as a second output a map for
+each label of the list in that order; a place belongs to a mask from a probability of 0.5 on.
 
 Light: no torch, so that the process that receives images can name the models it routes to.
 """
@@ -60,7 +62,9 @@ class Bundle:
     configuration_digest : str
         SHA-256 of everything in the configuration that can change a result.
     masks : bool
-        Whether the network gives a map for each label.
+        Whether the network gives a map for each label in place of a number.
+    mapped : tuple of str
+        Labels for which it gives a map beside the numbers, in the order of the maps.
     """
 
     path: Path
@@ -76,6 +80,7 @@ class Bundle:
     network_def: Mapping[str, Any] = field(repr=False)
     configuration_digest: str
     masks: bool = False
+    mapped: tuple[str, ...] = ()
 
     @property
     def labels(self) -> tuple[Label, ...]:
@@ -248,7 +253,8 @@ def _bundle(
         primary=_primary(preread, outputs),
         network_def=network_def,
         configuration_digest="",
-        masks=_masks(preread.get("masks", False)),
+        masks=preread.get("masks", False) is True,
+        mapped=_mapped(preread.get("masks", False), outputs),
     )
 
 
@@ -258,10 +264,17 @@ def _activation(raw: object) -> Activation:
     return cast(Activation, raw)
 
 
-def _masks(raw: object) -> bool:
-    if not isinstance(raw, bool):
-        raise ValueError(f"masks is {raw!r}, not true or false")
-    return raw
+def _mapped(raw: object, outputs: Sequence[Output]) -> tuple[str, ...]:
+    if isinstance(raw, bool):
+        return ()
+    if not isinstance(raw, list) or not raw:
+        raise ValueError(f"masks is {raw!r}, not true, false or a list of labels")
+    names = tuple(str(name) for name in raw)
+    if unknown := set(names) - {output.label.name for output in outputs}:
+        raise ValueError(f"masks names {', '.join(sorted(unknown))}, which is no label")
+    if len(set(names)) < len(names):
+        raise ValueError("masks names a label twice")
+    return names
 
 
 def _primary(preread: Mapping[str, Any], outputs: Sequence[Output]) -> str:
@@ -287,8 +300,8 @@ def _configuration_digest(bundle: Bundle) -> str:
         "network_def": bundle.network_def,
     }
     # Left out where there are none: what was done under the configuration of before stays done.
-    if bundle.masks:
-        facts["masks"] = True
+    if bundle.masks or bundle.mapped:
+        facts["masks"] = bundle.masks or list(bundle.mapped)
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -8,6 +8,7 @@ from math import isfinite
 from typing import Literal, cast, get_args
 
 Contrast = Literal["any", "without", "with"]
+Anatomy = Literal["any", "head"]
 
 # Criteria that came later count only where they are set: a new release of Preread alone must not
 # make the configuration of a model another one, and all its analyses new ones.
@@ -18,6 +19,7 @@ _ADDED = (
     "kernels",
     "refused_kernels",
     "phantom_words",
+    "anatomy",
 )
 
 
@@ -70,6 +72,9 @@ class Criteria:
         Patterns of words in Patient's Name (0010,0010) or Patient ID (0010,0020) by which a site
         names its phantoms. None by default: people have such names too, and only what declares
         itself a phantom (0010,0200; 0028,0300) is refused without being asked.
+    anatomy : {"any", "head"}
+        CT: whether a series in whose slices no brain inside a skull is seen is refused, whatever
+        its header says: another part of the body, or a phantom.
     """
 
     modalities: tuple[str, ...] = ()
@@ -86,6 +91,7 @@ class Criteria:
     kernels: tuple[str, ...] = ()
     refused_kernels: tuple[str, ...] = ()
     phantom_words: tuple[str, ...] = ()
+    anatomy: Anatomy = "any"
 
     def to_dict(self) -> dict[str, object]:
         """Return the JSON form."""
@@ -118,6 +124,7 @@ class Criteria:
             kernels=_words(raw, "kernels"),
             refused_kernels=_words(raw, "refused_kernels"),
             phantom_words=_words(raw, "phantom_words"),
+            anatomy=_anatomy(raw.get("anatomy", "any")),
         )
 
 
@@ -139,3 +146,9 @@ def _contrast(raw: object) -> Contrast:
     if raw not in get_args(Contrast):
         raise ValueError(f"contrast {raw!r} is not one of {', '.join(get_args(Contrast))}")
     return cast(Contrast, raw)
+
+
+def _anatomy(raw: object) -> Anatomy:
+    if raw not in get_args(Anatomy):
+        raise ValueError(f"anatomy {raw!r} is not one of {', '.join(get_args(Anatomy))}")
+    return cast(Anatomy, raw)

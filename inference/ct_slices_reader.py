@@ -11,6 +11,7 @@ from pydicom import Dataset
 from .display import pixel_aspect, show_slice, window_text
 from .errors import NotAnalysableError
 from .functional_groups import damaged
+from .head_seen import HeadSeen
 from .illustrate import View, slice_views, window_of
 from .pixels import ModalityImage, hounsfield_values, open_image
 from .postprocess import Probabilities, series_findings
@@ -92,9 +93,12 @@ class CtSlicesReader(Reader):
     def _batches(self, stack: Stack, datasets: dict[str, Dataset]) -> Iterator[Batch]:
         slices = _hounsfield_slices(stack, datasets)
         contrast = False
+        seen = HeadSeen(len(stack.slices)) if self.bundle.suitability.anatomy == "head" else None
         while batch := list(itertools.islice(slices, self._batch_size)):
             hu = np.stack([image.values for image in batch])
             contrast = contrast or any(bool(np.ptp(image)) for image in hu)
+            if seen is not None:
+                seen.look(hu)
             places = place_ct(hu, self.bundle.spec, self._device)
             tensor = prepare_ct(hu, self.bundle.spec, self._device, places)
             yield Batch(tensor, tuple(image.notes for image in batch), places)
@@ -104,6 +108,8 @@ class CtSlicesReader(Reader):
                 NotAnalysed.UNSUPPORTED_PIXELS,
                 "no slice has contrast: all pixels of each have one value",
             )
+        if seen is not None:
+            seen.check()
 
 
 def _hounsfield_slices(stack: Stack, datasets: dict[str, Dataset]) -> Iterator[ModalityImage]:

@@ -95,6 +95,42 @@ class Network:
             )
         return outputs
 
+    def both(self, tensor: torch.Tensor) -> tuple[Probabilities, Maps]:
+        """Return what a network that gives numbers and maps says.
+
+        Parameters
+        ----------
+        tensor : Tensor of float32, (rows, channels, size, size)
+
+        Returns
+        -------
+        ndarray of float64, (rows, labels)
+            In the order of the bundle's labels.
+        ndarray of float32, (rows, mapped labels, size, size)
+            Probabilities over the input, in the order of `Bundle.mapped`.
+
+        Raises
+        ------
+        BundleError
+            If it does not give two outputs, one of them has too few channels, or they are no
+            numbers.
+        """
+        with torch.inference_mode(), _REPRODUCIBLE():
+            outputs = self._module(self._moved(tensor))
+            if not (isinstance(outputs, tuple | list) and len(outputs) == 2):
+                raise self._fault('gives no second output, but "masks" names labels that have maps')
+            maps = F.interpolate(
+                outputs[1].float(), size=tensor.shape[-2:], mode="bilinear", align_corners=False
+            ).sigmoid()
+        if maps.shape[1] < len(self._bundle.mapped):
+            raise self._fault(
+                f"gives maps of shape {tuple(maps.shape)}, {len(self._bundle.mapped)} are named"
+            )
+        found = np.asarray(maps[:, : len(self._bundle.mapped)].cpu().numpy(), dtype=np.float32)
+        if not np.isfinite(found).all():
+            raise self._fault("gives maps that are no numbers")
+        return self._told(outputs[0], tensor.shape).astype(np.float64), found
+
     def looked_at(
         self, row: torch.Tensor, column: int, place: Placement
     ) -> NDArray[np.float32] | None:
@@ -115,6 +151,8 @@ class Network:
         """
         if self._bundle.masks:
             square: NDArray[np.float32] | None = self.maps(row)[0, column]
+        elif (name := self._bundle.labels[column].name) in self._bundle.mapped:
+            square = self.both(row)[1][0, self._bundle.mapped.index(name)]
         else:
             output = self._bundle.outputs[column].index
             with _REPRODUCIBLE():
@@ -124,10 +162,17 @@ class Network:
     def _outputs(self, tensor: torch.Tensor) -> NDArray[np.float32]:
         """Return what the network gives for the labels, as probabilities: (rows, labels, ...)."""
         with torch.inference_mode(), _REPRODUCIBLE():
-            outputs = self._module(self._moved(tensor)).float()
-            if outputs.ndim == 4 and outputs.shape[-2:] != tensor.shape[-2:]:
+            outputs = self._module(self._moved(tensor))
+        if not isinstance(outputs, torch.Tensor):
+            raise self._fault('gives several outputs; "masks" must name the labels of its maps')
+        return self._told(outputs, tensor.shape)
+
+    def _told(self, outputs: torch.Tensor, shape: torch.Size) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            outputs = outputs.float()
+            if outputs.ndim == 4 and outputs.shape[-2:] != shape[-2:]:
                 outputs = F.interpolate(
-                    outputs, size=tensor.shape[-2:], mode="bilinear", align_corners=False
+                    outputs, size=shape[-2:], mode="bilinear", align_corners=False
                 )
             if self._bundle.activation == "sigmoid":
                 outputs = outputs.sigmoid()

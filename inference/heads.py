@@ -1,10 +1,13 @@
-"""Where the head is in a CT slice: the part of the picture that a reader of heads is shown.
+"""Where the head is in a CT slice, and whether there is brain in it.
 
 Scanners and pictures differ in how much of them the head fills, by a factor of two; a network that
-always sees the head at one size need not learn that.
+always sees the head at one size need not learn that. And a network that only ever saw heads says
+something of everything: what is no head is told by its look, before anybody believes the network.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
@@ -22,6 +25,17 @@ _GRID = 96
 _MARGIN = 0.02
 # Less of the grid than this share is no head: letters, or a headrest.
 _LEAST = 0.01
+
+# Cells along a side of the head in which its look is judged: each averages many pixels' noise.
+_CELLS = 72
+# From here on it is bone; less than the second is no skull, be it the densest that there is.
+_BONE, _LEAST_BONE = 120.0, 60.0
+# Share of the head's box that bone must enclose.
+_LEAST_INSIDE = 0.15
+# Density of brain in the middle of its values, and of nearly all that is inside a skull.
+_BRAIN, _SOFT, _LEAST_SOFT = (12.0, 58.0), (-12.0, 100.0), 0.85
+# HU between the 2nd and the 98th of a hundred cells: water alone has less, brain has fluid too.
+_LEAST_CONTRAST = 5.0
 
 
 def head_boxes(hu: torch.Tensor) -> list[Box]:
@@ -56,6 +70,70 @@ def head_boxes(hu: torch.Tensor) -> list[Box]:
         (top, left), (bottom, right) = places.amin(0).tolist(), places.amax(0).tolist()
         boxes.append(_in_pixels((top, left, bottom + 1, right + 1), grid, (rows, columns)))
     return boxes
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a slice looks like.
+
+    Attributes
+    ----------
+    skull : bool
+        Whether bone encloses a good part of it.
+    brain : bool
+        Whether what it encloses has the density of brain, and the differences of tissue and fluid.
+    """
+
+    skull: bool
+    brain: bool
+
+
+def looks(hu: torch.Tensor) -> list[Look]:
+    """Tell of each slice whether a skull is there, and brain in it.
+
+    Parameters
+    ----------
+    hu : Tensor of float32, (slices, rows, columns)
+        Hounsfield units.
+    """
+    return [_look(one, box) for one, box in zip(hu, head_boxes(hu), strict=True)]
+
+
+def _look(hu: torch.Tensor, box: Box) -> Look:
+    top, left, bottom, right = box
+    part = hu[None, None, top:bottom, left:right].clamp(-1000.0, 1000.0)
+    cells = F.adaptive_avg_pool2d(part, (_CELLS, _CELLS))[0, 0]
+    # A picture of a window holds nothing denser than its white.
+    least = min(_BONE, 0.85 * float(cells.max()))
+    bone = F.max_pool2d((cells > least).float()[None], 3, 1, 1)[0] > 0
+    if least < _LEAST_BONE:
+        return Look(skull=False, brain=False)
+    inside = _enclosed(~bone)
+    if float(inside.float().mean()) < _LEAST_INSIDE:
+        return Look(skull=False, brain=False)
+    # Cells beside bone hold some of it.
+    found = cells[inside & ~(F.max_pool2d(bone.float()[None], 3, 1, 1)[0] > 0)]
+    if not len(found):
+        return Look(skull=True, brain=False)
+    low, middle, high = torch.quantile(found, torch.tensor([0.02, 0.5, 0.98], device=hu.device))
+    soft = ((found > _SOFT[0]) & (found < _SOFT[1])).float().mean()
+    like_brain = _BRAIN[0] <= float(middle) <= _BRAIN[1] and float(soft) >= _LEAST_SOFT
+    return Look(skull=True, brain=like_brain and float(high - low) >= _LEAST_CONTRAST)
+
+
+def _enclosed(free: torch.Tensor) -> torch.Tensor:
+    """Return which free cells, (rows, columns), cannot be reached from the edge."""
+    padded = F.pad(free.float(), (1, 1, 1, 1), value=1.0)
+    outside = torch.zeros_like(padded)
+    outside[0, 0] = 1.0
+    while True:
+        spread = outside
+        for _ in range(16):
+            spread = F.max_pool2d(spread[None], 3, 1, 1)[0] * padded
+        if torch.equal(spread, outside):
+            break
+        outside = spread
+    return free & ~(outside[1:-1, 1:-1] > 0)
 
 
 def _labelled(there: torch.Tensor) -> torch.Tensor:

@@ -14,6 +14,8 @@ from .postprocess import Probabilities
 from .reading import Finding, Label, Mask, Presence, Scope
 
 Maps = NDArray[np.float32]
+# Of networks that give numbers and maps: a place is as likely blood as not.
+MASK_CUTOFF = 0.5
 
 
 def highest(maps: Maps, placements: Sequence[Placement]) -> Probabilities:
@@ -39,8 +41,9 @@ def masks_of(
     placements: Sequence[Placement],
     images: Sequence[tuple[str, int]],
     labels: Sequence[Label],
+    cutoff: float | None = None,
 ) -> Iterator[Mask]:
-    """Make the masks of those labels that reach their upper threshold in an image.
+    """Make the masks of those labels whose maps reach a probability somewhere in an image.
 
     Parameters
     ----------
@@ -50,12 +53,16 @@ def masks_of(
         SOP Instance UID and frame of each row.
     labels : sequence of Label
         In the order of the maps.
+    cutoff : float, optional
+        Probability (0 to 1) from which a place belongs to a mask; the upper threshold of each label
+        if left out.
     """
     pictures = _pictures(maps, placements)
     for picture, place, (uid, frame) in zip(pictures, placements, images, strict=True):
         for label, probability in zip(labels, picture, strict=True):
-            if probability.max() >= label.thresholds.high:
-                pixels = _in_source(probability, place, label.thresholds.high)
+            least = label.thresholds.high if cutoff is None else cutoff
+            if probability.max() >= least:
+                pixels = _in_source(probability, place, least)
                 yield Mask(label.name, uid, frame, pixels)
 
 

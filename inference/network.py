@@ -16,7 +16,7 @@ from .bundle import Bundle
 from .errors import BundleError
 
 # A configuration of MONAI can name any callable of Python; a hospital's node runs only networks.
-_ALLOWED = ("monai.networks.", "torch.nn.")
+_ALLOWED = ("monai.networks.", "torch.nn.", "inference.networks.")
 # What makes MONAI evaluate a string: expressions, references, macros.
 _EVALUATED = ("$", "@", "%")
 
@@ -101,4 +101,4 @@ def _require_module(target: str) -> None:
         and found.__module__.startswith(_ALLOWED)
     )
     if not allowed:
-        raise ValueError(f"{target} is no module of monai.networks or torch.nn")
+        raise ValueError(f"{target} is no module of monai.networks, torch.nn or inference.networks")

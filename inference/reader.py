@@ -21,11 +21,11 @@ from .bundle import Bundle
 from .errors import ODD_DATA, BundleError, NotAnalysableError
 from .forward import Network
 from .illustrate import View
-from .masks import highest, masks_of, of_present
+from .masks import MASK_CUTOFF, highest, masks_of, of_present
 from .pixels import common_notes, header_of, open_image
 from .placement import Placement
 from .postprocess import Probabilities
-from .reading import Illustration, Mask, NotAnalysed, Reading, SourceImage
+from .reading import Illustration, Label, Mask, NotAnalysed, Reading, SourceImage
 from .suitability import check_image
 
 # Rows that are in memory at once; beyond four a CPU gains nothing.
@@ -172,11 +172,17 @@ class Reader(ABC):
         BundleError
             If the network gives fewer outputs than there are labels, or no numbers.
         """
+        if self.bundle.mapped:
+            return self._loaded().both(tensor)[0]
         return self._loaded().probabilities(tensor)
 
     def _loaded(self) -> Network:
         assert self._network is not None, "setup was not called"
         return self._network
+
+    def _mapped(self) -> list[Label]:
+        labels = {label.name: label for label in self.bundle.labels}
+        return [labels[name] for name in self.bundle.mapped]
 
     @abstractmethod
     def encode(
@@ -213,11 +219,15 @@ class Reader(ABC):
         masks: list[Mask] = []
         for batch in decoded.batches:
             rows = slice(len(notes), len(notes) + len(batch.notes))
+            places = list(zip(decoded.uids[rows], decoded.frames[rows], strict=True))
             if self.bundle.masks:
                 maps = self._loaded().maps(batch.tensor)
                 probabilities.append(highest(maps, batch.placements))
-                places = list(zip(decoded.uids[rows], decoded.frames[rows], strict=True))
                 masks += masks_of(maps, batch.placements, places, self.bundle.labels)
+            elif self.bundle.mapped:
+                told, maps = self._loaded().both(batch.tensor)
+                probabilities.append(told)
+                masks += masks_of(maps, batch.placements, places, self._mapped(), MASK_CUTOFF)
             else:
                 probabilities.append(self.predict(batch.tensor))
             notes.extend(batch.notes)

@@ -8,7 +8,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .bundle import Bundle, open_bundle
-from .criteria import Contrast
+from .criteria import Anatomy, Contrast
 from .errors import BundleError
 from .reading import Thresholds
 
@@ -146,6 +146,11 @@ class SuitabilitySettings(_Settings):
         default=None,
         description="Patterns of words in Patient's Name or Patient ID by which the site names "
         "its phantoms.",
+    )
+
+    anatomy: Anatomy | None = Field(
+        default=None,
+        description="CT: head refuses a series in which no brain inside a skull is seen.",
     )
 
     @property

@@ -23,6 +23,7 @@ from . import (
     exchange,
     jobs,
     notifications,
+    reference,
     reissue,
     results,
     serve,
@@ -56,6 +57,7 @@ for part in (
     reissue,
     database,
     training,
+    reference,
     doctor,
     demo,
 ):

@@ -88,12 +88,12 @@ def draw_many(draw: Draw, seeds: Sequence[int], spec: InputSpec, workers: int = 
         return list(chain.from_iterable(map(task, seeds)))
     # Spawned, not forked: the parent has threads of torch.
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
-    with _one_thread_each(), pool:
+    with one_thread_each(), pool:
         return list(chain.from_iterable(pool.map(task, seeds, chunksize=8)))
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[None]:
+def one_thread_each() -> Iterator[None]:
     """Let processes started meanwhile use one thread: several that each use all are far slower."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}

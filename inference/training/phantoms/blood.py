@@ -79,6 +79,38 @@ class BesideTheFalx:
 
 
 @dataclass(frozen=True, slots=True)
+class AlongTheTentorium:
+    """Subdural blood on the tentorium: a band that leads from the middle back and outwards.
+
+    Attributes
+    ----------
+    side : int
+        -1 right, 1 left.
+    start : float
+        Where it leaves the midline, in mm behind the middle; it falls back by `slope` mm for each
+        mm outwards.
+    reach, thickness : float
+        In mm.
+    """
+
+    side: int
+    start: float
+    slope: float
+    reach: float
+    thickness: float
+    height: float
+
+    def cover(self, head: HeadSlice) -> FloatArray:
+        """Return the share of blood in every pixel."""
+        out = head.off_midline * self.side
+        off = np.abs(head.places.y - (self.start + self.slope * out))
+        band = logistic((self.thickness - 0.8 * off) / 2)
+        along = logistic((out - 4) / 1.5) * logistic((self.reach - out) / 2)
+        near = logistic((12 - np.abs(head.places.z - self.height)) / 2)
+        return np.asarray(band * along * near, dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True)
 class InTheTissue:
     """An irregular clot in the parenchyma."""
 

@@ -85,6 +85,21 @@ class Head:
         face = Face.draw(rng, brain.half_width, brain.half_length)
         return cls(skull, brain, face, Pose.draw(rng))
 
+    @property
+    def half_width(self) -> float:
+        """Of the inside of the skull, in mm."""
+        return self.brain.half_width
+
+    @property
+    def half_length(self) -> float:
+        """Of the inside of the skull, in mm."""
+        return self.brain.half_length
+
+    @property
+    def vertex(self) -> float:
+        """Height of the top in mm."""
+        return self.skull.vertex
+
     def slice(self, grid: Grid, z: float, push: Push | None = None) -> HeadSlice:
         """Return the slice at table height `z` (mm) on `grid`."""
         places = self.pose.places(grid, z)

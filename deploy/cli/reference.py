@@ -1,0 +1,66 @@
+"""``preread reference``: make the demonstration readers that ship, from what is at hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+reference = typer.Typer(
+    no_args_is_help=True, help="Make the demonstration readers that ship with Preread."
+)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.add_typer(reference, name="reference")
+
+
+@reference.command("hemorrhage")
+def hemorrhage(
+    backgrounds: Annotated[
+        list[Path],
+        typer.Option(help="Folder with a head CT series without hemorrhage, to paint on."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the bundle to write.")],
+    work: Annotated[
+        Path, typer.Option(help="Folder of slices, checkpoints and weights; goes on from there.")
+    ],
+    negatives: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder with a head CT series without hemorrhage, to measure on only."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=50, help="Slices to draw, twins not counted.")] = 8500,
+    validation_seeds: Annotated[
+        int, typer.Option(min=20, help="Slices to draw for what is measured.")
+    ] = 500,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of 16 slices.")] = 1500,
+    fold_steps: Annotated[
+        int, typer.Option(min=1, help="Steps of each of the two networks that judge.")
+    ] = 700,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that draw.")] = 2,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.")] = "auto",
+    bfloat16: Annotated[
+        bool, typer.Option("--bfloat16", help="Compute in bfloat16: fast where supported.")
+    ] = False,
+) -> None:
+    """Paint bleeds on real and on drawn heads, train, measure, and write the bundle."""
+    # torch takes seconds to import; only this command needs it.
+    from inference.device import choose_device
+    from inference.training.reference_bundle import Sources, default_settings, make_reference
+
+    settings = default_settings(
+        seeds=seeds,
+        validation_seeds=validation_seeds,
+        steps=steps,
+        fold_steps=fold_steps,
+        workers=workers,
+        seed=seed,
+        device=choose_device(device),
+        bfloat16=bfloat16,
+    )
+    sources = Sources(tuple(backgrounds), tuple(negatives or ()))
+    make_reference(out, work, sources, settings, lambda said: print(said, flush=True))
+    print(f"bundle written to {out}; its card with all figures is {out / 'docs' / 'README.md'}")

@@ -1,0 +1,5 @@
+"""Networks of this project that a bundle may name, beside those of MONAI and torch."""
+
+from .slice_network import SliceNetwork
+
+__all__ = ["SliceNetwork"]

@@ -1,0 +1,155 @@
+"""What is measured of the reference reader for hemorrhage, and which thresholds follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..preprocess import place_ct, prepare_ct
+from ..reading import Thresholds
+from .evaluate import auc, choose_thresholds
+from .painted_heads import MASK_SIZE
+from .painted_pool import Pool
+from .reference_hemorrhage import LABELS, SPEC, Scores, left_out
+
+_RESAMPLED = 1000
+_CPU = torch.device("cpu")
+# What is not a finding of real heads without blood must stay so much below an alarm.
+_MARGIN = 0.03
+_CUTOFF = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Auc:
+    """An area under the ROC curve with its 95 % interval, None where it has none."""
+
+    positives: int
+    negatives: int
+    value: float | None
+    low: float | None
+    high: float | None
+
+    def __str__(self) -> str:
+        """Return it as it stands in a card."""
+        if self.value is None or self.low is None or self.high is None:
+            return "-"
+        return f"{self.value:.3f} ({self.low:.3f}-{self.high:.3f})"
+
+
+def auc_with_interval(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> Auc:
+    """Return the AUC of one label, its interval by resampling images (n,) a thousand times."""
+    counts = int(truth.sum()), int((~truth).sum())
+    value = auc(scores, truth)
+    if value is None:
+        return Auc(*counts, None, None, None)
+    rng = np.random.default_rng(13)
+    drawn = []
+    for _ in range(_RESAMPLED):
+        rows = rng.integers(len(scores), size=len(scores))
+        found = auc(scores[rows], truth[rows])
+        if found is not None:
+            drawn.append(found)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Auc(*counts, value, float(low), float(high))
+
+
+def aucs(scores: Sequence[Scores], rows: Callable[[Scores], NDArray[np.bool_]]) -> dict[str, Auc]:
+    """Return the AUC of every label over those slices of some sets that `rows` chooses."""
+    chosen = [rows(one) for one in scores]
+    said = np.concatenate([one.scores[at] for one, at in zip(scores, chosen, strict=True)])
+    true = np.concatenate([one.truth[at] for one, at in zip(scores, chosen, strict=True)])
+    return {
+        name: auc_with_interval(said[:, column], true[:, column])
+        for column, name in enumerate(LABELS)
+    }
+
+
+def drawn_only(scores: Scores) -> NDArray[np.bool_]:
+    """Choose slices of drawn heads."""
+    return np.asarray(scores.grounds == "drawn")
+
+
+def never_seen(number: int) -> Callable[[Scores], NDArray[np.bool_]]:
+    """Choose slices painted on real levels that judging network `number` never saw."""
+    return lambda scores: left_out(scores.grounds, number)
+
+
+def thresholds(
+    final: Sequence[Scores],
+    judges: Sequence[Sequence[Scores]],
+    real: Sequence[NDArray[np.float64]],
+) -> dict[str, Thresholds]:
+    """Choose where Absent ends and Present begins, for every label.
+
+    By painted slices first (`choose_thresholds`). Then real heads without blood must be Absent: the
+    highest that a judging network says of a series is as rare among its painted negatives as some
+    score is among those of the final network, and that score is below `low`.
+
+    Parameters
+    ----------
+    final : sequence of Scores
+        Of the network that ships, on slices that nobody learnt from.
+    judges : sequence of (sequence of Scores)
+        Of each judging network, on the same slices.
+    real : sequence of ndarray, (6,)
+        What the judges say of each real series as a whole.
+    """
+    said = np.concatenate([one.scores for one in final])
+    true = np.concatenate([one.truth for one in final])
+    judged = [np.concatenate([one.scores for one in of_one]) for of_one in judges]
+    found = {}
+    for column, name in enumerate(LABELS):
+        chosen = choose_thresholds(said[:, column], true[:, column])
+        negative = ~true[:, column]
+        own = said[negative, column]
+        least = max(
+            _matched(float(series[column]), [j[negative, column] for j in judged], own)
+            for series in real
+        )
+        low = min(0.95, max(chosen.low, round(least + _MARGIN, 3)))
+        found[name] = Thresholds(low, max(low, chosen.high))
+    return found
+
+
+def _matched(
+    score: float, judged: Sequence[NDArray[np.float64]], own: NDArray[np.float64]
+) -> float:
+    """Return the score of the final network that is as rare as `score` is for the judges."""
+    rarer = [float((of_one >= score).mean()) for of_one in judged]
+    return float(np.quantile(own, 1 - min(rarer)))
+
+
+def mask_dice(network: torch.nn.Module, pool: Pool) -> NDArray[np.float64]:
+    """Return the Dice of the map of all blood against what was painted, of each bleeding slice."""
+    found = []
+    with torch.inference_mode():
+        for index in np.flatnonzero(pool.labels.any(axis=1)).tolist():
+            hu = np.asarray(pool.hu[index], dtype=np.float32)[None]
+            places = place_ct(hu, SPEC, _CPU)
+            _, maps = network(prepare_ct(hu, SPEC, _CPU, places))
+            square = torch.nn.functional.interpolate(
+                maps[:, :1].sigmoid(), size=(SPEC.size, SPEC.size), mode="bilinear"
+            )[0, 0].numpy()
+            whole = places[0].over_source(square)
+            size = (MASK_SIZE, MASK_SIZE)
+            there = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(whole)[None], size)
+            said = there[0].numpy() >= _CUTOFF
+            painted = pool.masks[index].max(axis=0) >= 128
+            total = said.sum() + painted.sum()
+            found.append(2 * (said & painted).sum() / total if total else 1.0)
+    return np.array(found)
+
+
+def share_above(
+    scores: Sequence[Scores], limits: Mapping[str, Thresholds], name: str = "any"
+) -> tuple[float, float]:
+    """Return sensitivity and specificity of a label at its upper threshold."""
+    column = LABELS.index(name)
+    said = np.concatenate([one.scores[:, column] for one in scores])
+    true = np.concatenate([one.truth[:, column] for one in scores])
+    high = limits[name].high
+    return float((said[true] >= high).mean()), float((said[~true] < high).mean())
