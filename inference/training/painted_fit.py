@@ -34,7 +34,6 @@ _SMOOTHING = 0.02
 _LABEL_WEIGHTS = (12 / 7, 6 / 7, 6 / 7, 6 / 7, 6 / 7, 6 / 7)
 _MAP_POSITIVE, _DICE = 4.0, 0.3
 _WARM_UP, _SLOWEST = 80, 1e-6
-_SAVE_EVERY = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +58,8 @@ class PaintedSettings:
         Compute in bfloat16 where it is safe: half the time on processors that have it.
     workers : int
         Processes that prepare slices; the result does not depend on it.
+    save_every : int
+        Steps between checkpoints, and reports.
     """
 
     steps: int = 1600
@@ -70,6 +71,7 @@ class PaintedSettings:
     device: str = "cpu"
     bfloat16: bool = False
     workers: int = 1
+    save_every: int = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ def fit_painted(
     checkpoint : Path
         Written now and then; if it is there the training goes on from it. Removed at the end.
     on_step : callable
-        Called every 50 steps.
+        Called with every checkpoint.
     """
     device = torch.device(settings.device)
     torch.manual_seed(settings.seed)
@@ -137,7 +139,7 @@ def fit_painted(
         optimizer.step()
         _follow(average, network, min(0.995, (step + 1) / (step + 21)))
         losses.append(tuple(part.item() for part in parts))
-        if (step + 1) % _SAVE_EVERY == 0:
+        if (step + 1) % settings.save_every == 0:
             _save(checkpoint, network, optimizer, average, step + 1)
             means = np.mean(losses, axis=0)
             losses.clear()

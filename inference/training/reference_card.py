@@ -161,8 +161,8 @@ def _more(measured: Measured) -> str:
 def _real_intro() -> str:
     return (
         "No labelled real hemorrhage was at hand, so these are false alarms alone. *By turns*: "
-        "each slice by the network that never saw its level. *Nothing learnt from it*: the network that "
-        "ships, on a head of which no slice was seen in any form."
+        "each slice by the network that never saw its level. *Nothing learnt from it*: the network "
+        "that ships, on a head of which no slice was seen in any form."
     )
 
 

@@ -169,7 +169,7 @@ def test_masks_are_part_of_the_configuration(tmp_path: Path) -> None:
     assert without.configuration_digest != with_masks.configuration_digest
     preread = tmp_path / "with" / "configs" / "preread.json"
     preread.write_text(json.dumps({**json.loads(preread.read_text()), "masks": "yes"}))
-    with pytest.raises(BundleError, match="masks is 'yes', not true or false"):
+    with pytest.raises(BundleError, match="masks is 'yes', not true, false or a list"):
         open_bundle(tmp_path / "with")
 
 

@@ -90,6 +90,8 @@ def read_backgrounds(folders: Sequence[Path]) -> list[Background]:
     InferenceError
         If a folder holds no CT slices that can be decoded; it is named.
     """
+    if not folders:
+        raise InferenceError("no backgrounds: name at least one folder with a head CT series")
     found: list[Background] = []
     for index, folder in enumerate(folders):
         series = read_series(folder, str(index))
