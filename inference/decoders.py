@@ -191,7 +191,7 @@ def decode_frame(dataset: Dataset, index: int) -> tuple[NDArray[Any], str]:
     Returns
     -------
     ndarray, (rows, columns) or (rows, columns, 3)
-        Stored values; colour as RGB. Native data still carries its unused bits.
+        Stored values; colour as RGB. Native and RLE data still carry their unused bits.
     str
         Photometric Interpretation of the array.
 
@@ -258,8 +258,8 @@ def _with_pydicom(
 ) -> tuple[NDArray[Any], str]:
     if plugin and syntax.startswith("1.2.840.10008.1.2.4."):
         _require_end(_encapsulated_frame(dataset, index))
-    # Unused bits of native data are ours: pydicom takes High Bit to be Bits Stored - 1.
-    options: dict[str, Any] = {"correct_unused_bits": bool(plugin)}
+    # Unused bits of whole cells are ours: pydicom takes High Bit to be Bits Stored - 1.
+    options: dict[str, Any] = {"correct_unused_bits": bool(plugin) and syntax != RLELossless}
     pixels, properties = get_decoder(syntax).as_array(
         dataset, index=index, decoding_plugin=plugin, **options
     )
@@ -274,8 +274,14 @@ def _with_imagecodecs(dataset: Dataset, index: int, syntax: UID) -> tuple[NDArra
     shape = (int(dataset.Rows), int(dataset.Columns)) + ((samples,) if samples > 1 else ())
     if pixels.shape != shape:
         raise _DamagedError(f"decoded to {pixels.shape}, the header says {shape}")
+    bits = int(dataset.BitsStored)
     if int(dataset.PixelRepresentation) == 1:
-        pixels = _sign_extended(pixels, int(dataset.BitsStored))
+        pixels = _sign_extended(pixels, bits)
+    elif syntax == JPEGExtended12Bit:
+        # What lossy compression makes brighter than white is white; cut to its bits it were black.
+        pixels = pixels.clip(0, 2**bits - 1)
+    elif bits < pixels.dtype.itemsize * 8:
+        pixels = pixels & pixels.dtype.type(2**bits - 1)
     return pixels, "RGB" if samples > 1 else str(dataset.PhotometricInterpretation)
 
 
@@ -287,7 +293,15 @@ def _sign_extended(pixels: NDArray[Any], bits: int) -> NDArray[Any]:
 
 def _encapsulated_frame(dataset: Dataset, index: int) -> bytes:
     count = max(1, whole_number(dataset, "NumberOfFrames") or 1)
-    return get_frame(dataset.PixelData, index, number_of_frames=count)
+    table = element(dataset, "ExtendedOffsetTable")
+    lengths = element(dataset, "ExtendedOffsetTableLengths")
+    both = isinstance(table, bytes) and isinstance(lengths, bytes)
+    return get_frame(
+        dataset.PixelData,
+        index,
+        number_of_frames=count,
+        extended_offsets=(table, lengths) if both else None,
+    )
 
 
 def _require_end(frame: bytes) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
-from pydicom.multival import MultiValue
 
-from .functional_groups import element, frame_element, items, number, numbers
 from .input_spec import InputSpec
+from .pixel_aspect import pixel_aspect
 from .pixels import ModalityImage
 from .polarity import looks_negative
-from .windows import VoiLutFunction, Window
+from .voi import voi_greys
+from .windows import Window
+
+__all__ = ["pixel_aspect", "show_radiograph", "show_slice", "window_text"]
 
 # Share of the pixels at either end that become black and white where the header has no window.
 _TAIL = 0.5
@@ -21,11 +23,6 @@ _SAMPLES = 1_000_000
 _LEAST_GREY = 0.2
 # ... and the greys of the picture are spread over so much of the scale.
 _LEAST_SPREAD = 0.05
-# A pixel that is longer than this by its header is a slip of the pen.
-_MOST_ASPECT = 8.0
-
-# Where the distances of pixels stand: in the patient, then in the detector's plane.
-_SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 
 
 def show_radiograph(
@@ -69,20 +66,6 @@ def window_text(window: Window) -> str:
     return f"{name} {window.center:g}/{window.width:g}".strip()
 
 
-def pixel_aspect(dataset: Dataset, frame: int) -> float:
-    """Return the height of a pixel over its width (PS3.3 10.7.1.3, C.7.6.3.1.7); 1 if not known."""
-    candidates = [
-        frame_element(dataset, frame, "PixelMeasuresSequence", keyword) for keyword in _SPACINGS
-    ]
-    for value in (*candidates, element(dataset, "PixelAspectRatio")):
-        pair = numbers(value, 2)
-        if pair is not None and min(pair) > 0.0:
-            aspect = pair[0] / pair[1]
-            if 1.0 / _MOST_ASPECT <= aspect <= _MOST_ASPECT:
-                return aspect
-    return 1.0
-
-
 def _by_header(image: ModalityImage, dataset: Dataset, frame: int) -> NDArray[np.float32] | None:
     """Apply the first VOI LUT or else the first window (PS3.3 C.11.2); None if there is none."""
     inverted = "monochrome1_inverted" in image.notes
@@ -91,57 +74,8 @@ def _by_header(image: ModalityImage, dataset: Dataset, frame: int) -> NDArray[np
     values = image.values
     if inverted:
         values = values.max() + values.min() - values
-    shown = _by_lut(values, dataset)
-    if shown is None and (window := _header_window(dataset, frame)) is not None:
-        shown = window.apply(values)
+    shown = voi_greys(values, dataset, frame)
     return shown if shown is None or not inverted else np.float32(1.0) - shown
-
-
-def _by_lut(values: NDArray[np.float32], dataset: Dataset) -> NDArray[np.float32] | None:
-    """Apply the first VOI LUT (PS3.3 C.11.2.1.1); None if there is none, or it is damaged.
-
-    pydicom's own function counts the entries of an 8-bit table in 8 bits, where they may be 4096.
-    """
-    luts = items(dataset, "VOILUTSequence")
-    descriptor = numbers(element(luts[0], "LUTDescriptor"), 3) if luts else None
-    if descriptor is None or not 8.0 <= descriptor[2] <= 16.0:
-        return None
-    count, first = int(descriptor[0]) or 65_536, descriptor[1]
-    if first >= 32_768.0 and float(values.min()) < 0.0:
-        first -= 65_536.0  # it has the sign of the pixels, whatever VR it was read with
-    table = _table(element(luts[0], "LUTData"), count)
-    if table is None:
-        return None
-    index = (np.rint(values) - np.float32(first)).clip(0, count - 1).astype(np.int64)
-    return table[index] / np.float32(2.0 ** descriptor[2] - 1.0)
-
-
-def _table(data: object, count: int) -> NDArray[np.float32] | None:
-    """Return the entries of a lookup table: numbers, or bytes of one or two for each."""
-    try:
-        if isinstance(data, bytes):
-            kind = "<u2" if len(data) >= 2 * count else "u1"
-            table = np.frombuffer(data, dtype=kind).astype(np.float32)
-        else:
-            table = np.array(data, dtype=np.float32)
-    except (TypeError, ValueError):
-        return None
-    return table[:count] if table.ndim == 1 and len(table) >= count > 0 else None
-
-
-def _header_window(dataset: Dataset, frame: int) -> Window | None:
-    def first(keyword: str) -> object:
-        value = frame_element(dataset, frame, "FrameVOILUTSequence", keyword)
-        return value[0] if isinstance(value, MultiValue) else value
-
-    center, width = number(first("WindowCenter")), number(first("WindowWidth"))
-    if center is None or width is None:
-        return None
-    try:
-        function = VoiLutFunction(str(first("VOILUTFunction") or VoiLutFunction.LINEAR))
-        return Window(center, width, function=function)
-    except ValueError:  # a width that no function takes, or an unknown function
-        return None
 
 
 def _is_sane(shown: NDArray[np.float32]) -> bool:

@@ -18,6 +18,7 @@ from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import UID
 
 from .errors import NotAnalysableError
+from .pixel_notes import PixelNote
 from .reading import NotAnalysed
 
 # What pydicom raises on damaged elements, which it parses when they are asked for. A MemoryError
@@ -169,9 +170,9 @@ def rescale(dataset: Dataset, index: int) -> tuple[float, float, tuple[str, ...]
             NotAnalysed.UNSUPPORTED_PIXELS, "Rescale Slope (0028,1053) is 0: all values are one"
         )
     if slope is None:
-        slope, notes = 1.0, ("rescale_slope_defaulted",)
+        slope, notes = 1.0, (PixelNote.RESCALE_SLOPE_DEFAULTED,)
     if intercept is None:
-        intercept, notes = 0.0, (*notes, "rescale_intercept_defaulted")
+        intercept, notes = 0.0, (*notes, PixelNote.RESCALE_INTERCEPT_DEFAULTED)
     return slope, intercept, notes
 
 

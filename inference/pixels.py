@@ -7,7 +7,6 @@ is named in the notes of the result, so that it can be stored beside the finding
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,22 +15,38 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, FileDataset, dcmread
 from pydicom.errors import InvalidDicomError
-from pydicom.pixels.common import PhotometricInterpretation
-from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
 from pydicom.tag import Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from .decoders import PIXEL_KEYWORDS, DecodingError, decode_frame, held_frames
+from .ct_units import check_units
+from .decoders import PIXEL_KEYWORDS, DecodingError, held_frames
 from .errors import NotAnalysableError
-from .functional_groups import DAMAGE, element, holds, items, rescale, transfer_syntax, whole_number
+from .functional_groups import DAMAGE, holds, items, rescale, transfer_syntax, whole_number
+from .lookup_tables import lookup_table
+from .luminance import luminance
+from .pixel_aspect import is_square
+from .pixel_notes import PixelNote, common_notes
 from .reading import NotAnalysed
+from .stored_frame import StoredFrame, named, padded, stored_frame, used_bits
+from .windowed_ct import is_grey, is_windowed, restored_units
+
+__all__ = [
+    "AIR_HU",
+    "ModalityImage",
+    "common_notes",
+    "frame_count",
+    "header_of",
+    "hounsfield_values",
+    "open_image",
+    "radiograph_values",
+    "unwrap_12_bit",
+    "used_bits",
+]
 
 # Elements larger than this stay in the file until they are asked for: pixels, overlays, icons.
 _DEFER_BYTES = 16_384
 # Values below air are no measurement: padding outside the scan circle is -1500, -2000 or -3024.
 AIR_HU = -1024.0
-# ITU-R BT.601, the luminance of PS3.3 C.7.6.3.1.2.
-_LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,46 +165,51 @@ def radiograph_values(dataset: Dataset, index: int = 0) -> ModalityImage:
     NotAnalysableError
         UNDECODABLE or UNSUPPORTED_PIXELS.
     """
-    stored, photometric = _decoded(dataset, index)
-    if stored.ndim == 3 or photometric == "PALETTE COLOR":
-        luminance = _finite(_luminance(stored, photometric, dataset))
-        return ModalityImage(luminance, (_note(photometric),))
-    padding = _padding(dataset, stored)
-    values, notes = _modality_values(dataset, stored, index)
-    if photometric == "MONOCHROME1":
+    frame = stored_frame(dataset, index)
+    notes = (*frame.notes, *_shape_notes(dataset, index))
+    if frame.coloured:
+        shown, note = luminance(frame, dataset)
+        return ModalityImage(_finite(shown), (*notes, note))
+    padding = padded(dataset, frame.values)
+    values, made = _modality_values(dataset, frame.values, index)
+    notes = (*notes, *made)
+    if frame.photometric == "MONOCHROME1":
         values = values.max() + values.min() - values
-        notes = (*notes, "monochrome1_inverted")
+        notes = (*notes, PixelNote.MONOCHROME1_INVERTED)
     if padding is not None and not padding.all():
         values[padding] = values[~padding].min()
-        notes = (*notes, "padding_replaced")
+        notes = (*notes, PixelNote.PADDING_REPLACED)
     return ModalityImage(values, notes)
 
 
 def hounsfield_values(dataset: Dataset, index: int = 0) -> ModalityImage:
     """Return a CT slice in Hounsfield units, not below air.
 
+    MONOCHROME1 changes how they are shown, not what they are. A picture of 8 bits, grey or of one
+    grey in three colours, is mapped back through its window (`windowed_ct`).
+
     Raises
     ------
     NotAnalysableError
-        UNDECODABLE or UNSUPPORTED_PIXELS.
+        UNDECODABLE, or UNSUPPORTED_PIXELS if the values are coloured or declared to be something
+        else than Hounsfield units.
     """
-    stored, photometric = _decoded(dataset, index)
-    if not photometric.startswith("MONOCHROME") or stored.ndim != 2:
-        raise _unsupported(
-            f"a CT slice with {_named(photometric)} holds no Hounsfield units",
-        )
-    padding = _padding(dataset, stored)
-    slope, intercept, notes = rescale(dataset, index)
-    if stored.dtype.kind in "iu" and _has_wrapped_offset(dataset, slope, intercept):
-        values, notes = unwrap_12_bit(stored), (*notes, "unsigned_12_bit_repaired")
+    frame = stored_frame(dataset, index)
+    notes = (*frame.notes, *_shape_notes(dataset, index))
+    notes = (*notes, *check_units(dataset, index))
+    if frame.coloured:
+        values, made = _units_of_picture(frame, dataset, index)
+        padding = None
     else:
-        values, notes = _modality_values(dataset, stored, index)
+        padding = padded(dataset, frame.values)
+        values, made = _units(frame, dataset, index)
+    notes = (*notes, *made)
     if padding is not None:
         values[padding] = AIR_HU
-        notes = (*notes, "padding_replaced")
+        notes = (*notes, PixelNote.PADDING_REPLACED)
     if float(values.min()) < AIR_HU:
         values = np.maximum(values, np.float32(AIR_HU))
-        notes = (*notes, "below_air_clamped")
+        notes = (*notes, PixelNote.BELOW_AIR_CLAMPED)
     return ModalityImage(values, notes)
 
 
@@ -203,57 +223,52 @@ def unwrap_12_bit(stored: NDArray[Any]) -> NDArray[np.float32]:
     return (shifted - 1000).astype(np.float32)
 
 
-def used_bits(stored: NDArray[Any], bits_stored: int, high_bit: int, signed: bool) -> NDArray[Any]:
-    """Keep the bits of the pixel and drop what else is in the cell, such as an overlay.
-
-    Parameters
-    ----------
-    stored : ndarray of 8, 16 or 32-bit integers
-        Cells as they are in the file.
-    bits_stored, high_bit : int
-        (0028,0101) and (0028,0102), PS3.5 8.1.1.
-    signed : bool
-        Pixel Representation (0028,0103) is 1.
-    """
-    allocated = stored.dtype.itemsize * 8
-    if not 1 <= bits_stored <= high_bit + 1 <= allocated or bits_stored == allocated:
-        return stored
-    kind = np.dtype(f"{'i' if signed else 'u'}{stored.dtype.itemsize}")
-    cells = stored.view(kind)
-    moved: NDArray[Any] = (cells << (allocated - 1 - high_bit)) >> (allocated - bits_stored)
-    return moved
+def _units(
+    frame: StoredFrame, dataset: Dataset, index: int
+) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+    stored, inverted = frame.values, frame.photometric == "MONOCHROME1"
+    slope, intercept, notes = rescale(dataset, index)
+    if is_windowed(dataset, stored, slope, intercept):
+        values, made = restored_units(stored, dataset, index, inverted=inverted)
+        return values, (*notes, *made)
+    if stored.dtype.kind in "iu" and _has_wrapped_offset(dataset, slope, intercept):
+        values, notes = unwrap_12_bit(stored), (*notes, PixelNote.UNSIGNED_12_BIT_REPAIRED)
+    else:
+        values, notes = _modality_values(dataset, stored, index)
+    return values, (*notes, PixelNote.MONOCHROME1_KEPT) if inverted else notes
 
 
-def _decoded(dataset: Dataset, index: int) -> tuple[NDArray[Any], str]:
-    try:
-        stored, photometric = decode_frame(dataset, index)
-    except DecodingError as error:
-        raise _undecodable(str(error)) from error
-    coloured = stored.ndim == 3 and photometric == "RGB" and stored.shape[-1] in (3, 4)
-    if stored.ndim != 2 and not coloured:
-        raise _unsupported(
-            f"{_named(photometric)} with values of shape {stored.shape}",
-        )
-    if stored.dtype.kind in "iu" and not transfer_syntax(dataset).is_encapsulated:
-        bits = whole_number(dataset, "BitsStored") or stored.dtype.itemsize * 8
-        high = whole_number(dataset, "HighBit")
-        signed = whole_number(dataset, "PixelRepresentation") == 1
-        stored = used_bits(stored, bits, bits - 1 if high is None else high, signed)
-    return stored, photometric
+def _units_of_picture(
+    frame: StoredFrame, dataset: Dataset, index: int
+) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+    """Return the units of a picture whose colours are greys of 8 bits; others are refused."""
+    stored = frame.values
+    if frame.photometric != "RGB" or stored.dtype != np.uint8 or not is_grey(stored):
+        raise _unsupported(f"a CT slice with {named(frame.photometric)} holds no Hounsfield units")
+    greys, note = luminance(frame, dataset)
+    values, notes = restored_units(greys, dataset, index, inverted=False)
+    return values, (note, *notes)
+
+
+def _shape_notes(dataset: Dataset, index: int) -> tuple[str, ...]:
+    return () if is_square(dataset, index) else (PixelNote.PIXELS_NOT_SQUARE,)
 
 
 def _modality_values(
     dataset: Dataset, stored: NDArray[Any], index: int
 ) -> tuple[NDArray[np.float32], tuple[str, ...]]:
     """Apply the Modality LUT or the rescale (PS3.3 C.11.1); without either the values stand."""
-    if items(dataset, "ModalityLUTSequence"):
-        try:
-            looked_up = apply_modality_lut(stored, dataset)
-        except DAMAGE as error:
-            raise _unsupported(
-                f"the Modality LUT Sequence (0028,3000) is damaged ({type(error).__name__})",
-            ) from error
-        return _finite(np.asarray(looked_up, dtype=np.float32)), ("modality_lut",)
+    if luts := items(dataset, "ModalityLUTSequence"):
+        table = lookup_table(
+            luts[0],
+            "LUTDescriptor",
+            "LUTData",
+            signed=whole_number(dataset, "PixelRepresentation") == 1,
+            little_endian=transfer_syntax(dataset).is_little_endian,
+        )
+        if table is None:
+            raise _unsupported("the Modality LUT Sequence (0028,3000) is damaged")
+        return table.apply(stored), (PixelNote.MODALITY_LUT,)
     slope, intercept, notes = rescale(dataset, index)
     with np.errstate(over="ignore", invalid="ignore"):
         values = stored.astype(np.float32)
@@ -280,48 +295,9 @@ def _has_wrapped_offset(dataset: Dataset, slope: float, intercept: float) -> boo
     )
 
 
-def _padding(dataset: Dataset, stored: NDArray[Any]) -> NDArray[np.bool_] | None:
-    """Return where the image is padded (PS3.3 C.7.5.1.1.2), or None if it is nowhere."""
-    value = element(dataset, "PixelPaddingValue")
-    if not isinstance(value, int) or stored.ndim != 2:
-        return None
-    limit = element(dataset, "PixelPaddingRangeLimit")
-    limit = limit if isinstance(limit, int) else value
-    padded = (stored >= min(value, limit)) & (stored <= max(value, limit))
-    return padded if padded.any() else None
-
-
-def _luminance(stored: NDArray[Any], photometric: str, dataset: Dataset) -> NDArray[np.float32]:
-    if photometric == "PALETTE COLOR":
-        try:
-            stored = apply_color_lut(stored, dataset)
-        except DAMAGE as error:
-            raise _unsupported(
-                f"the palette colour lookup table is damaged ({type(error).__name__})",
-            ) from error
-    luminance: NDArray[np.float32] = stored[..., :3].astype(np.float32) @ _LUMINANCE
-    return luminance
-
-
-def _note(photometric: str) -> str:
-    return "palette_to_luminance" if photometric == "PALETTE COLOR" else "colour_to_luminance"
-
-
 def _undecodable(reason: str) -> NotAnalysableError:
     return NotAnalysableError(NotAnalysed.UNDECODABLE, reason)
 
 
 def _unsupported(reason: str) -> NotAnalysableError:
     return NotAnalysableError(NotAnalysed.UNSUPPORTED_PIXELS, reason)
-
-
-def _named(photometric: str) -> str:
-    """Name a defined term; anything else may be anything, and is not repeated."""
-    known = photometric in list(PhotometricInterpretation)
-    return f"Photometric Interpretation {photometric if known else 'of no defined term'}"
-
-
-def common_notes(notes: Sequence[tuple[str, ...]]) -> dict[str, int]:
-    """Count how many images each note was made for, in the order of the alphabet."""
-    flat = sorted(note for image in notes for note in set(image))
-    return {note: flat.count(note) for note in dict.fromkeys(flat)}

@@ -1,0 +1,170 @@
+"""One frame as it is stored: its values, what colour they have, where it is padded.
+
+Cells become values here (PS3.5 8.1.1) and padding is found (PS3.3 C.7.5.1.1.2); what the values
+mean is for `pixels`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.pixels.common import PhotometricInterpretation
+from pydicom.uid import RLELossless
+
+from .decoders import DecodingError, decode_frame
+from .errors import NotAnalysableError
+from .functional_groups import element, number, transfer_syntax, whole_number
+from .pixel_notes import PixelNote
+from .reading import NotAnalysed
+
+# Where the padding stands, by the element that holds the pixels (PS3.3 C.7.5.1, C.7.6.24 and 25).
+_PADDING = {
+    "FloatPixelData": ("FloatPixelPaddingValue", "FloatPixelPaddingRangeLimit"),
+    "DoubleFloatPixelData": ("DoubleFloatPixelPaddingValue", "DoubleFloatPixelPaddingRangeLimit"),
+}
+_INTEGER_PADDING = ("PixelPaddingValue", "PixelPaddingRangeLimit")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredFrame:
+    """The values of one frame.
+
+    Attributes
+    ----------
+    values : ndarray, (rows, columns) or (rows, columns, 3 or 4)
+        Stored values; colour as RGB.
+    photometric : str
+        Photometric Interpretation of the array.
+    notes : tuple of str
+        What was done to it.
+    """
+
+    values: NDArray[Any]
+    photometric: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def coloured(self) -> bool:
+        """Whether it needs to become luminance."""
+        return self.values.ndim == 3 or self.photometric == "PALETTE COLOR"
+
+
+def stored_frame(dataset: Dataset, index: int) -> StoredFrame:
+    """Decode a frame.
+
+    Raises
+    ------
+    NotAnalysableError
+        UNDECODABLE, or UNSUPPORTED_PIXELS if it is neither grey nor red, green and blue.
+    """
+    try:
+        values, photometric = decode_frame(dataset, index)
+    except DecodingError as error:
+        raise NotAnalysableError(NotAnalysed.UNDECODABLE, str(error)) from error
+    coloured = values.ndim == 3 and photometric == "RGB" and values.shape[-1] in (3, 4)
+    grey = photometric in ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
+    if not coloured and not (values.ndim == 2 and grey):
+        raise NotAnalysableError(
+            NotAnalysed.UNSUPPORTED_PIXELS,
+            f"{named(photometric)} with values of shape {values.shape}",
+        )
+    notes: tuple[str, ...] = ()
+    if values.dtype.kind in "iu" and _has_cells(dataset):
+        bits = whole_number(dataset, "BitsStored") or values.dtype.itemsize * 8
+        high = whole_number(dataset, "HighBit")
+        high = bits - 1 if high is None else high
+        signed = whole_number(dataset, "PixelRepresentation") == 1
+        kept = used_bits(values, bits, high, signed)
+        if _carries_more(values, bits, high, signed):
+            notes = (PixelNote.UNUSED_BITS_DROPPED,)
+        values = kept
+    return StoredFrame(values, photometric, notes)
+
+
+def used_bits(stored: NDArray[Any], bits_stored: int, high_bit: int, signed: bool) -> NDArray[Any]:
+    """Keep the bits of the pixel and drop what else is in the cell, such as an overlay.
+
+    Parameters
+    ----------
+    stored : ndarray of 8, 16 or 32-bit integers
+        Cells as they are in the file, of either byte order.
+    bits_stored, high_bit : int
+        (0028,0101) and (0028,0102), PS3.5 8.1.1.
+    signed : bool
+        Pixel Representation (0028,0103) is 1.
+    """
+    allocated = stored.dtype.itemsize * 8
+    if not _is_part(bits_stored, high_bit, allocated):
+        return stored
+    cells = _cells(stored, signed)
+    moved: NDArray[Any] = (cells << (allocated - 1 - high_bit)) >> (allocated - bits_stored)
+    return moved
+
+
+def padded(dataset: Dataset, stored: NDArray[Any]) -> NDArray[np.bool_] | None:
+    """Return where a grey frame is padded (PS3.3 C.7.5.1.1.2), or None if it is nowhere."""
+    if stored.ndim != 2:
+        return None
+    holder = next((keyword for keyword in _PADDING if keyword in dataset), "")
+    named_value, named_limit = _PADDING.get(holder, _INTEGER_PADDING)
+    value = _in_range_of(stored, number(element(dataset, named_value)))
+    limit = _in_range_of(stored, number(element(dataset, named_limit)))
+    if value is None:
+        return None
+    limit = value if limit is None else limit
+    found = (stored >= min(value, limit)) & (stored <= max(value, limit))
+    return found if found.any() else None
+
+
+def named(photometric: str) -> str:
+    """Name a defined term; anything else may be anything, and is not repeated."""
+    known = photometric in list(PhotometricInterpretation)
+    return f"Photometric Interpretation {photometric if known else 'of no defined term'}"
+
+
+def _has_cells(dataset: Dataset) -> bool:
+    """Tell whether the file holds whole cells; other codestreams hold the stored bits alone."""
+    syntax = transfer_syntax(dataset)
+    return not syntax.is_encapsulated or syntax == RLELossless
+
+
+def _is_part(bits: int, high: int, allocated: int) -> bool:
+    return 1 <= bits <= high + 1 <= allocated and bits < allocated
+
+
+def _cells(stored: NDArray[Any], signed: bool) -> NDArray[Any]:
+    """Return cells in the byte order of this machine, which shifts and views are made in."""
+    native = stored.astype(stored.dtype.newbyteorder("="), copy=False)
+    return native.view(f"{'i' if signed else 'u'}{native.dtype.itemsize}")
+
+
+def _carries_more(stored: NDArray[Any], bits: int, high: int, signed: bool) -> bool:
+    """Tell whether the unused bits hold more than zeros or the sign."""
+    allocated = stored.dtype.itemsize * 8
+    if not _is_part(bits, high, allocated):
+        return False
+    unused = (1 << allocated) - 1 - (((1 << bits) - 1) << (high + 1 - bits))
+    cells = _cells(stored, signed=False)
+    carried = cells & cells.dtype.type(unused)
+    if not carried.any():
+        return False
+    if not signed:
+        return True
+    above = (1 << allocated) - (1 << (high + 1))
+    return bool(((carried != 0) & (carried != above)).any())
+
+
+def _in_range_of(stored: NDArray[Any], value: float | None) -> float | None:
+    """Return a value as the pixels have it: real headers give it the other sign's VR."""
+    if value is None or stored.dtype.kind == "f":
+        return value
+    signed = bool(stored.min() < 0) if stored.dtype.kind == "i" else False
+    if signed and 32_768 <= value <= 65_535:
+        return value - 65_536
+    if stored.dtype.kind == "u" and stored.dtype.itemsize == 2 and -32_768 <= value < 0:
+        return value + 65_536
+    return value
