@@ -8,6 +8,7 @@ from pydicom import Dataset
 
 from .input_spec import InputSpec
 from .pixel_aspect import pixel_aspect
+from .pixel_notes import PixelNote
 from .pixels import ModalityImage
 from .polarity import looks_negative
 from .voi import voi_greys
@@ -68,8 +69,8 @@ def window_text(window: Window) -> str:
 
 def _by_header(image: ModalityImage, dataset: Dataset, frame: int) -> NDArray[np.float32] | None:
     """Apply the first VOI LUT or else the first window (PS3.3 C.11.2); None if there is none."""
-    inverted = "monochrome1_inverted" in image.notes
-    if inverted and "padding_replaced" in image.notes:
+    inverted = PixelNote.MONOCHROME1_INVERTED in image.notes
+    if inverted and PixelNote.PADDING_REPLACED in image.notes:
         return None  # between which extremes it was inverted can no longer be told
     values = image.values
     if inverted:

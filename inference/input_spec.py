@@ -39,6 +39,9 @@ class InputSpec:
     crop : {"none", "head", "lungs"}
         Which part of the picture is shown: all, or the box around the head of a CT slice or the
         lungs of a radiograph.
+    voi : bool
+        Radiographs only. The VOI LUT or window of the header is applied, where there is one; else
+        no header's grey levels change the input.
     """
 
     kind: ReaderKind
@@ -46,6 +49,7 @@ class InputSpec:
     windows: tuple[Window, ...] = ()
     polarity: Polarity = "tag"
     crop: Crop = "none"
+    voi: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(ReaderKind):
@@ -58,6 +62,8 @@ class InputSpec:
             raise ValueError(f"an input size of {self.size} is outside 16 to 4096")
         if (self.kind == "ct_slices") != bool(self.windows):
             raise ValueError("ct_slices needs at least one window, a radiograph takes none")
+        if not isinstance(self.voi, bool) or (self.voi and self.kind != "radiograph"):
+            raise ValueError("voi is true or false, and true for a radiograph alone")
 
     @property
     def channels(self) -> int:
@@ -74,7 +80,11 @@ class InputSpec:
             "resize": RESIZE_KERNEL,
         }
         # Left out where there is none: the configuration of before stays the same.
-        return stated if self.crop == "none" else {**stated, "crop": self.crop}
+        if self.crop != "none":
+            stated["crop"] = self.crop
+        if self.voi:
+            stated["voi"] = True
+        return stated
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, object]) -> InputSpec:
@@ -87,7 +97,7 @@ class InputSpec:
         KeyError
             If ``kind`` or ``size`` is missing.
         """
-        unknown = raw.keys() - {"kind", "size", "windows", "polarity", "resize", "crop"}
+        unknown = raw.keys() - {"kind", "size", "windows", "polarity", "resize", "crop", "voi"}
         if unknown:
             raise ValueError(f"unknown keys in an input: {', '.join(sorted(unknown))}")
         if raw.get("resize", RESIZE_KERNEL) != RESIZE_KERNEL:
@@ -99,4 +109,5 @@ class InputSpec:
             windows=tuple(Window.from_dict(window) for window in windows),
             polarity=cast(Polarity, raw.get("polarity", "tag")),
             crop=cast(Crop, raw.get("crop", "none")),
+            voi=cast(bool, raw.get("voi", False)),
         )

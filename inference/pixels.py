@@ -28,6 +28,7 @@ from .pixel_aspect import is_square
 from .pixel_notes import PixelNote, common_notes
 from .reading import NotAnalysed
 from .stored_frame import StoredFrame, named, padded, stored_frame, used_bits
+from .voi import voi_greys
 from .windowed_ct import is_grey, is_windowed, restored_units
 
 __all__ = [
@@ -153,12 +154,21 @@ def frame_count(dataset: Dataset) -> int:
     return count
 
 
-def radiograph_values(dataset: Dataset, index: int = 0) -> ModalityImage:
+def radiograph_values(dataset: Dataset, index: int = 0, *, voi: bool = False) -> ModalityImage:
     """Return a projection image with tissue and bone high, whatever its photometric form.
 
     MONOCHROME1 is inverted between the extremes of its own values, in whole numbers, so that it
     equals its MONOCHROME2 twin but for an offset. Colour and palette images become luminance.
     Padding takes the darkest value.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    index : int
+        Frame, from 0.
+    voi : bool
+        Apply the first VOI LUT or window of the header (PS3.3 C.11.2), if there is one: values are
+        then 0 to 1. Colour has none.
 
     Raises
     ------
@@ -173,6 +183,8 @@ def radiograph_values(dataset: Dataset, index: int = 0) -> ModalityImage:
     padding = padded(dataset, frame.values)
     values, made = _modality_values(dataset, frame.values, index)
     notes = (*notes, *made)
+    if voi and (greys := voi_greys(values, dataset, index)) is not None:
+        values, notes = greys, (*notes, PixelNote.VOI_APPLIED)
     if frame.photometric == "MONOCHROME1":
         values = values.max() + values.min() - values
         notes = (*notes, PixelNote.MONOCHROME1_INVERTED)

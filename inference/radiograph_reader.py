@@ -11,8 +11,8 @@ from .display import pixel_aspect, show_radiograph
 from .errors import NotAnalysableError
 from .functional_groups import damaged, whole_number
 from .illustrate import View, film_views
+from .model_values import model_values
 from .pixels import frame_count, radiograph_values
-from .polarity import looks_negative
 from .postprocess import Probabilities, image_findings
 from .preprocess import place_radiograph, prepare_radiograph
 from .reader import Batch, Decoded, Picture, Reader, admitted
@@ -64,12 +64,13 @@ class RadiographReader(Reader):
     def picture(self, dataset: Dataset, frame: int, columns: Sequence[int]) -> Picture:
         """Decode a frame as a radiologist sees it; see `Reader`."""
         image = radiograph_values(dataset, frame)
-        place = place_radiograph(image.values, self.bundle.spec)
+        seen = model_values(dataset, frame, self.bundle.spec) if self.bundle.spec.voi else image
+        place = place_radiograph(seen.values, self.bundle.spec)
         return Picture(
             pixels=show_radiograph(image, dataset, frame, self.bundle.spec),
             window="",
             pixel_aspect=pixel_aspect(dataset, frame),
-            tensor=prepare_radiograph(image.values, self.bundle.spec, self._device, place),
+            tensor=prepare_radiograph(seen.values, self.bundle.spec, self._device, place),
             placement=place,
         )
 
@@ -79,10 +80,7 @@ class RadiographReader(Reader):
         for count in counts:
             dataset = datasets.pop(0)
             for frame in range(count):
-                image = radiograph_values(dataset, frame)
-                notes = image.notes
-                if spec.polarity == "chest" and looks_negative(image.values):
-                    notes = (*notes, "polarity_corrected")
+                image = model_values(dataset, frame, spec)
                 place = place_radiograph(image.values, spec)
                 tensor = prepare_radiograph(image.values, spec, self._device, place)
                 if not bool(tensor.any()):
@@ -90,7 +88,7 @@ class RadiographReader(Reader):
                         NotAnalysed.UNSUPPORTED_PIXELS,
                         "an image has no contrast: nearly all of its pixels have one value",
                     )
-                yield Batch(tensor, (notes,), (place,))
+                yield Batch(tensor, (image.notes,), (place,))
 
 
 def _instance_number(header: Dataset) -> int:

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from ..errors import InferenceError
 from ..input_spec import InputSpec
-from ..pixels import hounsfield_values, open_image, radiograph_values
+from ..model_values import model_values
+from ..pixels import open_image
 from ..preprocess import prepare_ct, prepare_radiograph
 from .samples import Sample, as_bytes
 
@@ -119,11 +119,11 @@ def _rsna(
 
 def _sample(entry: LabelledFile, spec: InputSpec) -> Sample:
     dataset = open_image(entry.path)
+    values = model_values(dataset, 0, spec).values
     if spec.kind == "ct_slices":
-        hu = hounsfield_values(dataset).values[None].astype(np.float32)
-        prepared = prepare_ct(hu, spec, _CPU)[0]
+        prepared = prepare_ct(values[None], spec, _CPU)[0]
     else:
-        prepared = prepare_radiograph(radiograph_values(dataset).values, spec, _CPU)[0]
+        prepared = prepare_radiograph(values, spec, _CPU)[0]
     # Without a Patient ID the study, or at least the file, is held together.
     group = dataset.get("PatientID") or dataset.get("StudyInstanceUID") or str(entry.path)
     return Sample(as_bytes(prepared), entry.labels, str(group))

@@ -1,0 +1,47 @@
+"""The one way from an image to the values that a network's input is made of.
+
+Training and service both come through here, so that they cannot differ; `preprocess` makes the
+tensor of what this returns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pydicom import Dataset
+
+from .input_spec import InputSpec
+from .pixel_notes import PixelNote
+from .pixels import ModalityImage, hounsfield_values, radiograph_values
+from .polarity import looks_negative
+
+
+def model_values(dataset: Dataset, frame: int, spec: InputSpec) -> ModalityImage:
+    """Return the values of a frame as an input of this specification takes them.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Of `pixels.open_image`.
+    frame : int
+        From 0.
+    spec : InputSpec
+        Its kind says which values; ``voi`` and ``polarity`` what is done to a radiograph's.
+
+    Returns
+    -------
+    ModalityImage
+        Hounsfield units of a CT slice; else the values of a radiograph, whose polarity
+        `preprocess` corrects where the notes say so.
+
+    Raises
+    ------
+    NotAnalysableError
+        UNDECODABLE or UNSUPPORTED_PIXELS.
+    """
+    if spec.kind == "ct_slices":
+        return hounsfield_values(dataset, frame)
+    image = radiograph_values(dataset, frame, voi=spec.voi)
+    if spec.polarity == "chest" and looks_negative(image.values):
+        return replace(image, notes=(*image.notes, PixelNote.POLARITY_CORRECTED))
+    return image
