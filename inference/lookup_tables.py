@@ -63,8 +63,8 @@ def lookup_table(
     descriptor, data : str
         Keywords, e.g. ``LUTDescriptor`` and ``LUTData``.
     signed : bool
-        What is looked up may be negative. The first value mapped has the sign of the pixels,
-        whatever VR it was read with.
+        What is looked up may be negative. The first value mapped is then, too, whatever VR it was
+        read with.
     little_endian : bool
         Byte order of the file (PS3.5 7.3), for entries that were read as bytes.
     """
@@ -74,8 +74,6 @@ def lookup_table(
     count, first, bits = int(described[0]) or 65_536, int(described[1]), int(described[2])
     if signed and first >= 32_768:
         first -= 65_536
-    elif not signed and first < 0:
-        first += 65_536
     entries = _entries(element(holder, data), count, little_endian)
     return None if entries is None else LookupTable(first, bits, entries)
 

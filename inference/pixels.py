@@ -183,10 +183,12 @@ def radiograph_values(dataset: Dataset, index: int = 0, *, voi: bool = False) ->
     padding = padded(dataset, frame.values)
     values, made = _modality_values(dataset, frame.values, index)
     notes = (*notes, *made)
+    lowest, highest = float(values.min()), float(values.max())
     if voi and (greys := voi_greys(values, dataset, index)) is not None:
         values, notes = greys, (*notes, PixelNote.VOI_APPLIED)
+        lowest, highest = 0.0, 1.0
     if frame.photometric == "MONOCHROME1":
-        values = values.max() + values.min() - values
+        values = np.float32(lowest + highest) - values
         notes = (*notes, PixelNote.MONOCHROME1_INVERTED)
     if padding is not None and not padding.all():
         values[padding] = values[~padding].min()

@@ -17,7 +17,7 @@ from pydicom.uid import RLELossless
 
 from .decoders import DecodingError, decode_frame
 from .errors import NotAnalysableError
-from .functional_groups import element, number, transfer_syntax, whole_number
+from .functional_groups import element, transfer_syntax, whole_number
 from .pixel_notes import PixelNote
 from .reading import NotAnalysed
 
@@ -111,8 +111,8 @@ def padded(dataset: Dataset, stored: NDArray[Any]) -> NDArray[np.bool_] | None:
         return None
     holder = next((keyword for keyword in _PADDING if keyword in dataset), "")
     named_value, named_limit = _PADDING.get(holder, _INTEGER_PADDING)
-    value = _in_range_of(stored, number(element(dataset, named_value)))
-    limit = _in_range_of(stored, number(element(dataset, named_limit)))
+    value = _in_range_of(stored, element(dataset, named_value))
+    limit = _in_range_of(stored, element(dataset, named_limit))
     if value is None:
         return None
     limit = value if limit is None else limit
@@ -158,9 +158,11 @@ def _carries_more(stored: NDArray[Any], bits: int, high: int, signed: bool) -> b
     return bool(((carried != 0) & (carried != above)).any())
 
 
-def _in_range_of(stored: NDArray[Any], value: float | None) -> float | None:
+def _in_range_of(stored: NDArray[Any], value: object) -> float | None:
     """Return a value as the pixels have it: real headers give it the other sign's VR."""
-    if value is None or stored.dtype.kind == "f":
+    if not isinstance(value, int | float):
+        return None
+    if stored.dtype.kind == "f":
         return value
     signed = bool(stored.min() < 0) if stored.dtype.kind == "i" else False
     if signed and 32_768 <= value <= 65_535:
