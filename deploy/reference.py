@@ -142,7 +142,12 @@ def _statuses() -> Iterator[str]:
     )
     for code in NotAnalysed:
         yield f"| `{code}` | {_NOT_ANALYSED[code]} |"
-    yield ""
+    yield from (
+        "",
+        "Which pixels are read, and what is noted where something was assumed or repaired, stands "
+        "in [pixels](pixels.md).",
+        "",
+    )
 
 
 def _metrics() -> Iterator[str]:
