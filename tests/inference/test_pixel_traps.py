@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
@@ -27,8 +28,6 @@ from inference.decoders import PREFERENCE
 from inference.errors import NotAnalysableError
 from inference.pixels import frame_count, hounsfield_values, open_image, radiograph_values
 from inference.reading import NotAnalysed
-
-imagecodecs = pytest.importorskip("imagecodecs")
 
 Sample = Callable[[str], Path]
 Write = Callable[..., Path]

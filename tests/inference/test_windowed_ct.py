@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
@@ -171,7 +172,6 @@ def test_a_picture_whose_colours_are_greys_is_read(write_image: Write, tmp_path:
 
 
 def test_a_jpeg_of_greys_in_colour_is_read(write_image: Write, tmp_path: Path) -> None:
-    imagecodecs = pytest.importorskip("imagecodecs")
     head = np.kron(GREYS, np.ones((8, 8), np.uint8))
     template = write_image(head)
     jpeg = imagecodecs.jpeg8_encode(np.stack([head] * 3, axis=-1), level=95)
