@@ -20,6 +20,7 @@ class PixelNote(StrEnum):
     VOI_APPLIED = "voi_applied"
     UNUSED_BITS_DROPPED = "unused_bits_dropped"
     UNSIGNED_12_BIT_REPAIRED = "unsigned_12_bit_repaired"
+    UNSIGNED_16_BIT_REPAIRED = "unsigned_16_bit_repaired"
     WINDOWED_8_BIT_RESTORED = "windowed_8_bit_restored"
     BRAIN_WINDOW_ASSUMED = "brain_window_assumed"
     PADDING_REPLACED = "padding_replaced"

@@ -30,6 +30,7 @@ from .reading import NotAnalysed
 from .stored_frame import StoredFrame, named, padded, stored_frame, used_bits
 from .voi import voi_greys
 from .windowed_ct import is_grey, is_windowed, restored_units
+from .wrapped_ct import has_lost_sign, has_wrapped_offset, unwrap_12_bit
 
 __all__ = [
     "AIR_HU",
@@ -216,7 +217,7 @@ def hounsfield_values(dataset: Dataset, index: int = 0) -> ModalityImage:
         padding = None
     else:
         padding = padded(dataset, frame.values)
-        values, made = _units(frame, dataset, index)
+        values, made = _units(frame, dataset, index, padding)
     notes = (*notes, *made)
     if padding is not None:
         values[padding] = AIR_HU
@@ -227,26 +228,19 @@ def hounsfield_values(dataset: Dataset, index: int = 0) -> ModalityImage:
     return ModalityImage(values, notes)
 
 
-def unwrap_12_bit(stored: NDArray[Any]) -> NDArray[np.float32]:
-    """Undo the offset of 1000 and the wrap at 4096 of some unsigned 12-bit CT images.
-
-    Their values are HU modulo 4096, without the Rescale Intercept that would say so; the RSNA
-    2019 set holds thousands. Values up to 3095 are HU as they stand, those above are negative.
-    """
-    shifted = (stored.astype(np.int32) + 1000) % 4096
-    return (shifted - 1000).astype(np.float32)
-
-
 def _units(
-    frame: StoredFrame, dataset: Dataset, index: int
+    frame: StoredFrame, dataset: Dataset, index: int, padding: NDArray[np.bool_] | None
 ) -> tuple[NDArray[np.float32], tuple[str, ...]]:
     stored, inverted = frame.values, frame.photometric == "MONOCHROME1"
     slope, intercept, notes = rescale(dataset, index)
     if is_windowed(dataset, stored, slope, intercept):
         values, made = restored_units(stored, dataset, index, inverted=inverted)
         return values, (*notes, *made)
-    if stored.dtype.kind in "iu" and _has_wrapped_offset(dataset, slope, intercept):
+    if has_wrapped_offset(dataset, stored, slope, intercept):
         values, notes = unwrap_12_bit(stored), (*notes, PixelNote.UNSIGNED_12_BIT_REPAIRED)
+    elif has_lost_sign(dataset, stored if padding is None else stored[~padding]):
+        values, notes = _modality_values(dataset, stored.astype(np.int16), index)
+        notes = (*notes, PixelNote.UNSIGNED_16_BIT_REPAIRED)
     else:
         values, notes = _modality_values(dataset, stored, index)
     return values, (*notes, PixelNote.MONOCHROME1_KEPT) if inverted else notes
@@ -297,16 +291,6 @@ def _finite(values: NDArray[np.float32]) -> NDArray[np.float32]:
     if not np.isfinite(values).all():
         raise _unsupported("some pixels have a value that is no finite number")
     return values
-
-
-def _has_wrapped_offset(dataset: Dataset, slope: float, intercept: float) -> bool:
-    return (
-        whole_number(dataset, "BitsStored") == 12
-        and not whole_number(dataset, "PixelRepresentation")
-        and slope == 1.0
-        and intercept > -100.0
-        and not items(dataset, "ModalityLUTSequence")
-    )
 
 
 def _undecodable(reason: str) -> NotAnalysableError:

@@ -281,6 +281,19 @@ def test_other_values_of_a_ct_are_hounsfield_units(
     assert hounsfield_values(open_image(write_image(RAMP, **elements))).notes == notes
 
 
+@pytest.mark.parametrize("intercept", [0, -1024])
+def test_a_lost_sign_comes_back_only_where_it_is(write_image: Write, intercept: int) -> None:
+    values = np.array([[-1000, -1], [40, 2000]], np.int16)
+    path = write_image(values.view(np.uint16), RescaleIntercept=intercept)
+    image = hounsfield_values(open_image(path))
+    assert np.array_equal(image.values, np.maximum(values + float(intercept), -1024))
+    assert image.notes[0] == "unsigned_16_bit_repaired"
+    for kept in ([[65000, 40000], [0, 1]], [[32767, 0], [40, 2000]]):
+        stands = hounsfield_values(open_image(write_image(np.array(kept, np.uint16))))
+        assert np.array_equal(stands.values, kept)
+        assert stands.notes == ()
+
+
 def enhanced(path: Path, frames: list[dict[str, Any]]) -> Path:
     """Give each frame its own pixel value transformation."""
     dataset = dcmread(path)

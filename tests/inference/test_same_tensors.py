@@ -151,3 +151,13 @@ def test_only_a_radiograph_can_ask_for_grey_levels() -> None:
         InputSpec.from_dict({"kind": "radiograph", "size": 64, "voi": "yes"})
     # What was done under the configuration of before stays done.
     assert "voi" not in InputSpec("radiograph", 64).to_dict()
+
+
+@pytest.mark.parametrize("voi", [False, True])
+def test_what_a_person_is_shown_beside_it_is_what_the_network_saw(
+    chest_bundle: Bundle, sample: Sample, voi: bool
+) -> None:
+    spec = replace(FILM, voi=voi)
+    reader = RadiographReader(replace(chest_bundle, spec=spec))
+    picture = reader.picture(open_image(sample("RG3_UNCR.dcm")), 0, [0])
+    assert torch.equal(picture.tensor, prepared(sample("RG3_UNCR.dcm"), spec))
