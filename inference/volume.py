@@ -41,6 +41,8 @@ class Slice:
         Image Position and Image Orientation (Patient): three and six numbers.
     location : float or None
         Slice Location.
+    coloured : bool
+        More than one sample for a pixel, or a palette: a capture of a screen.
     """
 
     image: SourceImage
@@ -54,6 +56,7 @@ class Slice:
     thickness: float | None
     gantry_tilt: float | None
     localizer: bool
+    coloured: bool = False
 
     @property
     def normal(self) -> NDArray[np.float64] | None:
@@ -131,10 +134,10 @@ def slices_of(image: SourceImage, dataset: Dataset) -> list[Slice]:
 def arrange(slices: Sequence[Slice]) -> Stack:
     """Put slices in order.
 
-    Localizers are set aside; of slices in several orientations or matrix sizes the largest group is
-    kept. Slices at one position are all kept: a repeated acquisition may show what the first
-    missed. Where a slice has no position all are ordered by Slice Location, or else by Instance
-    Number, and that is recorded.
+    Localizers are set aside; of slices in several orientations or matrix sizes, or with captures of
+    a screen among them, the largest group is kept. Slices at one position are all kept: a repeated
+    acquisition may show what the first missed. Where a slice has no position all are ordered by
+    Slice Location, or else by Instance Number, and that is recorded.
 
     Parameters
     ----------
@@ -154,7 +157,8 @@ def arrange(slices: Sequence[Slice]) -> Stack:
     kept = max(groups, key=len, default=[])
     for group in groups:
         if group is not kept:
-            set_aside |= {s.image.sop_instance_uid: "other_geometry" for s in group}
+            reason = "colour" if group[0].coloured else "other_geometry"
+            set_aside |= {s.image.sop_instance_uid: reason for s in group}
     method, positions = _positions(kept)
     order = sorted(range(len(kept)), key=lambda i: (round(positions[i], 3), _identity(kept[i])))
     stacked = tuple(kept[i] for i in order)
@@ -187,12 +191,18 @@ def _slice(image: SourceImage, dataset: Dataset, frame: int) -> Slice:
         thickness=number(of_frame("PixelMeasuresSequence", "SliceThickness")),
         gantry_tilt=number(of_frame("CTGeometrySequence", "GantryDetectorTilt")),
         localizer=_is_localizer(kind),
+        coloured=_is_coloured(dataset),
     )
 
 
 def _is_localizer(kind: Any) -> bool:
     values = kind if isinstance(kind, Iterable) and not isinstance(kind, (str, bytes)) else [kind]
     return "LOCALIZER" in values
+
+
+def _is_coloured(dataset: Dataset) -> bool:
+    samples = whole_number(dataset, "SamplesPerPixel") or 1
+    return samples > 1 or element(dataset, "PhotometricInterpretation") == "PALETTE COLOR"
 
 
 def _identity(one: Slice) -> tuple[int, str, int]:
@@ -212,7 +222,7 @@ def _groups(slices: Sequence[Slice]) -> list[list[Slice]]:
 
 
 def _same_geometry(one: Slice, other: Slice) -> bool:
-    if (one.rows, one.columns) != (other.rows, other.columns):
+    if (one.rows, one.columns, one.coloured) != (other.rows, other.columns, other.coloured):
         return False
     first, second = one.normal, other.normal
     # A slice whose plane is unknown stays with the others: leaving it out could hide a finding.

@@ -142,6 +142,24 @@ def test_localizers_other_planes_and_other_sizes_are_set_aside(
     }
 
 
+def test_a_capture_of_a_screen_among_slices_is_set_aside(
+    ct_bundle: Bundle, series: Series, sources: Sources, write_image: Write
+) -> None:
+    """It has their size and no position: without its colour it would join them."""
+    paths = series([0, 5, 10, 15])
+    capture = write_image(np.zeros((64, 64), np.uint8), BodyPartExamined="HEAD")
+    dataset = dcmread(capture)
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 3, "RGB"
+    dataset.PlanarConfiguration = 0
+    dataset.PixelData = bytes(range(64)) * 64 * 3
+    dataset.save_as(capture)
+    decoded = decode(ct_bundle, sources([*paths, capture]))
+    assert numbers(decoded, paths) == [0, 1, 2, 3]
+    assert decoded.facts["set_aside"] == {str(dataset.SOPInstanceUID): "colour"}
+    assert decoded.facts["ordered_by"] == "position"
+    assert len(list(decoded.batches)) == 1
+
+
 @pytest.mark.parametrize("without", ["position", "location"])
 def test_files_without_positions_are_ordered_by_what_they_have(
     ct_bundle: Bundle, series: Series, sources: Sources, without: str
