@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference.heads import head_boxes
@@ -33,6 +33,7 @@ def placements(draw: st.DrawFn) -> Placement:
     return Placement((rows, columns), (top, left, bottom, right), draw(st.integers(16, 256)))
 
 
+@settings(deadline=None)
 @given(placements())
 def test_the_part_fits_the_input_and_fills_its_longer_side(place: Placement) -> None:
     down, across = place.inside
@@ -66,6 +67,7 @@ def test_the_head_is_the_largest_part_not_a_headrest_nor_letters() -> None:
     assert np.abs(np.subtract(box, head)).max() <= 8
 
 
+@settings(deadline=None)
 @given(st.integers(0, 100), st.integers(0, 100), st.integers(40, 150), st.integers(40, 150))
 def test_a_moved_head_is_shown_alike(top: int, left: int, tall: int, wide: int) -> None:
     image = slice_with((top, left, top + tall, left + wide))
