@@ -39,6 +39,12 @@ def hemorrhage(
     fold_steps: Annotated[
         int, typer.Option(min=1, help="Steps of each of the two networks that judge.")
     ] = 700,
+    more_seeds: Annotated[
+        int, typer.Option(min=0, help="Further slices, for a second round of the training.")
+    ] = 2500,
+    more_steps: Annotated[
+        int, typer.Option(min=0, help="Steps of the second round; 0 for none.")
+    ] = 750,
     workers: Annotated[int, typer.Option(min=1, help="Processes that draw.")] = 2,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.")] = "auto",
@@ -56,6 +62,8 @@ def hemorrhage(
         validation_seeds=validation_seeds,
         steps=steps,
         fold_steps=fold_steps,
+        more_seeds=more_seeds,
+        more_steps=more_steps,
         workers=workers,
         seed=seed,
         device=choose_device(device),

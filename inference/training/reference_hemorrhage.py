@@ -62,6 +62,9 @@ class ReferenceSettings:
         Share of them on real ground.
     steps, fold_steps : int
         Of the training that ships, and of those that judge.
+    more_seeds, more_steps : int
+        Slices and steps of a second round of the training that ships, from its averaged weights
+        at 0.6 of the rate; no steps for none.
     painted : PaintedSettings
         Everything else.
     workers : int
@@ -73,6 +76,8 @@ class ReferenceSettings:
     real_share: float = 0.55
     steps: int = 1500
     fold_steps: int = 700
+    more_seeds: int = 2500
+    more_steps: int = 750
     painted: PaintedSettings = field(default_factory=PaintedSettings)
     workers: int = 2
 
@@ -153,11 +158,38 @@ def fit_fold(
     steps = settings.steps
     if number is not None:
         chosen, steps = chosen[~left_out(pool.grounds, number)], settings.fold_steps
-    painted = replace(settings.painted, steps=steps)
-    fit_painted(network, pool, chosen, SPEC, painted, work / f"{name}.checkpoint", on_step)
+    first = replace(settings.painted, steps=steps)
+    once = work / f"{name}-once.safetensors"
+    if once.is_file():
+        network.load_state_dict(load_file(once))
+    else:
+        fit_painted(network, pool, chosen, SPEC, first, work / f"{name}.checkpoint", on_step)
+        _saved(network, once)
+    if number is None and settings.more_steps:
+        pool = draw_pool(
+            work / "pool",
+            range(settings.seeds + settings.more_seeds),
+            backgrounds,
+            settings.workers,
+            settings.real_share,
+        )
+        again = replace(
+            first,
+            steps=settings.more_steps,
+            learning_rate=0.6 * first.learning_rate,
+            seed=first.seed + 1,
+        )
+        chosen = np.arange(len(pool))
+        fit_painted(network, pool, chosen, SPEC, again, work / f"{name}-2.checkpoint", on_step)
     network.half().float()  # as it will be stored
-    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, path)
+    _saved(network, path)
     return network
+
+
+def _saved(network: SliceNetwork, path: Path) -> None:
+    temporary = path.with_suffix(".tmp")
+    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, temporary)
+    temporary.rename(path)
 
 
 def start_trunk(network: SliceNetwork) -> None:
