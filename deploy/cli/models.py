@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from inference.bundle import Bundle
+
 from .. import settings
 from ..errors import DeployError
 from .options import Config
@@ -95,7 +97,7 @@ def add(
         print("enabled = false")
 
 
-def _bundles(config: Path | None) -> Any:
+def _bundles(config: Path | None) -> dict[str, Bundle]:
     from inference.catalogue import open_catalogue
 
     found = settings.load(config)
@@ -117,10 +119,18 @@ def _offered(config: Path | None) -> list[dict[str, Any]]:
                 for label in bundle.labels
             },
             "weights_sha256": bundle.identity.weights_sha256,
-            "source": "shipped, for demonstration" if bundle.path in shipped else str(bundle.path),
+            "source": "shipped, for demonstration" if bundle.path in shipped else _source(bundle),
         }
         for bundle in _bundles(config).values()
     ]
+
+
+def _source(bundle: Bundle) -> str:
+    """Return the folder of a bundle and, where it says so, what it was made from."""
+    metadata = json.loads((bundle.path / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    made_from = metadata.get("source")
+    name = made_from.get("name") if isinstance(made_from, dict) else None
+    return f"{bundle.path} (from {name})" if name else str(bundle.path)
 
 
 def _in_words(row: dict[str, Any]) -> dict[str, str]:

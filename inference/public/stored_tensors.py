@@ -31,8 +31,8 @@ _DEEPEST: Final = 50
 # What the pickle before torch 1.6 begins with, and its version.
 _LEGACY_MAGIC: Final = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL: Final = 1001
-# Classes whose objects are kept as inert state: layers, and the networks of the package.
-_INERT_MODULES: Final = ("torch.nn.", "torchxrayvision.")
+# Classes whose objects are kept as inert state: layers, and networks that packages define.
+_INERT_MODULES: Final = ("torch.nn.", "torchvision.models.", "torchxrayvision.")
 # Attributes of published modules may be arrays of names; nobody needs them.
 _INERT_NAMES: Final = frozenset(
     {

@@ -119,6 +119,7 @@ def test_a_published_reader_is_fetched_and_serves_chest_films(
     assert [route.model for route in routes] == ["chest-findings"]
     listed = run("list", "--format", "csv")
     assert f'chest-findings,{offer.weights},radiograph,"{", ".join(OUTPUTS)}",0.5/0.5' in listed
+    assert f"(from {NAME})" in listed
     assert "| SIIM | 0.79 |" in run("card", "chest-findings")
     assert not any("pneumothorax is" in message for message in demonstrations(config))
 

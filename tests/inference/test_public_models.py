@@ -203,13 +203,21 @@ def test_the_bundle_says_where_it_came_from(bundle: Bundle, weights_file: Path) 
     assert all(label.thresholds.low == label.thresholds.high == 0.5 for label in bundle.labels)
 
 
-@pytest.mark.parametrize("form", ["module", "state", "loaded", "safetensors"])
+@pytest.mark.parametrize("form", ["module", "old", "state", "loaded", "safetensors"])
 def test_every_form_of_the_weights_is_read(
     form: str, package: Published, network: torch.nn.Module, tmp_path: Path
 ) -> None:
     path = tmp_path / ("w.safetensors" if form == "safetensors" else "w.pt")
     if form == "module":
         torch.save(network, path)
+    elif form == "old":
+        # Of a torch that knew no non-persistent buffers, with arrays among its attributes.
+        aged = package.network()
+        for module in aged.modules():
+            del module.__dict__["_non_persistent_buffers_set"]
+        aged.pathologies = np.array(package.outputs)  # type: ignore[assignment]
+        aged.best = np.float64(0.5)  # type: ignore[assignment]
+        torch.save(aged, path, _use_new_zipfile_serialization=False)
     elif form == "state":
         torch.save(network.state_dict(), path)
     elif form == "loaded":
