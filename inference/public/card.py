@@ -60,7 +60,8 @@ def model_card(offer: Offer, name: str, origin: str, sha256: str, weights_sha256
         "highest value that Bits Stored has room for), as the package prepares DICOM files: no VOI "
         "LUT or window is applied. Films whose values fill a small part of their bits look flat to "
         "it; "
-        '`"intensity": "percentiles"` in `configs/preread.json` spreads them, and is another '
+        '`"voi": true` in `configs/preread.json` applies the window of the header, '
+        '`"intensity": "percentiles"` spreads the greys, and either is another '
         "reader than the one that was measured. Resized by torch's antialiased bilinear kernel, as "
         "the package's network does with a picture of another size; its `XRayResizer` has others.",
         "## Limits",

@@ -177,6 +177,26 @@ def test_the_full_range_follows_a_modality_lut(write_image: Write) -> None:
     assert image.values.max() == 4000
 
 
+def test_the_full_range_of_a_windowed_film_is_that_of_its_greys(write_image: Write) -> None:
+    window = {"WindowCenter": 600, "WindowWidth": 1000, "BitsStored": 12, "HighBit": 11}
+    for photometric in ("MONOCHROME1", "MONOCHROME2"):
+        path = write_image(PIXELS, **window, PhotometricInterpretation=photometric)
+        image = radiograph_values(open_image(path), voi=True)
+        assert image.full_range == (0.0, 1.0)
+        assert 0.0 <= image.values.min() <= image.values.max() <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "white"), [("examples_palette.dcm", 65_535.0), ("examples_rgb_color.dcm", 255.0)]
+)
+def test_the_full_range_of_colour_is_that_of_its_luminance(
+    name: str, white: float, sample: Callable[[str], Path]
+) -> None:
+    image = radiograph_values(open_image(sample(name)))
+    assert image.full_range == (0.0, white)
+    assert 0.0 <= image.values.min() <= image.values.max() <= white * 1.0001
+
+
 def test_a_negative_is_turned_round_within_the_full_range() -> None:
     chest = replace(FULL, polarity="chest")
     rows, columns = np.mgrid[0:64, 0:64] / 63.0
