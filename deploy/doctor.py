@@ -20,6 +20,7 @@ from inference.catalogue import open_catalogue
 
 from .check import Check, Verdict
 from .doctor_destinations import examine_destinations, examine_left_over
+from .doctor_models import examine_demonstrations
 from .doctor_notify import examine_notify
 from .doctor_scp import examine_scp
 from .errors import SettingsError
@@ -148,6 +149,7 @@ def _models(settings: Settings) -> Iterator[Check]:
         return
     for bundle in bundles.values():
         yield Check("model", Verdict.GOOD, f"{bundle.name} {bundle.version}")
+    yield from examine_demonstrations(bundles)
     try:
         rules = usable_rules(settings, bundles)
     except SettingsError as error:

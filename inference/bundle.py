@@ -29,6 +29,7 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 from safetensors.numpy import save_file
 
+from .calibration import Calibration
 from .criteria import Criteria
 from .errors import BundleError
 from .input_spec import InputSpec
@@ -40,7 +41,10 @@ Activation = Literal["sigmoid", "softmax"]
 
 WEIGHTS_FILES = ("model.safetensors", "model.pt")
 SCHEMA = 1
-_KEYS = {"schema", "input", "labels", "activation", "primary", "pooling", "suitability", "masks"}
+_KEYS = {
+    "schema", "input", "labels", "activation", "primary", "pooling", "suitability", "masks",
+    "calibration",
+}  # fmt: skip
 METADATA_SCHEMA = (
     "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
     "meta_schema_20240725.json"
@@ -65,6 +69,8 @@ class Bundle:
         Whether the network gives a map for each label in place of a number.
     mapped : tuple of str
         Labels for which it gives a map beside the numbers, in the order of the maps.
+    calibration : Calibration or None
+        What is done to the probabilities before anyone sees them; maps beside them stay.
     """
 
     path: Path
@@ -81,6 +87,7 @@ class Bundle:
     configuration_digest: str
     masks: bool = False
     mapped: tuple[str, ...] = ()
+    calibration: Calibration | None = None
 
     @property
     def labels(self) -> tuple[Label, ...]:
@@ -199,7 +206,7 @@ def write_bundle(
         Weights on any device.
     preread : mapping
         The Preread section: ``input``, ``labels`` and, with defaults, ``activation``, ``primary``,
-        ``pooling``, ``suitability``, ``masks``.
+        ``pooling``, ``suitability``, ``masks``, ``calibration``.
     metadata : mapping
         Further fields of ``metadata.json``.
     card : str
@@ -255,6 +262,7 @@ def _bundle(
         configuration_digest="",
         masks=preread.get("masks", False) is True,
         mapped=_mapped(preread.get("masks", False), outputs),
+        calibration=_calibration(preread.get("calibration"), len(outputs)),
     )
 
 
@@ -275,6 +283,10 @@ def _mapped(raw: object, outputs: Sequence[Output]) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise ValueError("masks names a label twice")
     return names
+
+
+def _calibration(raw: Mapping[str, Any] | None, labels: int) -> Calibration | None:
+    return None if raw is None else Calibration.from_dict(raw, labels)
 
 
 def _primary(preread: Mapping[str, Any], outputs: Sequence[Output]) -> str:
@@ -302,6 +314,8 @@ def _configuration_digest(bundle: Bundle) -> str:
     # Left out where there are none: what was done under the configuration of before stays done.
     if bundle.masks or bundle.mapped:
         facts["masks"] = bundle.masks or list(bundle.mapped)
+    if bundle.calibration is not None:
+        facts["calibration"] = bundle.calibration.to_dict()
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -155,6 +155,51 @@ BRAIN: Final = Code("12738006", "SCT", "Brain")
 BRAIN_VENTRICLE: Final = Code("35764002", "SCT", "Brain ventricle")
 SUBARACHNOID_SPACE: Final = Code("35951006", "SCT", "Subarachnoid space")
 
+# What readers of chest radiographs say: PS3.16 has nodule, mass, infiltrate, opacity (CID 6104),
+# lesion, pulmonary edema (CID 3700) and pleural effusion; the others are SNOMED CT's own. For
+# cardiomegaly CID 12248 has 287272002, which SNOMED CT calls an enlarged septal foramen. Three have
+# no code that says as much as the label and no more: theirs are private.
+LUNG: Final = Code("39607008", "SCT", "Lung")
+HEART: Final = Code("80891009", "SCT", "Heart")
+MEDIASTINUM: Final = Code("72410000", "SCT", "Mediastinum")
+THORAX: Final = Code("51185008", "SCT", "Thoracic structure")
+CHEST_FINDINGS: Final[Mapping[str, Code]] = MappingProxyType(
+    {
+        "atelectasis": Code("46621007", "SCT", "Atelectasis"),
+        "consolidation": Code("95436008", "SCT", "Lung consolidation"),
+        "infiltration": Code("112121", "DCM", "Infiltrate"),
+        "pneumothorax": PNEUMOTHORAX,
+        "edema": Code("19242006", "SCT", "Pulmonary edema"),
+        "emphysema": Code("87433001", "SCT", "Pulmonary emphysema"),
+        "fibrosis": Code("51615001", "SCT", "Fibrosis of lung"),
+        "effusion": Code("60046008", "SCT", "Pleural effusion"),
+        "pneumonia": Code("233604007", "SCT", "Pneumonia"),
+        "pleural_thickening": Code("PLEURAL_THICKEN", PRIVATE_SCHEME, "Pleural thickening"),
+        "cardiomegaly": Code("8186001", "SCT", "Cardiomegaly"),
+        "nodule": Code("27925004", "SCT", "Nodule"),
+        "mass": Code("4147007", "SCT", "Mass"),
+        "hernia": Code("HERNIA", PRIVATE_SCHEME, "Hernia on a chest radiograph"),
+        "lung_lesion": Code("52988006", "SCT", "Lesion"),
+        "fracture": Code("125605004", "SCT", "Fracture of bone"),
+        "lung_opacity": Code("112001", "DCM", "Opacity"),
+        "enlarged_cardiomediastinum": Code(
+            "ENLARGED_CMED", PRIVATE_SCHEME, "Enlarged cardiomediastinum"
+        ),
+    }
+)
+CHEST_SITES: Final[Mapping[str, Code]] = MappingProxyType(
+    {
+        **dict.fromkeys(CHEST_FINDINGS, LUNG),
+        "pneumothorax": PLEURA,
+        "effusion": PLEURA,
+        "pleural_thickening": PLEURA,
+        "cardiomegaly": HEART,
+        "hernia": THORAX,
+        "fracture": THORAX,
+        "enlarged_cardiomediastinum": MEDIASTINUM,
+    }
+)
+
 
 def _table() -> dict[tuple[str, str], str]:
     found: list[Code] = []

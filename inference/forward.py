@@ -186,7 +186,9 @@ class Network:
             )
         if not np.isfinite(probabilities).all():
             raise self._fault("gives outputs that are no numbers")
-        return probabilities[:, wanted]
+        calibration = self._bundle.calibration
+        chosen = probabilities[:, wanted]
+        return chosen if calibration is None else calibration.apply(chosen)
 
     def _moved(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.to(self._device).contiguous(memory_format=torch.channels_last)

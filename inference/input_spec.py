@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Literal, cast, get_args
 
 from .windows import Window
 
 ReaderKind = Literal["radiograph", "ct_slices"]
 Polarity = Literal["tag", "chest"]
-Crop = Literal["none", "head", "lungs"]
+Crop = Literal["none", "head", "square", "lungs"]
+Intensity = Literal["percentiles", "full_range"]
 
 # The one resize kernel there is: torch's bilinear interpolation with antialiasing. It is recorded
 # in every bundle because kernels of different libraries differ by up to a third of the range.
 RESIZE_KERNEL = "torch-bilinear-antialias"
+_KEYS = (
+    "kind", "size", "windows", "polarity", "resize", "crop", "voi", "intensity",
+    "value_range",
+)  # fmt: skip
 _CROPS: Mapping[ReaderKind, tuple[Crop, ...]] = {
-    "radiograph": ("none", "lungs"),
+    "radiograph": ("none", "square", "lungs"),
     "ct_slices": ("none", "head"),
 }
 
@@ -36,12 +42,17 @@ class InputSpec:
     polarity : {"tag", "chest"}
         Radiographs only. ``tag`` believes Photometric Interpretation. ``chest`` also looks whether
         the picture can be a chest in that polarity and turns a negative round.
-    crop : {"none", "head", "lungs"}
-        Which part of the picture is shown: all, or the box around the head of a CT slice or the
-        lungs of a radiograph.
+    crop : {"none", "head", "square", "lungs"}
+        Which part of the picture is shown: all, or the box around the head of a CT slice, or the
+        central square of a radiograph or the box around its lungs.
     voi : bool
         Radiographs only. The VOI LUT or window of the header is applied, where there is one; else
         no header's grey levels change the input.
+    intensity : {"percentiles", "full_range"}
+        Radiographs only: what becomes black and white. ``percentiles`` looks at the picture,
+        ``full_range`` at the values that Bits Stored (0028,0101) has room for.
+    value_range : tuple of float
+        Radiographs only: black and white in the tensor.
     """
 
     kind: ReaderKind
@@ -50,6 +61,8 @@ class InputSpec:
     polarity: Polarity = "tag"
     crop: Crop = "none"
     voi: bool = False
+    intensity: Intensity = "percentiles"
+    value_range: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(ReaderKind):
@@ -58,12 +71,19 @@ class InputSpec:
             raise ValueError(f"unknown polarity: {self.polarity!r}")
         if self.crop not in _CROPS[self.kind]:
             raise ValueError(f"a {self.kind} input has no crop {self.crop!r}")
+        if self.intensity not in get_args(Intensity):
+            raise ValueError(f"unknown intensity: {self.intensity!r}")
+        black, white = self.value_range
+        if not (isfinite(black) and isfinite(white) and black < white):
+            raise ValueError(f"value_range {[black, white]} does not lead from black to white")
         if not 16 <= self.size <= 4096:
             raise ValueError(f"an input size of {self.size} is outside 16 to 4096")
         if (self.kind == "ct_slices") != bool(self.windows):
             raise ValueError("ct_slices needs at least one window, a radiograph takes none")
         if not isinstance(self.voi, bool) or (self.voi and self.kind != "radiograph"):
             raise ValueError("voi is true or false, and true for a radiograph alone")
+        if self.kind != "radiograph" and (added := self._intensity()):
+            raise ValueError(f"only a radiograph has {', '.join(added)}")
 
     @property
     def channels(self) -> int:
@@ -78,12 +98,22 @@ class InputSpec:
             "windows": [window.to_dict() for window in self.windows],
             "polarity": self.polarity,
             "resize": RESIZE_KERNEL,
+            **self._intensity(),
         }
         # Left out where there is none: the configuration of before stays the same.
         if self.crop != "none":
             stated["crop"] = self.crop
         if self.voi:
             stated["voi"] = True
+        return stated
+
+    def _intensity(self) -> dict[str, object]:
+        """Return what is not as it always was; left out else, like the crop."""
+        stated: dict[str, object] = {}
+        if self.intensity != "percentiles":
+            stated["intensity"] = self.intensity
+        if self.value_range != (0.0, 1.0):
+            stated["value_range"] = list(self.value_range)
         return stated
 
     @classmethod
@@ -97,7 +127,7 @@ class InputSpec:
         KeyError
             If ``kind`` or ``size`` is missing.
         """
-        unknown = raw.keys() - {"kind", "size", "windows", "polarity", "resize", "crop", "voi"}
+        unknown = raw.keys() - set(_KEYS)
         if unknown:
             raise ValueError(f"unknown keys in an input: {', '.join(sorted(unknown))}")
         if raw.get("resize", RESIZE_KERNEL) != RESIZE_KERNEL:
@@ -110,4 +140,11 @@ class InputSpec:
             polarity=cast(Polarity, raw.get("polarity", "tag")),
             crop=cast(Crop, raw.get("crop", "none")),
             voi=cast(bool, raw.get("voi", False)),
+            intensity=cast(Intensity, raw.get("intensity", "percentiles")),
+            value_range=_pair(raw.get("value_range", (0.0, 1.0))),
         )
+
+
+def _pair(raw: object) -> tuple[float, float]:
+    black, white = cast(Sequence[object], raw)
+    return float(str(black)), float(str(white))

@@ -21,6 +21,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from .ct_units import check_units
 from .decoders import PIXEL_KEYWORDS, DecodingError, held_frames
 from .errors import NotAnalysableError
+from .full_range import full_range_of, turned
 from .functional_groups import DAMAGE, holds, items, rescale, transfer_syntax, whole_number
 from .lookup_tables import lookup_table
 from .luminance import luminance
@@ -61,10 +62,14 @@ class ModalityImage:
         HU for CT; for radiographs any unit, tissue and bone high.
     notes : tuple of str
         Defaults, repairs and corrections that were applied, from a small fixed vocabulary.
+    full_range : tuple of float, or None
+        Radiographs: the lowest and highest value that Bits Stored (0028,0101) has room for, in
+        the unit and direction of `values`; None for floating-point pixels.
     """
 
     values: NDArray[np.float32]
     notes: tuple[str, ...]
+    full_range: tuple[float, float] | None = None
 
 
 def open_image(path: Path) -> Dataset:
@@ -180,21 +185,23 @@ def radiograph_values(dataset: Dataset, index: int = 0, *, voi: bool = False) ->
     notes = (*frame.notes, *_shape_notes(dataset, index))
     if frame.coloured:
         shown, note = luminance(frame, dataset)
-        return ModalityImage(_finite(shown), (*notes, note))
+        return ModalityImage(_finite(shown), (*notes, note), full_range_of(frame, dataset, index))
     padding = padded(dataset, frame.values)
     values, made = _modality_values(dataset, frame.values, index)
     notes = (*notes, *made)
     lowest, highest = float(values.min()), float(values.max())
+    full_range = full_range_of(frame, dataset, index)
     if voi and (greys := voi_greys(values, dataset, index)) is not None:
         values, notes = greys, (*notes, PixelNote.VOI_APPLIED)
-        lowest, highest = 0.0, 1.0
+        lowest, highest = full_range = 0.0, 1.0
     if frame.photometric == "MONOCHROME1":
         values = np.float32(lowest + highest) - values
+        full_range = turned(full_range, lowest + highest)
         notes = (*notes, PixelNote.MONOCHROME1_INVERTED)
     if padding is not None and not padding.all():
         values[padding] = values[~padding].min()
         notes = (*notes, PixelNote.PADDING_REPLACED)
-    return ModalityImage(values, notes)
+    return ModalityImage(values, notes, full_range)
 
 
 def hounsfield_values(dataset: Dataset, index: int = 0) -> ModalityImage:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from .heads import head_boxes
 from .input_spec import InputSpec
-from .placement import Placement
+from .placement import Box, Placement
 from .polarity import looks_negative
 
 __all__ = [
@@ -38,6 +38,8 @@ _TAIL = 0.005
 def place_radiograph(values: NDArray[np.float32], spec: InputSpec) -> Placement:
     """Return which part of a radiograph, (rows, columns), is shown and where in the input."""
     rows, columns = values.shape
+    if spec.crop == "square":
+        return Placement((rows, columns), _central(rows, columns), spec.size)
     return Placement.whole((rows, columns), spec.size)
 
 
@@ -57,11 +59,13 @@ def prepare_radiograph(
     spec: InputSpec,
     device: torch.device,
     placement: Placement | None = None,
+    full_range: tuple[float, float] | None = None,
 ) -> torch.Tensor:
     """Make the input of a radiograph reader.
 
     Intensity is spread from the 0.5th to the 99.5th percentile of the resized picture, so that
-    neither the exposure nor the bit depth nor an offset of the values matters.
+    neither the exposure nor the bit depth nor an offset of the values matters; or, where the
+    specification says so, over the full range that the values could have.
 
     Parameters
     ----------
@@ -73,23 +77,35 @@ def prepare_radiograph(
         Where to compute and leave the result.
     placement : Placement, optional
         What to show; `place_radiograph` if left out.
+    full_range : tuple of float, optional
+        Lowest and highest value that a pixel could have; needed for the intensity ``full_range``.
 
     Returns
     -------
     Tensor of float32, (1, 1, size, size)
-        0 to 1; all zero for a picture without contrast.
+        Within the value range, 0 to 1 by default; of one value alone for a picture without
+        contrast.
+
+    Raises
+    ------
+    ValueError
+        If the full range is needed and not given.
     """
     picture = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).to(device)
     # An offset is removed before anything is rounded: a MONOCHROME1 image and its MONOCHROME2 twin
     # differ by one after inversion, and must not differ in the last bit of the result.
-    picture = picture - picture.amin()
+    by_bits = spec.intensity == "full_range"
+    picture = _over_full_range(picture, full_range) if by_bits else picture - picture.amin()
     if spec.polarity == "chest" and looks_negative(values):
-        picture = picture.amax() - picture
+        picture = (1.0 if by_bits else picture.amax()) - picture
     placed = placement or place_radiograph(values, spec)
-    fitted = _fit(picture[None, None], placed)
-    low, high = _percentiles(fitted)
-    spread = (fitted - low) / (high - low) if high > low else torch.zeros_like(fitted)
-    return _center(spread.clamp(0.0, 1.0), spec.size)
+    spread = _fit(picture[None, None], placed)
+    if not by_bits:
+        low, high = _percentiles(spread)
+        spread = (spread - low) / (high - low) if high > low else torch.zeros_like(spread)
+    centered = _center(spread.clamp(0.0, 1.0), spec.size)
+    black, white = spec.value_range
+    return centered if (black, white) == (0.0, 1.0) else centered * (white - black) + black
 
 
 def prepare_ct(
@@ -129,6 +145,20 @@ def prepare_ct(
         prepared = torch.cat([_center(_fit(one[None], place), spec.size) for one, place in each])
     # The clamp takes away what interpolation overshoots by rounding.
     return prepared.clamp(0.0, 1.0)
+
+
+def _central(rows: int, columns: int) -> Box:
+    """Return the central square; of an odd rest the smaller part is before it."""
+    side = min(rows, columns)
+    top, left = rows // 2 - side // 2, columns // 2 - side // 2
+    return top, left, top + side, left + side
+
+
+def _over_full_range(picture: torch.Tensor, full_range: tuple[float, float] | None) -> torch.Tensor:
+    if full_range is None or not full_range[0] < full_range[1]:
+        raise ValueError("the pixels have no full range")
+    low, high = full_range
+    return ((picture - low) / (high - low)).clamp(0.0, 1.0)
 
 
 def _fit(pictures: torch.Tensor, placement: Placement) -> torch.Tensor:

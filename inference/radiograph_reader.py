@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import torch
 from pydicom import Dataset
 
 from .display import pixel_aspect, show_radiograph
@@ -12,7 +13,8 @@ from .errors import NotAnalysableError
 from .functional_groups import damaged, whole_number
 from .illustrate import View, film_views
 from .model_values import model_values
-from .pixels import frame_count, radiograph_values
+from .pixels import ModalityImage, frame_count, radiograph_values
+from .placement import Placement
 from .postprocess import Probabilities, image_findings
 from .preprocess import place_radiograph, prepare_radiograph
 from .reader import Batch, Decoded, Picture, Reader, admitted
@@ -70,7 +72,7 @@ class RadiographReader(Reader):
             pixels=show_radiograph(image, dataset, frame, self.bundle.spec),
             window="",
             pixel_aspect=pixel_aspect(dataset, frame),
-            tensor=prepare_radiograph(seen.values, self.bundle.spec, self._device, place),
+            tensor=self._tensor(seen, place),
             placement=place,
         )
 
@@ -82,13 +84,21 @@ class RadiographReader(Reader):
             for frame in range(count):
                 image = model_values(dataset, frame, spec)
                 place = place_radiograph(image.values, spec)
-                tensor = prepare_radiograph(image.values, spec, self._device, place)
-                if not bool(tensor.any()):
+                tensor = self._tensor(image, place)
+                if not bool(tensor.amin() < tensor.amax()):
                     raise NotAnalysableError(
                         NotAnalysed.UNSUPPORTED_PIXELS,
                         "an image has no contrast: nearly all of its pixels have one value",
                     )
                 yield Batch(tensor, (image.notes,), (place,))
+
+    def _tensor(self, image: ModalityImage, place: Placement) -> torch.Tensor:
+        spec = self.bundle.spec
+        if spec.intensity == "full_range" and image.full_range is None:
+            raise NotAnalysableError(
+                NotAnalysed.UNSUPPORTED_PIXELS, "the pixels are no whole numbers of known range"
+            )
+        return prepare_radiograph(image.values, spec, self._device, place, image.full_range)
 
 
 def _instance_number(header: Dataset) -> int:

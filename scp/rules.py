@@ -77,6 +77,20 @@ BUILTIN_RULES: tuple[RuleSettings, ...] = (
         },
     ),
     RuleSettings(
+        name="chest-findings",
+        model="chest-findings",
+        when={**_CHEST_X_RAY, "BodyPartExamined": ["CHEST", "THORAX", "LUNG"]},
+    ),
+    RuleSettings(
+        name="chest-findings-described",
+        model="chest-findings",
+        when={
+            **_CHEST_X_RAY,
+            "BodyPartExamined": "",
+            _DESCRIBED: {"words": ["chest", "thorax", "cxr"]},
+        },
+    ),
+    RuleSettings(
         name="head-ct",
         model="hemorrhage",
         when={**_HEAD_CT, "BodyPartExamined": ["HEAD", "BRAIN", "SKULL"]},

@@ -22,6 +22,7 @@ from . import (
     doctor,
     exchange,
     jobs,
+    models,
     notifications,
     reference,
     reissue,
@@ -58,6 +59,7 @@ for part in (
     database,
     training,
     reference,
+    models,
     doctor,
     demo,
 ):

@@ -124,7 +124,14 @@ class AnalysisContent:
         """Series Description (0008,103E), one for all objects of the analysis."""
         if self.not_analysed is not None:
             return f"AI unverified: not analyzed by {self.model.name}"[:64].rstrip()
-        return f"AI unverified: {self.reported[0].label.code.meaning}"[:64].rstrip()
+        first = self.reported[0]
+        # The first label of a series of slices stands for the others; those of a film stand for
+        # themselves, and one of eighteen is no name for all.
+        independent = first.scope is Scope.IMAGE and any(
+            finding.label.name != first.label.name for finding in self.reported
+        )
+        topic = self.model.name if independent else first.label.code.meaning
+        return f"AI unverified: {topic}"[:64].rstrip()
 
     def title(self, finding: Finding) -> str:
         """Return what a finding is of, in words; with its site where two labels share a code."""

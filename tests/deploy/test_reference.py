@@ -67,3 +67,17 @@ def test_sql_of_the_readme_runs(tmp_path: Path) -> None:
                 if statement.strip():
                     connection.execute(sa.text(statement))
     engine.dispose()
+
+
+def test_public_readers_stand_in_their_document() -> None:
+    from inference.codes import CHEST_FINDINGS, CHEST_SITES
+    from inference.public import offers
+
+    text = (PATH.parent / "public_models.md").read_text(encoding="utf-8")
+    for label, code in CHEST_FINDINGS.items():
+        row = f"| {label} | {code.value} {code.scheme} {code.meaning} |"
+        assert f"{row} {CHEST_SITES[label].meaning} |" in text
+    for offer in offers():
+        row = f"| `{offer.name}` | {len(offer.labels)} |"
+        line = next(line for line in text.splitlines() if line.startswith(row))
+        assert line.endswith(f"| `{offer.sha256}` |" if offer.sha256 else "| not known |")

@@ -243,7 +243,8 @@ def test_frontal_view_beside_a_lateral_one(node: Any, image: Any, watch_on: Make
     send(node, *views)
     clock.advance(node.settings.quiet_seconds + 1)
     watch.run_once()
-    assert [route.model for route in done.seen[0][1].routes] == ["pneumothorax"]
+    models = [route.model for route in done.seen[0][1].routes]
+    assert models == ["pneumothorax", "chest-findings"]
 
 
 def contributed(device_uid: str) -> list[Dataset]:

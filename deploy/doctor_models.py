@@ -1,0 +1,36 @@
+"""What ``preread doctor`` says of the models that the node offers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from inference.bundle import Bundle
+from inference.settings import shipped_bundles
+
+from .check import Check, Verdict
+
+# What to use in place of a demonstration, by its name.
+_RECOMMENDED = {
+    "pneumothorax": "preread models add torchxrayvision:densenet121-res224-all, or preread train "
+    "pneumothorax on films of your own",
+    "hemorrhage": "preread train hemorrhage on scans of your own",
+}
+_OWN = "a model of your own under [[model]]"
+
+
+def examine_demonstrations(bundles: Mapping[str, Bundle]) -> Iterator[Check]:
+    """Yield a warning for each shipped model that is offered: it is no reader of patients.
+
+    Nothing is said of one that a ``[[model]]`` replaces or switches off, and with
+    ``inference.shipped = false``.
+    """
+    shipped = set(shipped_bundles())
+    for bundle in bundles.values():
+        if bundle.path in shipped:
+            yield Check(
+                "demonstration",
+                Verdict.WARNING,
+                f"{bundle.name} is a demonstration and finds nothing in patients that can be "
+                f"relied on (preread models card {bundle.name}); recommended: "
+                f"{_RECOMMENDED.get(bundle.name, _OWN)}",
+            )
