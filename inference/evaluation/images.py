@@ -168,12 +168,12 @@ def read_images(
 
 
 def opened_picture(
-    path: Path, kind: str, pictures: Pictures, modalities: Sequence[str] = ()
+    path: Path, kind: str, window: Window, modalities: Sequence[str] = ()
 ) -> tuple[Dataset, tuple[str, ...]]:
     """Return a plain picture as DICOM, and the note of what was assumed of its greys."""
     if kind == "ct_slices":
-        note = f"picture_taken_as_window_{window_text(pictures.window).replace(' ', '_')}"
-        return as_ct(path, pictures.window), (note,)
+        note = f"picture_taken_as_window_{window_text(window).replace(' ', '_')}"
+        return as_ct(path, window), (note,)
     projections = [one for one in modalities if one in ("CR", "DX")]
     return as_radiograph(path, projections[0] if projections else "CR"), ("picture_greys",)
 
@@ -190,8 +190,8 @@ def source_of(
     """
     if not is_picture(path):
         return SourceImage(number, str(number), "", "", path), (), False
-    bundle = reader.bundle
-    dataset, notes = opened_picture(path, bundle.spec.kind, pictures, bundle.suitability.modalities)
+    spec, criteria = reader.bundle.spec, reader.bundle.suitability
+    dataset, notes = opened_picture(path, spec.kind, pictures.window, criteria.modalities)
     there = pictures.folder / "picture.dcm"
     dataset.save_as(there, enforce_file_format=True)
     return SourceImage(number, str(number), "", "", there), notes, True

@@ -1,0 +1,121 @@
+"""``preread evaluate``: how good a model is on labelled files, as one page."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .files import IN_PART_STATUS, advancing, progress_of
+
+if TYPE_CHECKING:
+    from inference.evaluation.evaluate import Evaluation
+    from inference.evaluation.images import ImageResult
+
+# Unread files that are named on standard error; the report counts all.
+_NAMED = 20
+
+
+class Split(StrEnum):
+    """Which part of the data is measured on."""
+
+    TEST = "test"
+    VALIDATION = "validation"
+    ALL = "all"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("evaluate")(evaluate)
+
+
+def evaluate(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")],
+    data: Annotated[Path, typer.Option(help="Folder of the images.")],
+    labels: Annotated[
+        Path, typer.Option(help="labels.csv (file,label) or stage_1_train.csv (ID,Label).")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Page to write; figures.json is written beside it.")
+    ] = Path("report.html"),
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Label to evaluate, all without it; NAME=WORD where the table says WORD. "
+            "May be repeated."
+        ),
+    ] = None,
+    gate: Annotated[
+        bool,
+        typer.Option("--gate/--no-gate", help="Refuse images that the model was not made for."),
+    ] = True,
+    top: Annotated[int, typer.Option(min=0, help="Worst images shown for each label.")] = 9,
+    resamples: Annotated[int, typer.Option(min=50, help="Resamples of the bootstrap.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.")] = "auto",
+    batch: Annotated[int, typer.Option(min=1, help="Images at the network at once.")] = 16,
+) -> None:
+    """Measure a bundle on labelled files; exit status 1 if some could not be read."""
+    # torch takes seconds to import; only what runs a network needs it.
+    from inference.bundle import open_bundle
+    from inference.device import configure_torch
+    from inference.evaluation import evaluate as measuring
+    from inference.evaluation.images import image_reader
+    from inference.evaluation.labelled import chosen_labels, labelled_files
+    from inference.evaluation.plots import drawing
+    from inference.evaluation.report import Circumstances, write_report
+
+    drawing()  # before hours of reading, not after
+    configure_torch()
+    opened = open_bundle(bundle)
+    columns, words = chosen_labels([one.name for one in opened.labels], label or [])
+    files = labelled_files(labels, data, words)
+    reader = image_reader(opened, device, gate=gate, batch=batch)
+    with progress_of(len(files), "reading") as bar:
+
+        def follow(results: Iterable[ImageResult]) -> Iterator[ImageResult]:
+            return advancing(results, bar)
+
+        scored = measuring.score(reader, files, columns, batch=batch, follow=follow)
+    for one in scored.unread[:_NAMED]:
+        print(f"preread: {one.path}: {one.fault}", file=sys.stderr)
+    if (more := len(scored.unread) - _NAMED) > 0:
+        print(f"preread: and {more} more", file=sys.stderr)
+    evaluation = measuring.evaluate(scored, resamples=resamples, seed=seed)
+    figures = write_report(
+        out,
+        evaluation,
+        reader,
+        Circumstances(
+            data=labels.name,
+            split=Split.ALL,
+            made_at=datetime.now(UTC),
+            gate=gate,
+            resamples=resamples,
+            seed=seed,
+            top=top,
+        ),
+    )
+    _print_summary(evaluation)
+    print(f"report written to {out}, figures to {figures}")
+    if scored.unread:
+        raise typer.Exit(IN_PART_STATUS)
+
+
+def _print_summary(evaluation: Evaluation) -> None:
+    scored = evaluation.scored
+    unread = f", {len(scored.unread)} not read" if scored.unread else ""
+    print(f"{len(scored.results)} images of {evaluation.labels[0].patients} patients{unread}")
+    for label in evaluation.labels:
+        print(f"{label.name}: {label.positives} positive, {label.negatives} negative")
+        for name in ("auc", "accuracy", "sensitivity", "specificity"):
+            figure = label.figures[name]
+            said = f" ({figure.reason})" if figure.value is None else ""
+            print(f"  {name:<12} {figure.text()}{said}")
+    for name, figure in evaluation.overall.items():
+        print(f"{name.replace('_', ' ')}: {figure.text()}")
