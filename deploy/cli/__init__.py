@@ -22,6 +22,7 @@ from . import (
     doctor,
     evaluate,
     exchange,
+    headers,
     jobs,
     notifications,
     predict,
@@ -62,6 +63,7 @@ for part in (
     evaluate,
     predict,
     reference,
+    headers,
     doctor,
     demo,
 ):

@@ -13,7 +13,7 @@ import typer
 from ..errors import DeployError
 from .files import IN_PART_STATUS, ImageFiles, advancing, image_files, progress_of
 from .output import Format
-from .rows import counted, print_rows
+from .rows import Count, counted, print_rows
 
 if TYPE_CHECKING:
     from inference.bundle import Bundle
@@ -123,7 +123,7 @@ def _by_image(
 ) -> int:
     names = [label.name for label in bundle.labels]
     columns = ["file", "sop_instance_uid", *names, "notes", "error"]
-    unread = _Count()
+    unread = Count()
     rows = (_image_row(result, names) for result in results)
     print_rows(counted(rows, "error", unread.add), columns, form, out)
     return unread.value
@@ -160,7 +160,7 @@ def _by_series(
         reader = reader.augmented(test_time)
     series, strays = find_series(paths)
     names = [label.name for label in bundle.labels]
-    unread = _Count()
+    unread = Count()
 
     def rows() -> Iterator[dict[str, Any]]:
         with progress_of(len(series), "reading") as bar:
@@ -220,14 +220,3 @@ def _window(text: str) -> Window:
 
 def _rounded(probability: float) -> float:
     return round(float(probability), 7)
-
-
-class _Count:
-    """How many rows say that something was not read."""
-
-    def __init__(self) -> None:
-        self.value = 0
-
-    def add(self) -> None:
-        """One more."""
-        self.value += 1

@@ -106,3 +106,14 @@ def counted(rows: Iterable[Row], column: str, count: Callable[[], None]) -> Iter
         if row.get(column):
             count()
         yield row
+
+
+class Count:
+    """How many there were."""
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def add(self) -> None:
+        """One more."""
+        self.value += 1

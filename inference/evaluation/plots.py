@@ -117,7 +117,8 @@ def _axes(across: str, up: str, title: str) -> tuple[Any, Axes]:
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=_SIZE, layout="constrained")
+        figure = Figure(figsize=_SIZE)
+        figure.subplots_adjust(left=0.17, right=0.97, bottom=0.15, top=0.91)
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
         axes.set_xlabel(across)
