@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .files import IN_PART_STATUS, advancing, progress_of
+from .files import IN_PART_STATUS, advancing, progress_of, window_from
 
 if TYPE_CHECKING:
     from inference.evaluation.evaluate import Evaluation
@@ -43,6 +43,17 @@ def evaluate(
     out: Annotated[
         Path, typer.Option(help="Page to write; figures.json is written beside it.")
     ] = Path("report.html"),
+    split: Annotated[
+        Split | None,
+        typer.Option(
+            help="Part of the data by the split of the training: test if that is known, else all.",
+            show_default=False,
+        ),
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(help="Run folder of the training, with its split; BUNDLE.run if left out."),
+    ] = None,
     label: Annotated[
         list[str] | None,
         typer.Option(
@@ -57,6 +68,9 @@ def evaluate(
     top: Annotated[int, typer.Option(min=0, help="Worst images shown for each label.")] = 9,
     resamples: Annotated[int, typer.Option(min=50, help="Resamples of the bootstrap.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 1,
+    window: Annotated[
+        str, typer.Option(help="What greys of CT pictures span: CENTER/WIDTH or a name.")
+    ] = "brain",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.")] = "auto",
     batch: Annotated[int, typer.Option(min=1, help="Images at the network at once.")] = 16,
 ) -> None:
@@ -66,22 +80,33 @@ def evaluate(
     from inference.device import configure_torch
     from inference.evaluation import evaluate as measuring
     from inference.evaluation.images import image_reader
-    from inference.evaluation.labelled import chosen_labels, labelled_files
+    from inference.evaluation.labelled import (
+        SPLIT_FILE,
+        chosen_labels,
+        labelled_files,
+        part_of,
+        run_folder,
+    )
     from inference.evaluation.plots import drawing
     from inference.evaluation.report import Circumstances, write_report
 
+    greys = window_from(window)
     drawing()  # before hours of reading, not after
     configure_torch()
     opened = open_bundle(bundle)
     columns, words = chosen_labels([one.name for one in opened.labels], label or [])
     files = labelled_files(labels, data, words)
+    folder = run or run_folder(opened.path)
+    part = split or (Split.TEST if (folder / SPLIT_FILE).is_file() else Split.ALL)
+    if part is not Split.ALL:
+        files = part_of(files, folder, part)
     reader = image_reader(opened, device, gate=gate, batch=batch)
     with progress_of(len(files), "reading") as bar:
 
         def follow(results: Iterable[ImageResult]) -> Iterator[ImageResult]:
             return advancing(results, bar)
 
-        scored = measuring.score(reader, files, columns, batch=batch, follow=follow)
+        scored = measuring.score(reader, files, columns, batch=batch, window=greys, follow=follow)
     for one in scored.unread[:_NAMED]:
         print(f"preread: {one.path}: {one.fault}", file=sys.stderr)
     if (more := len(scored.unread) - _NAMED) > 0:
@@ -93,12 +118,14 @@ def evaluate(
         reader,
         Circumstances(
             data=labels.name,
-            split=Split.ALL,
+            split=part,
             made_at=datetime.now(UTC),
             gate=gate,
             resamples=resamples,
             seed=seed,
             top=top,
+            missing=files.missing,
+            window=greys,
         ),
     )
     _print_summary(evaluation)

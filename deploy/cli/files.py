@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from inference.pictures import is_meant_as_image
+from inference.windows import Window, parse_window
 
 from ..errors import DeployError
 
@@ -45,6 +46,20 @@ def image_files(paths: Iterable[Path]) -> list[Path]:
     if not found:
         raise DeployError("there are no image files in what was named")
     return list(dict.fromkeys(found))
+
+
+def window_from(text: str) -> Window:
+    """Return the window that ``--window`` names.
+
+    Raises
+    ------
+    DeployError
+        If it names none.
+    """
+    try:
+        return parse_window(text)
+    except ValueError as error:
+        raise DeployError(f"--window: {error}") from None
 
 
 @contextmanager

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..errors import DeployError
-from .files import IN_PART_STATUS, ImageFiles, advancing, image_files, progress_of
+from .files import IN_PART_STATUS, ImageFiles, advancing, image_files, progress_of, window_from
 from .output import Format
 from .rows import Count, counted, print_rows
 
@@ -44,14 +43,9 @@ def headers(
     # pydicom and numpy take a second to import.
     from inference.header_table import TableSpec, header_rows, keywords_of
     from inference.pictures import is_picture
-    from inference.windows import parse_window
 
-    try:
-        shown = parse_window(window)
-    except ValueError as error:
-        raise DeployError(f"--window: {error}") from None
     asked = [word for tag in tags or () for word in _words(tag)]
-    spec = TableSpec(keywords_of(asked, identifiers), identifiers, pixels, shown)
+    spec = TableSpec(keywords_of(asked, identifiers), identifiers, pixels, window_from(window))
     named = set(files)
     paths = [path for path in image_files(files) if path in named or not is_picture(path)]
     broken = Count()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import DeployError
-from .files import IN_PART_STATUS, ImageFiles, advancing, image_files, progress_of
+from .files import IN_PART_STATUS, ImageFiles, advancing, image_files, progress_of, window_from
 from .output import Format
 from .rows import Count, counted, print_rows
 
@@ -81,7 +81,7 @@ def predict(
     """Print the probabilities of a bundle for image files; exit status 1 if any was not read."""
     if submission is not None and (out is not None or by is Unit.SERIES):
         raise DeployError("--submission is a file of its own, by image: leave out --out and --by")
-    greys, paths = _window(window), image_files(files)
+    greys, paths = window_from(window), image_files(files)
     # torch takes seconds to import; only what runs a network needs it.
     from inference.bundle import open_bundle
     from inference.device import configure_torch
@@ -207,15 +207,6 @@ def _test_time(tta: Tta, views: int, seed: int) -> TestTime | None:
     if tta is Tta.NONE:
         return None
     return TestTime("mean" if tta is Tta.MEAN else "max", views, seed)
-
-
-def _window(text: str) -> Window:
-    from inference.windows import parse_window
-
-    try:
-        return parse_window(text)
-    except ValueError as error:
-        raise DeployError(f"--window: {error}") from None
 
 
 def _rounded(probability: float) -> float:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..bundle import Bundle
 from ..errors import InferenceError
 from ..reader import Reader
+from ..windows import BRAIN, Window
 from .figures import Figure
 from .images import DEFAULT_BATCH, ImageResult, read_images
 from .intervals import RESAMPLES, bootstrap, patient_numbers
@@ -86,6 +87,7 @@ def score(
     columns: tuple[int, ...],
     *,
     batch: int = DEFAULT_BATCH,
+    window: Window = BRAIN,
     follow: Callable[[Iterable[ImageResult]], Iterable[ImageResult]] = iter,
 ) -> Scored:
     """Read all files.
@@ -97,6 +99,8 @@ def score(
     labelled : Labelled
     columns : tuple of int
         Which of the bundle's labels the truth is of.
+    window : Window
+        What the greys of CT pictures (PNG, JPEG) are taken to spread over.
     follow : callable, optional
         Sees the results go by, such as for a progress bar.
 
@@ -108,7 +112,7 @@ def score(
     read: list[ImageResult] = []
     unread: list[ImageResult] = []
     kept: list[int] = []
-    for index, one in enumerate(follow(read_images(reader, labelled.files, batch=batch))):
+    for index, one in enumerate(follow(read_images(reader, labelled, batch=batch, window=window))):
         if one.probabilities is None:
             unread.append(one)
         else:

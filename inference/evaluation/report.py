@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..reader import Reader
+from ..windows import BRAIN, Window
 from . import page, plots
 from .evaluate import Evaluation, top_losses
 from .figures import Figure
@@ -60,6 +61,10 @@ class Circumstances:
     seed : int
     top : int
         Images shown for each label.
+    missing : int
+        Rows of the table whose file was not there.
+    window : Window
+        What the greys of CT pictures were taken to spread over.
     """
 
     data: str
@@ -69,6 +74,8 @@ class Circumstances:
     resamples: int
     seed: int
     top: int
+    missing: int = 0
+    window: Window = BRAIN
 
 
 def write_report(
@@ -112,6 +119,7 @@ def figures_document(evaluation: Evaluation, circumstances: Circumstances) -> di
         "gate": circumstances.gate,
         "bootstrap": {"resamples": circumstances.resamples, "seed": circumstances.seed},
         "images": len(scored.results),
+        "not_there": circumstances.missing,
         "not_read": dict(scored.faults),
         "pixel_notes": dict(scored.notes),
         "overall": {name: figure.to_dict() for name, figure in evaluation.overall.items()},
@@ -169,7 +177,7 @@ def _body(
         yield _summary(evaluation.labels)
     for place, label in enumerate(evaluation.labels):
         yield from _label(label)
-        yield from _losses(evaluation, place, reader, circumstances.top)
+        yield from _losses(evaluation, place, reader, circumstances)
     yield from _method(circumstances)
 
 
@@ -184,6 +192,8 @@ def _facts(evaluation: Evaluation, circumstances: Circumstances) -> Iterator[tup
     if scored.unread:
         reasons = ", ".join(f"{count} {code}" for code, count in scored.faults.items())
         yield "not read", f"{len(scored.unread)} ({reasons})"
+    if circumstances.missing:
+        yield "not there", f"{circumstances.missing} images of the table"
     if scored.notes:
         yield "done to pixels", ", ".join(f"{n}: {count}" for n, count in scored.notes.items())
     yield "made", f"{circumstances.made_at:%Y-%m-%d %H:%M} UTC"
@@ -203,6 +213,11 @@ def _warnings(evaluation: Evaluation, circumstances: Circumstances) -> Iterator[
         )
     if not circumstances.gate:
         yield "The model's own criteria for images were off: in service some would be refused."
+    if circumstances.split == "validation":
+        yield (
+            "On these images the training stopped and thresholds were chosen: the figures are "
+            "too good. The test part is for figures."
+        )
     if circumstances.split == "all":
         yield (
             "All images of the table were read. If the model learnt from some of them, or its "
@@ -334,8 +349,10 @@ def _thresholds(label: LabelFigures) -> str:
     return page.table(head, rows, numeric=2, marked=[bool(row.names) for row in label.table])
 
 
-def _losses(evaluation: Evaluation, place: int, reader: Reader, count: int) -> Iterator[str]:
-    if not count:
+def _losses(
+    evaluation: Evaluation, place: int, reader: Reader, circumstances: Circumstances
+) -> Iterator[str]:
+    if not circumstances.top:
         return
     scored = evaluation.scored
     column = scored.columns[place]
@@ -345,14 +362,15 @@ def _losses(evaluation: Evaluation, place: int, reader: Reader, count: int) -> I
         "picture to the right is where the network looked for the label; it is no outline.</p>"
     )
     yield '<div class="losses">'
-    for index, loss in top_losses(scored, place, count):
+    for index, loss in top_losses(scored, place, circumstances.top):
         one = scored.results[index]
         truth = "positive" if scored.truth[index, place] else "negative"
         score = float(scored.scores[index, place])
         uid = one.sop_instance_uid
         name = "picture" if not uid else uid if len(uid) <= 12 else f"...{uid[-8:]}"
         caption = f"{name}: says {score:.3f}, is {truth}; loss {loss:.2f}"
-        yield page.picture(thumbnail(reader, one.path, column), caption, caption)
+        shown = thumbnail(reader, one.path, column, circumstances.window)
+        yield page.picture(shown, caption, caption)
     yield "</div>"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from ..bundle import Bundle
 from ..errors import InferenceError
 from .images import ImageResult
+from .labelled import run_folder
 from .whole_file import whole_text
 
 # The order of the competition's own files.
@@ -79,16 +81,36 @@ def write_submission(
 
 
 def prior_of(bundle: Bundle) -> dict[str, float]:
-    """Return how frequent each label was in training, if the bundle says so.
+    """Return how frequent each label was in training, if that is known.
 
-    It is looked for as ``prevalence``, a mapping of label to share, in ``configs/metadata.json``.
+    It is looked for as ``prevalence``, a mapping of label to share, in ``configs/metadata.json``,
+    then as the counts in ``labels.csv`` of the run folder that the training left.
+
+    Raises
+    ------
+    InferenceError
+        If what is there makes no sense.
     """
+    stated = bundle.path / "configs" / "metadata.json"
+    counted = run_folder(bundle.path) / "labels.csv"
     try:
-        text = (bundle.path / "configs" / "metadata.json").read_text(encoding="utf-8")
-        stated = json.loads(text).get("prevalence", {})
-        return {str(name): min(1.0, max(0.0, float(share))) for name, share in stated.items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise InferenceError(f"{bundle.path}: prevalence in metadata.json: {error}") from error
+        shares = json.loads(stated.read_text(encoding="utf-8")).get("prevalence")
+        if shares is None and counted.is_file():
+            with counted.open(newline="", encoding="utf-8") as lines:
+                shares = {row["label"]: _share(row) for row in csv.DictReader(lines)}
+        found = {str(name): float(share) for name, share in (shares or {}).items()}
+        if not all(0.0 <= share <= 1.0 for share in found.values()):
+            raise ValueError("a share is outside 0 to 1")
+    except (OSError, ArithmeticError, LookupError, ValueError, TypeError, AttributeError) as error:
+        raise InferenceError(
+            f"how frequent labels were, in {stated} or {counted}, makes no sense: {error}"
+        ) from error
+    return found
+
+
+def _share(row: Mapping[str, str]) -> float:
+    positive, negative = int(row["positive"]), int(row["negative"])
+    return positive / (positive + negative)
 
 
 def _id_of(path: Path) -> str:

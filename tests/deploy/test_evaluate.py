@@ -172,6 +172,33 @@ def test_what_cannot_be_read_is_counted_and_said(siim: Path, tmp_path: Path) -> 
         evaluate(siim / "bundle", tmp_path, table, "--out", out)
 
 
+def test_the_split_of_the_training_is_kept(siim: Path, tmp_path: Path) -> None:
+    files = sorted(path.relative_to(siim).as_posix() for path in siim.glob("train/*/*.dcm"))
+    run = tmp_path / "run"
+    run.mkdir()
+    parts = ["test", "validation", "training"]
+    lines = [f"{file},{parts[n % 3]}" for n, file in enumerate(files)]
+    (run / "split.csv").write_text("\n".join(["file,part", *lines]) + "\n")
+    out = tmp_path / "report.html"
+
+    def measured(*options: object) -> dict[str, Any]:
+        evaluate(siim / "bundle", siim, siim / "labels.csv", "--out", out, "--top", 0, *options)
+        return figures_beside(out)
+
+    of_test = measured("--run", run)
+    assert (of_test["split"], of_test["images"]) == ("test", 4)
+    assert "too good" not in out.read_text()
+    of_validation = measured("--run", run, "--split", "validation")
+    assert (of_validation["split"], of_validation["images"]) == ("validation", 4)
+    assert "thresholds were chosen" in out.read_text()
+    assert measured("--run", run, "--split", "all")["images"] == 12
+    with pytest.raises(InferenceError, match="name the run folder of the training with --run"):
+        measured("--split", "test")
+    (run / "split.csv").write_text("file,part\nelsewhere.dcm,test\n")
+    with pytest.raises(InferenceError, match="names none of the files"):
+        measured("--run", run)
+
+
 @pytest.mark.peer
 def test_the_page_is_whole_in_a_browser_on_a_phone(page: Path, tmp_path: Path) -> None:
     browser = shutil.which("chromium") or shutil.which("google-chrome")

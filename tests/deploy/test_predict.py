@@ -224,6 +224,15 @@ def test_the_prior_of_the_training_stands_for_what_was_not_read(tmp_path: Path) 
     assert rows["ID_1_any"] == "0.14"
     assert rows["ID_1_epidural"] == "0.004"
     assert rows["ID_1_subdural"] == "0.5"
+    metadata.write_text(json.dumps(stated))
+    run = tmp_path / "bundle.run"
+    run.mkdir()
+    (run / "labels.csv").write_text("label,positive,negative\nany,1,3\n")
+    predict(bundle.path, tmp_path / "ID_1.dcm", "--submission", out, status=1)
+    assert "ID_1_any,0.25\n" in out.read_text()
+    (run / "labels.csv").write_text("label,positive,negative\nany,0,0\n")
+    with pytest.raises(InferenceError, match="makes no sense"):
+        predict(bundle.path, tmp_path / "ID_1.dcm", "--submission", out)
 
 
 def many_results(count: int) -> Iterator[ImageResult]:
