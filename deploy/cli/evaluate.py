@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -11,11 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .files import IN_PART_STATUS, advancing, progress_of, window_from
+from .files import IN_PART_STATUS, Unit, advancing, progress_of, window_from
 
 if TYPE_CHECKING:
     from inference.evaluation.evaluate import Evaluation
-    from inference.evaluation.images import ImageResult
 
 # Unread files that are named on standard error; the report counts all.
 _NAMED = 20
@@ -43,6 +41,9 @@ def evaluate(
     out: Annotated[
         Path, typer.Option(help="Page to write; figures.json is written beside it.")
     ] = Path("report.html"),
+    by: Annotated[
+        Unit, typer.Option(help="What counts as one: images, or series as the node reads them.")
+    ] = Unit.IMAGE,
     split: Annotated[
         Split | None,
         typer.Option(
@@ -79,7 +80,7 @@ def evaluate(
     from inference.bundle import open_bundle
     from inference.device import configure_torch
     from inference.evaluation import evaluate as measuring
-    from inference.evaluation.images import image_reader
+    from inference.evaluation.images import image_reader, ungated
     from inference.evaluation.labelled import (
         SPLIT_FILE,
         chosen_labels,
@@ -89,6 +90,7 @@ def evaluate(
     )
     from inference.evaluation.plots import drawing
     from inference.evaluation.report import Circumstances, write_report
+    from inference.model import load_reader
 
     greys = window_from(window)
     drawing()  # before hours of reading, not after
@@ -100,13 +102,23 @@ def evaluate(
     part = split or (Split.TEST if (folder / SPLIT_FILE).is_file() else Split.ALL)
     if part is not Split.ALL:
         files = part_of(files, folder, part)
-    reader = image_reader(opened, device, gate=gate, batch=batch)
-    with progress_of(len(files), "reading") as bar:
-
-        def follow(results: Iterable[ImageResult]) -> Iterator[ImageResult]:
-            return advancing(results, bar)
-
-        scored = measuring.score(reader, files, columns, batch=batch, window=greys, follow=follow)
+    if by is Unit.SERIES:
+        reader = load_reader(opened if gate else ungated(opened), device, batch)
+        with progress_of(None, "reading series") as bar:
+            scored = measuring.score_series(
+                reader, files, columns, follow=lambda results: advancing(results, bar)
+            )
+    else:
+        reader = image_reader(opened, device, gate=gate, batch=batch)
+        with progress_of(len(files), "reading") as bar:
+            scored = measuring.score(
+                reader,
+                files,
+                columns,
+                batch=batch,
+                window=greys,
+                follow=lambda results: advancing(results, bar),
+            )
     for one in scored.unread[:_NAMED]:
         print(f"preread: {one.path}: {one.fault}", file=sys.stderr)
     if (more := len(scored.unread) - _NAMED) > 0:
@@ -124,20 +136,21 @@ def evaluate(
             resamples=resamples,
             seed=seed,
             top=top,
+            unit="series" if by is Unit.SERIES else "images",
             missing=files.missing,
             window=greys,
         ),
     )
-    _print_summary(evaluation)
+    _print_summary(evaluation, "series" if by is Unit.SERIES else "images")
     print(f"report written to {out}, figures to {figures}")
     if scored.unread:
         raise typer.Exit(IN_PART_STATUS)
 
 
-def _print_summary(evaluation: Evaluation) -> None:
+def _print_summary(evaluation: Evaluation, unit: str) -> None:
     scored = evaluation.scored
     unread = f", {len(scored.unread)} not read" if scored.unread else ""
-    print(f"{len(scored.results)} images of {evaluation.labels[0].patients} patients{unread}")
+    print(f"{len(scored.results)} {unit} of {evaluation.labels[0].patients} patients{unread}")
     for label in evaluation.labels:
         print(f"{label.name}: {label.positives} positive, {label.negatives} negative")
         for name in ("auc", "accuracy", "sensitivity", "specificity"):

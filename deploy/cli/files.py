@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -24,6 +25,13 @@ IN_PART_STATUS = 1
 ImageFiles = Annotated[
     list[Path], typer.Argument(help="DICOM files or pictures (PNG, JPEG), or folders of them.")
 ]
+
+
+class Unit(StrEnum):
+    """What is read, and counts, as one."""
+
+    IMAGE = "image"
+    SERIES = "series"
 
 
 def image_files(paths: Iterable[Path]) -> list[Path]:
@@ -63,7 +71,7 @@ def window_from(text: str) -> Window:
 
 
 @contextmanager
-def progress_of(total: int, what: str) -> Iterator[Progress]:
+def progress_of(total: int | None, what: str) -> Iterator[Progress]:
     """Show how far a command is, on a terminal's standard error only."""
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()

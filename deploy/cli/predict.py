@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import DeployError
-from .files import IN_PART_STATUS, ImageFiles, advancing, image_files, progress_of, window_from
+from .files import (
+    IN_PART_STATUS,
+    ImageFiles,
+    Unit,
+    advancing,
+    image_files,
+    progress_of,
+    window_from,
+)
 from .output import Format
 from .rows import Count, counted, print_rows
 
@@ -23,13 +31,6 @@ if TYPE_CHECKING:
 
 # Unread files that are named on standard error; the output names all.
 _NAMED = 20
-
-
-class Unit(StrEnum):
-    """What a row of the output is."""
-
-    IMAGE = "image"
-    SERIES = "series"
 
 
 class Tta(StrEnum):

@@ -20,6 +20,7 @@ from .intervals import RESAMPLES, bootstrap, patient_numbers
 from .label_figures import LabelFigures, label_figures, mean_figure
 from .labelled import Labelled
 from .losses import log_losses, weighted_log_losses
+from .series import SeriesResult, find_series, read_series
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,10 +119,60 @@ def score(
         else:
             read.append(one)
             kept.append(index)
+    return _scored(reader, read, labelled.truth[kept], columns, unread)
+
+
+def score_series(
+    reader: Reader,
+    labelled: Labelled,
+    columns: tuple[int, ...],
+    *,
+    follow: Callable[[Iterable[SeriesResult]], Iterable[SeriesResult]] = iter,
+) -> Scored:
+    """Read whole series, as the node does; one is positive where one of its files is.
+
+    Parameters
+    ----------
+    reader : Reader
+        Of `model.load_reader`.
+    labelled, columns, follow
+        As of `score`.
+
+    Raises
+    ------
+    InferenceError
+        If none can be read; the message says why the first was not.
+    """
+    series, strays = find_series(labelled)
+    names = [label.name for label in reader.bundle.labels]
+    read: list[ImageResult] = []
+    unread = [ImageResult(path, None, f"no_series: {why}") for path, why in strays]
+    truth: list[NDArray[np.bool_]] = []
+    for one in follow(read_series(reader, series)):
+        path = one.key or one.series.images[0].path
+        uid = one.series.series_instance_uid
+        if one.fault:
+            unread.append(ImageResult(path, None, one.fault, uid))
+            continue
+        scores = np.array([one.probabilities[name] for name in names])
+        read.append(ImageResult(path, scores, "", uid, one.patient, one.notes))
+        rows = [image.instance_id for image in one.series.images]
+        truth.append(np.asarray(labelled.truth[rows].any(axis=0)))
+    known = np.stack(truth) if truth else np.zeros((0, len(columns)), dtype=np.bool_)
+    return _scored(reader, read, known, columns, unread)
+
+
+def _scored(
+    reader: Reader,
+    read: Sequence[ImageResult],
+    truth: NDArray[np.bool_],
+    columns: tuple[int, ...],
+    unread: Sequence[ImageResult],
+) -> Scored:
     if not read:
         first = f"{unread[0].path}: {unread[0].fault}" if unread else "there are none"
-        raise InferenceError(f"none of {len(labelled)} files could be read; {first}")
-    return Scored(reader.bundle, read, labelled.truth[kept], columns, unread)
+        raise InferenceError(f"none of {len(unread)} could be read; {first}")
+    return Scored(reader.bundle, read, truth, columns, unread)
 
 
 def evaluate(scored: Scored, *, resamples: int = RESAMPLES, seed: int = 1) -> Evaluation:

@@ -30,7 +30,9 @@ tr.named td{background:#eef4ff}
 .tile{flex:1 1 9.5rem;border:1px solid #d8dee6;border-radius:.4rem;padding:.45rem .7rem}
 .tile b{display:block;font-size:1.35rem;line-height:1.3}
 .tile span{color:#556270;font-size:.85rem}
-.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(15rem,1fr));gap:.4rem}
+.plots{display:grid;grid-template-columns:1fr;gap:.4rem}
+@media(min-width:34rem){.plots{grid-template-columns:1fr 1fr}}
+@media(min-width:58rem){.plots{grid-template-columns:repeat(4,1fr)}}
 .plots img{width:100%;height:auto;display:block}
 .plots .none{border:1px dashed #8a97a6;border-radius:.4rem;padding:1rem;color:#556270}
 .pair{display:flex;flex-wrap:wrap;gap:1rem 3rem}

@@ -39,6 +39,16 @@ _OVERALL = {
     "weighted_log_loss": ("weighted log loss", "of RSNA 2019: the label any counts double"),
     "mean_auc": ("mean AUC", "over the labels that have one"),
 }
+_UNITS = {
+    "images": (
+        "Every file went the way of the node: the same decoding, preparation and network as in "
+        "service. Each image counts once; what asks for a whole series was not asked."
+    ),
+    "series": (
+        "Every series was read whole, by the very call of the node. Each counts once, where this "
+        "page says image too, and is positive where one of its images is."
+    ),
+}
 _METHODS = {"wilson": "Wilson", "bootstrap": "bootstrap over patients"}
 # With fewer positive or negative images a figure says little.
 _FEW = 30
@@ -61,6 +71,8 @@ class Circumstances:
     seed : int
     top : int
         Images shown for each label.
+    unit : str
+        What counts as one: ``images`` or ``series``.
     missing : int
         Rows of the table whose file was not there.
     window : Window
@@ -74,6 +86,7 @@ class Circumstances:
     resamples: int
     seed: int
     top: int
+    unit: str = "images"
     missing: int = 0
     window: Window = BRAIN
 
@@ -118,6 +131,7 @@ def figures_document(evaluation: Evaluation, circumstances: Circumstances) -> di
         "made_at": circumstances.made_at.isoformat(timespec="seconds"),
         "gate": circumstances.gate,
         "bootstrap": {"resamples": circumstances.resamples, "seed": circumstances.seed},
+        "unit": circumstances.unit,
         "images": len(scored.results),
         "not_there": circumstances.missing,
         "not_read": dict(scored.faults),
@@ -176,7 +190,7 @@ def _body(
         yield _overall(evaluation)
         yield _summary(evaluation.labels)
     for place, label in enumerate(evaluation.labels):
-        yield from _label(label)
+        yield from _label(label, circumstances.unit)
         yield from _losses(evaluation, place, reader, circumstances)
     yield from _method(circumstances)
 
@@ -188,7 +202,8 @@ def _facts(evaluation: Evaluation, circumstances: Circumstances) -> Iterator[tup
     part = "" if circumstances.split == "all" else f", {circumstances.split} part"
     yield "labels from", f"{circumstances.data}{part}"
     patients = evaluation.labels[0].patients
-    yield "images", f"{len(scored.results)} of {patients} patients or studies"
+    unit = circumstances.unit
+    yield unit, f"{len(scored.results)} {unit} of {patients} patients or studies"
     if scored.unread:
         reasons = ", ".join(f"{count} {code}" for code, count in scored.faults.items())
         yield "not read", f"{len(scored.unread)} ({reasons})"
@@ -208,8 +223,8 @@ def _warnings(evaluation: Evaluation, circumstances: Circumstances) -> Iterator[
         )
     if evaluation.scored.unread:
         yield (
-            f"{len(evaluation.scored.unread)} images were not read and count in no figure. In "
-            "service they would come out as not analysed."
+            f"{len(evaluation.scored.unread)} {circumstances.unit} were not read and count in no "
+            "figure. In service they would come out as not analysed."
         )
     if not circumstances.gate:
         yield "The model's own criteria for images were off: in service some would be refused."
@@ -248,10 +263,10 @@ def _brief(figure: Figure) -> str:
     return "-" if figure.value is None else f"{figure.value:.3f}"
 
 
-def _label(label: LabelFigures) -> Iterator[str]:
+def _label(label: LabelFigures, unit: str) -> Iterator[str]:
     yield f'<h2 id="{escape(label.name)}">{escape(label.name)}</h2>'
     yield (
-        f"<p>{label.images} images, {label.positives} positive and {label.negatives} negative. "
+        f"<p>{label.images} {unit}, {label.positives} positive and {label.negatives} negative. "
         f"Called positive from {label.thresholds.high:g} on, the model's upper threshold.</p>"
     )
     yield page.tiles(
@@ -282,7 +297,7 @@ def _label(label: LabelFigures) -> Iterator[str]:
     if majority is not None:
         more = "positive" if label.positives > label.negatives else "negative"
         yield (
-            f'<p class="note">To compare: calling every image {more} has an accuracy of '
+            f'<p class="note">To compare: calling everything {more} has an accuracy of '
             f"{majority:.3f}, and a model that knows nothing an AUC of 0.5 and an average "
             f"precision of {label.positives / label.images:.3f}.</p>"
         )
@@ -377,8 +392,7 @@ def _losses(
 def _method(circumstances: Circumstances) -> Iterator[str]:
     yield "<h2>How it was measured</h2>"
     yield (
-        "<p>Every file went the way of the node: the same decoding, preparation and network as in "
-        "service. Each image counts once; what asks for a whole series was not asked.</p>"
+        f"<p>{_UNITS[circumstances.unit]}</p>"
         "<p>Intervals are of 95 %. Proportions have Wilson score intervals; where patients have "
         "several images, these rest on the number of independent images that vary as much, which "
         "is smaller. All other intervals are percentiles of "

@@ -39,6 +39,10 @@ class SeriesResult:
         Images that were read.
     notes : tuple of str
         What was done to pixels, and to how many images.
+    patient : str
+        As of `ImageResult`.
+    key : Path or None
+        The image that shows best what was found, or came nearest to it.
     """
 
     series: SeriesFiles
@@ -46,6 +50,8 @@ class SeriesResult:
     used: int = 0
     notes: tuple[str, ...] = ()
     fault: str = ""
+    patient: str = ""
+    key: Path | None = None
 
 
 def find_series(paths: Iterable[Path]) -> tuple[list[SeriesFiles], list[tuple[Path, str]]]:
@@ -102,7 +108,14 @@ def read_series(reader: Reader, series: Iterable[SeriesFiles]) -> Iterator[Serie
             yield SeriesResult(one, {}, fault=type(error).__name__)
         else:
             used = len(reading.used_sop_instance_uids)
-            yield SeriesResult(one, _widest(reading), used, _notes(reading))
+            yield SeriesResult(
+                one,
+                _widest(reading),
+                used,
+                _notes(reading),
+                patient=_patient(reading, one),
+                key=_key(reading, one),
+            )
 
 
 def _widest(reading: Reading) -> dict[str, float]:
@@ -112,6 +125,20 @@ def _widest(reading: Reading) -> dict[str, float]:
         name = finding.label.name
         found[name] = max(found.get(name, 0.0), finding.probability)
     return found
+
+
+def _patient(reading: Reading, series: SeriesFiles) -> str:
+    header = reading.headers[0] if reading.headers else Dataset()
+    known = element(header, "PatientID") or element(header, "StudyInstanceUID")
+    return str(known or series.series_instance_uid)
+
+
+def _key(reading: Reading, series: SeriesFiles) -> Path | None:
+    """Return the first picture that the node would show."""
+    shown = [one.sop_instance_uid for one in reading.illustrations]
+    wanted = {*shown[:1]} or {*reading.used_sop_instance_uids[:1]}
+    found = (one.path for one in series.images if one.sop_instance_uid in wanted)
+    return next(found, None)
 
 
 def _notes(reading: Reading) -> tuple[str, ...]:

@@ -126,6 +126,31 @@ def test_six_labels_have_six_sections_and_one_loss(rsna: Path, tmp_path: Path) -
     assert document["labels"]["any"]["patients"] == 4
 
 
+def test_series_are_measured_as_the_node_reads_them(tmp_path: Path) -> None:
+    table = rsna_layout(tmp_path, 4, slices=5)
+    head_reader(tmp_path / "bundle")
+    (tmp_path / "dcm" / "ID_0005.dcm").unlink()
+    (tmp_path / "dcm" / "ID_0004.dcm").unlink()  # three slices are too few
+    out = tmp_path / "report.html"
+    options = ("--by", "series", "--out", out, "--top", 1)
+    evaluate(tmp_path / "bundle", tmp_path / "dcm", table, *options, status=1)
+    document = figures_beside(out)
+    assert (document["unit"], document["images"]) == ("series", 3)
+    assert document["not_read"] == {"too_few_slices": 1}
+    label = document["labels"]["any"]
+    assert (label["positives"], label["patients"]) == (2, 3)
+    arguments = ["--by", "series", "--format", "json"]
+    said = CliRunner().invoke(
+        app, ["predict", str(tmp_path / "bundle"), str(tmp_path / "dcm"), *arguments]
+    )
+    scores = [row["any"] for row in json.loads(said.stdout) if row["any"] is not None]
+    found = sum(score >= 0.5 for score in scores)
+    assert label["confusion"]["tp"] + label["confusion"]["fp"] == found
+    text = out.read_text()
+    assert "3 series of 3 patients" in text
+    assert text.count("data:image/jpeg") == 6
+
+
 def test_one_label_can_be_chosen_by_another_word(siim: Path, rsna: Path, tmp_path: Path) -> None:
     out = tmp_path / "report.html"
     table = rsna / "stage_1_train.csv"
@@ -168,7 +193,7 @@ def test_what_cannot_be_read_is_counted_and_said(siim: Path, tmp_path: Path) -> 
     )
     assert "1 not read" in open_gate.stdout
     table.write_text(f"file,label\n{broken.name},No\n")
-    with pytest.raises(InferenceError, match=r"none of 1 files could be read; .*undecodable"):
+    with pytest.raises(InferenceError, match=r"none of 1 could be read; .*undecodable"):
         evaluate(siim / "bundle", tmp_path, table, "--out", out)
 
 
