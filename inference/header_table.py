@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from pydicom import Dataset
-from pydicom.datadict import dictionary_has_tag, keyword_for_tag, tag_for_keyword
+from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag, tag_for_keyword
 from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence as DicomSequence
 
 from .errors import ODD_DATA, InferenceError, NotAnalysableError
 from .functional_groups import element, frame_element, transfer_syntax, whole_number
@@ -28,11 +30,18 @@ def _text(dataset: Dataset, keyword: str, group: str = "") -> Cell:
 
 
 def cell(value: Any) -> Cell:
-    """Return a value as a cell: several values joined by a backslash, as in DICOM."""
+    """Return a value as a cell: several values joined by a backslash, as in DICOM.
+
+    Of a sequence only the number of its items is told: they may hold anything.
+    """
     if value is None or isinstance(value, (int, str)):
         return value
     if isinstance(value, float):
+        if not isfinite(value):
+            return str(value)
         return int(value) if value.is_integer() else float(value)
+    if isinstance(value, DicomSequence):
+        return f"{len(value)} items"
     if isinstance(value, (MultiValue, list, tuple)):
         return "\\".join(str(cell(one)) for one in value)
     return str(value)
@@ -90,6 +99,7 @@ IDENTIFIERS = (
 PIXEL_COLUMNS = ("min", "max", "mean", "std", "share_in_window")
 # Groups and attributes that name the patient besides those above.
 _PATIENT_GROUP = 0x0010
+_NAMING_VRS = ("PN", "DA", "DT")
 _NAMING = frozenset(
     {
         *IDENTIFIERS, "OtherPatientIDs", "StudyID", "StudyTime", "ReferringPhysicianName",
@@ -150,10 +160,14 @@ def keywords_of(names: Iterable[str], identifiers: bool) -> tuple[str, ...]:
                 f"{name!r} is no attribute of DICOM; give its keyword, such as KVP, or GGGG,EEEE"
             )
         keyword = keyword_for_tag(tag)
-        if not identifiers and (tag >> 16 == _PATIENT_GROUP or keyword in _NAMING):
+        if not identifiers and _names_somebody(tag, keyword):
             raise InferenceError(f"{keyword} may identify the patient; add --identifiers")
         keywords.append(keyword)
     return tuple(dict.fromkeys(keywords))
+
+
+def _names_somebody(tag: int, keyword: str) -> bool:
+    return tag >> 16 == _PATIENT_GROUP or keyword in _NAMING or dictionary_VR(tag) in _NAMING_VRS
 
 
 def _tag_of(name: str) -> int | None:

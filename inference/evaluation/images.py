@@ -117,7 +117,8 @@ def image_reader(
     """
     if bundle.spec.kind not in _BY_IMAGE:
         raise InferenceError(
-            f"{bundle.path}: a {bundle.spec.kind} reader reads whole series, not single images"
+            f"{bundle.path}: a {bundle.spec.kind} reader reads whole series, not single images: "
+            "use --by series"
         )
     reader = load_reader(singly(bundle) if gate else ungated(bundle), device, batch)
     return reader if test_time is None else reader.augmented(test_time)

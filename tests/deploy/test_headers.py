@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
 from typer.testing import CliRunner, Result
 
@@ -58,7 +58,7 @@ def test_who_the_patient_is_must_be_asked_for(images: Path) -> None:
     for dataset in map(dcmread, images.rglob("*.dcm")):
         for keyword in ("PatientName", "PatientID", "StudyInstanceUID", "AccessionNumber"):
             assert str(dataset[keyword].value) not in told
-    for tag in ("PatientSize", "0010,0010", "ReferringPhysicianName", "StudyDate"):
+    for tag in ("PatientSize", "0010,0010", "StudyDate", "OperatorsName", "ContentCreatorName"):
         with pytest.raises(InferenceError, match="may identify the patient; add --identifiers"):
             headers(images, "--tags", tag)
     (row, *_) = rows_of(images, "--identifiers", "--tags", "PatientID,KVP")
@@ -109,6 +109,19 @@ def test_files_of_any_make_have_a_row(name: str) -> None:
     (row,) = json.loads(done.stdout)
     assert done.exit_code == (1 if row["error"] else 0)
     assert row["error"] or row["max"] >= row["min"]
+
+
+def test_odd_values_have_a_cell(images: Path, tmp_path: Path) -> None:
+    dataset = dcmread(images / "chest" / "chest.dcm")
+    dataset.KVP = "inf"
+    dataset.ViewCodeSequence = [Dataset()]
+    dataset.save_as(tmp_path / "x.dcm")
+    tags = ("--tags", "KVP,ViewCodeSequence,ImageType,ConvolutionKernel")
+    (row,) = json.loads(headers(tmp_path, *tags, "--format", "json").stdout)
+    assert row["KVP"] == "inf"
+    assert row["ViewCodeSequence"] == "1 items"
+    assert row["ImageType"] == "ORIGINAL\\PRIMARY"
+    assert row["ConvolutionKernel"] is None
 
 
 def test_what_is_no_attribute_or_window_is_said(images: Path) -> None:
