@@ -7,10 +7,12 @@ found in the pictures; an engine that fills batches from several series calls th
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -27,6 +29,7 @@ from .placement import Placement
 from .postprocess import Probabilities
 from .reading import Illustration, Label, Mask, NotAnalysed, Reading, SourceImage
 from .suitability import check_image
+from .test_time import Answers, SeveralViews, TestTime
 
 # Rows that are in memory at once; beyond four a CPU gains nothing.
 DEFAULT_BATCH = 8
@@ -131,7 +134,7 @@ class Reader(ABC):
         self.bundle = bundle
         self._batch_size = batch_size
         self._device = torch.device("cpu")
-        self._network: Network | None = None
+        self._network: Answers | None = None
 
     def setup(self, device: str) -> None:
         """Load the network onto `device`, a device of torch.
@@ -176,7 +179,30 @@ class Reader(ABC):
             return self._loaded().both(tensor)[0]
         return self._loaded().probabilities(tensor)
 
-    def _loaded(self) -> Network:
+    def scores(self, batch: Batch) -> Probabilities:
+        """Return the probabilities of the rows of a batch, of networks that give maps too.
+
+        Returns
+        -------
+        ndarray of float64, (rows, labels)
+        """
+        if self.bundle.masks:
+            return highest(self._loaded().maps(batch.tensor), batch.placements)
+        if self.bundle.mapped:
+            return self._loaded().both(batch.tensor)[0]
+        return self.predict(batch.tensor)
+
+    def augmented(self, test_time: TestTime) -> Self:
+        """Return the same reader with test-time augmentation; see `TestTime`."""
+        other = copy.copy(self)
+        other._network = SeveralViews(self._loaded(), test_time)
+        return other
+
+    def looked_at(self, picture: Picture, column: int) -> NDArray[np.float32] | None:
+        """Return where the network looks in a picture for a label; see `Network.looked_at`."""
+        return self._loaded().looked_at(picture.tensor, column, picture.placement)
+
+    def _loaded(self) -> Answers:
         assert self._network is not None, "setup was not called"
         return self._network
 

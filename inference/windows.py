@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Protocol, Self, TypeVar
 
 
@@ -117,7 +118,46 @@ class Window:
         )
 
 
-# Widths and centres as radiologists use them for the head; exact, because HU are not counts.
+# Widths and centres as radiologists use them; exact, because HU are not counts.
 BRAIN = Window(40.0, 80.0, "brain", VoiLutFunction.LINEAR_EXACT)
 SUBDURAL = Window(80.0, 200.0, "subdural", VoiLutFunction.LINEAR_EXACT)
 SOFT = Window(40.0, 380.0, "soft", VoiLutFunction.LINEAR_EXACT)
+NAMED: Mapping[str, Window] = MappingProxyType(
+    {
+        window.name: window
+        for window in (
+            BRAIN,
+            SUBDURAL,
+            SOFT,
+            Window(40.0, 40.0, "stroke", VoiLutFunction.LINEAR_EXACT),
+            Window(600.0, 2800.0, "bone", VoiLutFunction.LINEAR_EXACT),
+            Window(-600.0, 1500.0, "lung", VoiLutFunction.LINEAR_EXACT),
+            Window(40.0, 400.0, "abdomen", VoiLutFunction.LINEAR_EXACT),
+            Window(40.0, 350.0, "mediastinum", VoiLutFunction.LINEAR_EXACT),
+            Window(60.0, 150.0, "liver", VoiLutFunction.LINEAR_EXACT),
+            Window(300.0, 600.0, "angio", VoiLutFunction.LINEAR_EXACT),
+        )
+    }
+)
+
+
+def parse_window(text: str) -> Window:
+    """Return the window that a person names, by name (`NAMED`) or as ``CENTER/WIDTH``.
+
+    Raises
+    ------
+    ValueError
+        If it is neither; the message lists the names.
+    """
+    if (known := NAMED.get(text.strip().lower())) is not None:
+        return known
+    center, slash, width = text.partition("/")
+    try:
+        if not slash:
+            raise ValueError
+        return Window(float(center), float(width), function=VoiLutFunction.LINEAR_EXACT)
+    except ValueError:
+        names = ", ".join(NAMED)
+        raise ValueError(
+            f"{text!r} is no window: give CENTER/WIDTH, such as 40/80, or one of {names}"
+        ) from None

@@ -42,7 +42,7 @@ def print_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None
     """Print as CSV with a header; columns that are not named are left out."""
     writer = csv.DictWriter(sys.stdout, fieldnames=columns, extrasaction="ignore")
     writer.writeheader()
-    writer.writerows({name: _as_cell(value) for name, value in row.items()} for row in rows)
+    writer.writerows({name: as_cell(value) for name, value in row.items()} for row in rows)
 
 
 def with_json(row: Mapping[str, Any], columns: Collection[str]) -> dict[str, Any]:
@@ -87,7 +87,8 @@ def _as_json(value: object) -> object:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-def _as_cell(value: object) -> object:
+def as_cell(value: object) -> object:
+    """Return a value as a cell of CSV."""
     # A spreadsheet would run a patient name that begins like a formula.
     if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
         return f"'{value}"

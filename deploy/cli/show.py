@@ -1,7 +1,8 @@
-"""``preread show``: a result object as text, as a page, as a picture; a study in words."""
+"""``preread show``: an image, or a result object as text, page, picture; a study in words."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from db.query import rows_of
 from .. import settings
 from ..errors import DeployError
 from .options import Config, opened
+from .show_image import Look, describe_image, is_image, write_image
 from .study import describe
 
 
@@ -26,28 +28,54 @@ def add_to(app: typer.Typer) -> None:
 
 def show(
     what: Annotated[
-        str,
+        list[str],
         typer.Argument(
-            help="File of a result object, its SOP Instance UID, or a Study Instance UID."
+            help="File of an image or a result object, the SOP Instance UID of a result object, or "
+            "a Study Instance UID; several files of images with --side-by-side."
         ),
     ],
     config: Config = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="File to write: .html for a report, .png for a picture, else text."),
+        typer.Option(help="File to write: .png for a picture, .html for a report, else text."),
     ] = None,
+    window: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Image: CENTER/WIDTH, brain, subdural, soft, stroke, bone, lung, abdomen, "
+            "mediastinum, liver, angio, header, or a name that the header gives. May be repeated."
+        ),
+    ] = None,
+    invert: Annotated[bool, typer.Option("--invert", help="Image: black for white.")] = False,
+    frame: Annotated[int, typer.Option(min=1, help="Image: frame, from 1.")] = 1,
+    side_by_side: Annotated[
+        bool,
+        typer.Option(
+            "--side-by-side", help="Images: windows or files beside each other, with labels."
+        ),
+    ] = False,
+    histogram: Annotated[
+        bool, typer.Option("--histogram", help="Image: how its values are spread.")
+    ] = False,
 ) -> None:
-    """Print a result object, or write it as a web page or a picture; or tell of a study."""
-    path = Path(what)
+    """Print or draw an image, print or write a result object, or tell of a study."""
+    look = Look(tuple(window or ()), frame, invert, side_by_side, histogram)
+    path = Path(what[0])
+    if len(what) > 1 or len(look.windows) > 1:
+        _show_beside([Path(one) for one in what], look, out)
+        return
     if not path.is_file():
         with opened(config) as engine, engine.connect() as connection:
-            known = describe(connection, what) if out is None else None
-            stored = None if known else _stored(connection, what)
+            known = describe(connection, what[0]) if out is None else None
+            stored = None if known else _stored(connection, what[0])
         if stored is None:
             print(known, end="")
             return
         path = FileStore(settings.load(config).data_dir).absolute(stored)
     ds = _read(path)
+    if is_image(ds) or look.is_asked_for:
+        _show_image(path, ds, look, out)
+        return
     suffix = "" if out is None else out.suffix.lower()
     if out is not None and suffix == ".png":
         _write_picture(ds, out)
@@ -57,6 +85,31 @@ def show(
         print(text, end="")
     else:
         out.write_text(text, encoding="utf-8")
+
+
+def _show_beside(paths: list[Path], look: Look, out: Path | None) -> None:
+    if out is None or look.histogram:
+        raise DeployError("several files or windows are drawn, beside each other: give --out x.png")
+    for path in paths:
+        _require_image(path, _read(path))
+    write_image(paths, replace(look, side_by_side=True), out)
+
+
+def _show_image(path: Path, ds: pydicom.Dataset, look: Look, out: Path | None) -> None:
+    _require_image(path, ds)
+    if out is None:
+        if look.invert or look.side_by_side:
+            raise DeployError("a picture is written to a file: give --out x.png")
+        print(describe_image(path, look), end="")
+    elif ds.get("PhotometricInterpretation") == "RGB" and not look.is_asked_for:
+        _write_picture(ds, out)  # in its colours
+    else:
+        write_image([path], look, out)
+
+
+def _require_image(path: Path, ds: pydicom.Dataset) -> None:
+    if "Rows" not in ds or ("PixelData" not in ds and "FloatPixelData" not in ds):
+        raise DeployError(f"{path} has no pixels to be shown so")
 
 
 def _read(path: Path) -> pydicom.Dataset:

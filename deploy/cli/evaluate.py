@@ -1,0 +1,161 @@
+"""``preread evaluate``: how good a model is on labelled files, as one page."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .files import IN_PART_STATUS, Unit, advancing, progress_of, window_from
+
+if TYPE_CHECKING:
+    from inference.evaluation.evaluate import Evaluation
+
+# Unread files that are named on standard error; the report counts all.
+_NAMED = 20
+
+
+class Split(StrEnum):
+    """Which part of the data is measured on."""
+
+    TEST = "test"
+    VALIDATION = "validation"
+    ALL = "all"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("evaluate")(evaluate)
+
+
+def evaluate(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")],
+    data: Annotated[Path, typer.Option(help="Folder of the images.")],
+    labels: Annotated[
+        Path, typer.Option(help="labels.csv (file,label) or stage_1_train.csv (ID,Label).")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Page to write; figures.json is written beside it.")
+    ] = Path("report.html"),
+    by: Annotated[
+        Unit, typer.Option(help="What counts as one: images, or series as the node reads them.")
+    ] = Unit.IMAGE,
+    split: Annotated[
+        Split | None,
+        typer.Option(
+            help="Part of the data by the split of the training: test if that is known, else all.",
+            show_default=False,
+        ),
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(help="Run folder of the training, with its split; BUNDLE.run if left out."),
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Label to evaluate, all without it; NAME=WORD where the table says WORD. "
+            "May be repeated."
+        ),
+    ] = None,
+    gate: Annotated[
+        bool,
+        typer.Option("--gate/--no-gate", help="Refuse images that the model was not made for."),
+    ] = True,
+    top: Annotated[int, typer.Option(min=0, help="Worst images shown for each label.")] = 9,
+    resamples: Annotated[int, typer.Option(min=50, help="Resamples of the bootstrap.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 1,
+    window: Annotated[
+        str, typer.Option(help="What greys of CT pictures span: CENTER/WIDTH or a name.")
+    ] = "brain",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.")] = "auto",
+    batch: Annotated[int, typer.Option(min=1, help="Images at the network at once.")] = 16,
+) -> None:
+    """Measure a bundle on labelled files; exit status 1 if some could not be read."""
+    # torch takes seconds to import; only what runs a network needs it.
+    from inference.bundle import open_bundle
+    from inference.device import configure_torch
+    from inference.evaluation import evaluate as measuring
+    from inference.evaluation.images import image_reader, ungated
+    from inference.evaluation.labelled import (
+        SPLIT_FILE,
+        chosen_labels,
+        labelled_files,
+        part_of,
+        run_folder,
+    )
+    from inference.evaluation.plots import drawing
+    from inference.evaluation.report import Circumstances, write_report
+    from inference.model import load_reader
+
+    greys = window_from(window)
+    drawing()  # before hours of reading, not after
+    configure_torch()
+    opened = open_bundle(bundle)
+    columns, words = chosen_labels([one.name for one in opened.labels], label or [])
+    files = labelled_files(labels, data, words)
+    folder = run or run_folder(opened.path)
+    part = split or (Split.TEST if (folder / SPLIT_FILE).is_file() else Split.ALL)
+    if part is not Split.ALL:
+        files = part_of(files, folder, part)
+    if by is Unit.SERIES:
+        reader = load_reader(opened if gate else ungated(opened), device, batch)
+        with progress_of(None, "reading series") as bar:
+            scored = measuring.score_series(
+                reader, files, columns, follow=lambda results: advancing(results, bar)
+            )
+    else:
+        reader = image_reader(opened, device, gate=gate, batch=batch)
+        with progress_of(len(files), "reading") as bar:
+            scored = measuring.score(
+                reader,
+                files,
+                columns,
+                batch=batch,
+                window=greys,
+                follow=lambda results: advancing(results, bar),
+            )
+    for one in scored.unread[:_NAMED]:
+        print(f"preread: {one.path}: {one.fault}", file=sys.stderr)
+    if (more := len(scored.unread) - _NAMED) > 0:
+        print(f"preread: and {more} more", file=sys.stderr)
+    evaluation = measuring.evaluate(scored, resamples=resamples, seed=seed)
+    figures = write_report(
+        out,
+        evaluation,
+        reader,
+        Circumstances(
+            data=labels.name,
+            split=part,
+            made_at=datetime.now(UTC),
+            gate=gate,
+            resamples=resamples,
+            seed=seed,
+            top=top,
+            unit="series" if by is Unit.SERIES else "images",
+            missing=files.missing,
+            window=greys,
+        ),
+    )
+    _print_summary(evaluation, "series" if by is Unit.SERIES else "images")
+    print(f"report written to {out}, figures to {figures}")
+    if scored.unread:
+        raise typer.Exit(IN_PART_STATUS)
+
+
+def _print_summary(evaluation: Evaluation, unit: str) -> None:
+    scored = evaluation.scored
+    unread = f", {len(scored.unread)} not read" if scored.unread else ""
+    print(f"{len(scored.results)} {unit} of {evaluation.labels[0].patients} patients{unread}")
+    for label in evaluation.labels:
+        print(f"{label.name}: {label.positives} positive, {label.negatives} negative")
+        for name in ("auc", "accuracy", "sensitivity", "specificity"):
+            figure = label.figures[name]
+            said = f" ({figure.reason})" if figure.value is None else ""
+            print(f"  {name:<12} {figure.text()}{said}")
+    for name, figure in evaluation.overall.items():
+        print(f"{name.replace('_', ' ')}: {figure.text()}")

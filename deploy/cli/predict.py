@@ -1,0 +1,214 @@
+"""``preread predict``: what a model says of files, without a node."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import DeployError
+from .files import (
+    IN_PART_STATUS,
+    ImageFiles,
+    Unit,
+    advancing,
+    image_files,
+    progress_of,
+    window_from,
+)
+from .output import Format
+from .rows import Count, counted, print_rows
+
+if TYPE_CHECKING:
+    from inference.bundle import Bundle
+    from inference.evaluation.images import ImageResult
+    from inference.test_time import TestTime
+    from inference.windows import Window
+
+# Unread files that are named on standard error; the output names all.
+_NAMED = 20
+
+
+class Tta(StrEnum):
+    """How the views of test-time augmentation are combined."""
+
+    NONE = "none"
+    MEAN = "mean"
+    MAX = "max"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("predict")(predict)
+
+
+def predict(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")],
+    files: ImageFiles,
+    by: Annotated[
+        Unit, typer.Option(help="A row for each image, or for each series as the node reads it.")
+    ] = Unit.IMAGE,
+    tta: Annotated[
+        Tta,
+        typer.Option(help="Test-time augmentation: mean or max over mirrored and moved views."),
+    ] = Tta.NONE,
+    views: Annotated[int, typer.Option(min=2, max=64, help="Views of --tta.")] = 8,
+    seed: Annotated[int, typer.Option(help="Seed of the views of --tta.")] = 1,
+    form: Annotated[Format, typer.Option("--format", help="How rows are printed.")] = Format.TABLE,
+    out: Annotated[Path | None, typer.Option(help="File to write; it appears when whole.")] = None,
+    submission: Annotated[
+        Path | None,
+        typer.Option(help="Write the RSNA 2019 file instead: ID,Label for each image and label."),
+    ] = None,
+    window: Annotated[
+        str,
+        typer.Option(help="What greys of CT pictures (PNG, JPEG) span: CENTER/WIDTH or a name."),
+    ] = "brain",
+    gate: Annotated[
+        bool | None,
+        typer.Option(
+            "--gate/--no-gate",
+            help="Refuse images that the model was not made for; on, but off for --submission.",
+            show_default=False,
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.")] = "auto",
+    batch: Annotated[int, typer.Option(min=1, help="Images at the network at once.")] = 16,
+) -> None:
+    """Print the probabilities of a bundle for image files; exit status 1 if any was not read."""
+    if submission is not None and (out is not None or by is Unit.SERIES):
+        raise DeployError("--submission is a file of its own, by image: leave out --out and --by")
+    greys, paths = window_from(window), image_files(files)
+    # torch takes seconds to import; only what runs a network needs it.
+    from inference.bundle import open_bundle
+    from inference.device import configure_torch
+
+    configure_torch()
+    opened = open_bundle(bundle)
+    gated = submission is None if gate is None else gate
+    test_time = _test_time(tta, views, seed)
+    if by is Unit.SERIES:
+        unread = _by_series(opened, paths, form, out, device, gated, batch, test_time)
+    else:
+        results = _results(opened, paths, device, gated, batch, test_time, greys)
+        if submission is None:
+            unread = _by_image(opened, results, form, out)
+        else:
+            unread = _submit(opened, results, submission)
+    if unread:
+        raise typer.Exit(IN_PART_STATUS)
+
+
+def _results(
+    bundle: Bundle,
+    paths: Sequence[Path],
+    device: str,
+    gate: bool,
+    batch: int,
+    test_time: TestTime | None,
+    window: Window,
+) -> Iterator[ImageResult]:
+    from inference.evaluation.images import image_reader, read_images
+
+    reader = image_reader(bundle, device, gate=gate, batch=batch, test_time=test_time)
+    with progress_of(len(paths), "reading") as bar:
+        yield from advancing(read_images(reader, paths, batch=batch, window=window), bar)
+
+
+def _by_image(
+    bundle: Bundle, results: Iterator[ImageResult], form: Format, out: Path | None
+) -> int:
+    names = [label.name for label in bundle.labels]
+    columns = ["file", "sop_instance_uid", *names, "notes", "error"]
+    unread = Count()
+    rows = (_image_row(result, names) for result in results)
+    print_rows(counted(rows, "error", unread.add), columns, form, out)
+    return unread.value
+
+
+def _image_row(result: ImageResult, names: Sequence[str]) -> dict[str, Any]:
+    scores = result.probabilities
+    known = {} if scores is None else dict(zip(names, map(_rounded, scores), strict=True))
+    return {
+        "file": str(result.path),
+        "sop_instance_uid": result.sop_instance_uid or None,
+        **known,
+        "notes": list(result.notes),
+        "error": result.fault or None,
+    }
+
+
+def _by_series(
+    bundle: Bundle,
+    paths: Sequence[Path],
+    form: Format,
+    out: Path | None,
+    device: str,
+    gate: bool,
+    batch: int,
+    test_time: TestTime | None,
+) -> int:
+    from inference.evaluation.images import ungated
+    from inference.evaluation.series import find_series, read_series
+    from inference.model import load_reader
+
+    reader = load_reader(bundle if gate else ungated(bundle), device, batch)
+    if test_time is not None:
+        reader = reader.augmented(test_time)
+    series, strays = find_series(paths)
+    names = [label.name for label in bundle.labels]
+    unread = Count()
+
+    def rows() -> Iterator[dict[str, Any]]:
+        with progress_of(len(series), "reading") as bar:
+            for result in advancing(read_series(reader, series), bar):
+                yield {
+                    "series_instance_uid": result.series.series_instance_uid,
+                    "images": len(result.series.images),
+                    "used": result.used,
+                    **{name: _rounded(p) for name, p in result.probabilities.items()},
+                    "notes": list(result.notes),
+                    "error": result.fault or None,
+                }
+        for path, reason in strays:
+            yield {"file": str(path), "images": 1, "used": 0, "notes": [], "error": reason}
+
+    columns = ["series_instance_uid", "images", "used", *names, "notes", "file", "error"]
+    print_rows(counted(rows(), "error", unread.add), columns, form, out)
+    return unread.value
+
+
+def _submit(bundle: Bundle, results: Iterator[ImageResult], path: Path) -> int:
+    from inference.evaluation.submission import UNKNOWN, prior_of, write_submission
+
+    names = [label.name for label in bundle.labels]
+    prior = prior_of(bundle)
+    done = write_submission(path, results, names, prior)
+    for result in done.unread[:_NAMED]:
+        print(f"preread: {result.path}: {result.fault}", file=sys.stderr)
+    if (more := len(done.unread) - _NAMED) > 0:
+        print(f"preread: and {more} more", file=sys.stderr)
+    if done.unread:
+        said = "how frequent each label was in training" if prior else f"{UNKNOWN:g}"
+        print(
+            f"preread: warning: {len(done.unread)} images could not be read; their rows say {said}",
+            file=sys.stderr,
+        )
+    print(f"{done.rows} rows for {done.images} images written to {path}")
+    return len(done.unread)
+
+
+def _test_time(tta: Tta, views: int, seed: int) -> TestTime | None:
+    from inference.test_time import TestTime
+
+    if tta is Tta.NONE:
+        return None
+    return TestTime("mean" if tta is Tta.MEAN else "max", views, seed)
+
+
+def _rounded(probability: float) -> float:
+    return round(float(probability), 7)

@@ -1,0 +1,126 @@
+"""How sure a figure is: 95 % intervals of proportions and, by resampling patients, of the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .metrics import Weights
+
+# The 97.5th percentile of the normal distribution.
+_Z = 1.959963984540054
+RESAMPLES = 1000
+# An interval needs this share of the resamples to have a value.
+_LEAST_DEFINED = 0.5
+
+Statistic = Callable[[Weights], float | None]
+Interval = tuple[float, float]
+
+
+def wilson(successes: float, trials: float) -> Interval:
+    """Return the Wilson score interval of a proportion (Wilson, JASA 1927), 95 %.
+
+    Parameters
+    ----------
+    successes, trials : float
+        0 <= `successes` <= `trials`, `trials` above 0; an effective number need not be whole.
+    """
+    share = successes / trials
+    middle = share + _Z**2 / (2 * trials)
+    reach = _Z * sqrt(share * (1 - share) / trials + _Z**2 / (4 * trials**2))
+    whole = 1 + _Z**2 / trials
+    # At the ends the exact value is 0 or 1, which rounding misses.
+    low = 0.0 if successes == 0 else max(0.0, (middle - reach) / whole)
+    high = 1.0 if successes == trials else min(1.0, (middle + reach) / whole)
+    return low, high
+
+
+def effective_trials(
+    successes: NDArray[np.bool_], trials: NDArray[np.bool_], groups: NDArray[np.intp]
+) -> float:
+    """Return how many independent images a proportion rests on when patients have several.
+
+    Images of one patient are alike, and counting each makes an interval too narrow. The variance
+    of the proportion between patients (as of a ratio, linearised) says how many independent images
+    would vary as much; where all images have one outcome it says nothing, and patients are counted.
+
+    Parameters
+    ----------
+    successes, trials : ndarray of bool, (n,)
+        Which images count, of which.
+    groups : ndarray of int, (n,)
+        Patient of each image, from 0.
+
+    Returns
+    -------
+    float
+        Between 1 and the number of trials; 0 if there are none.
+    """
+    count = int(trials.sum())
+    if not count:
+        return 0.0
+    patients = len(np.unique(groups[trials]))
+    share = float((successes & trials).sum()) / count
+    if patients == count:
+        return float(count)
+    if patients < 2 or share in (0.0, 1.0):
+        return float(patients)
+    excess = np.bincount(groups[trials], (successes[trials] - share))
+    variance = patients / (patients - 1) * float((excess**2).sum()) / count**2
+    if variance == 0.0:
+        return float(count)
+    return min(float(count), max(1.0, share * (1 - share) / variance))
+
+
+def patient_numbers(patients: Sequence[str]) -> NDArray[np.intp]:
+    """Return a number from 0 for each patient, (n,)."""
+    numbers = np.unique(np.array(patients, dtype=np.str_), return_inverse=True)[1]
+    return numbers.astype(np.intp)
+
+
+def bootstrap(
+    statistics: Mapping[str, Statistic],
+    groups: NDArray[np.intp],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 1,
+) -> dict[str, Interval | None]:
+    """Return percentile intervals, 95 %, from resampling patients with replacement.
+
+    All statistics see the same resamples.
+
+    Parameters
+    ----------
+    statistics : mapping of str to callable
+        What gives a figure for the weights, (n,), of the images; None where it is undefined.
+    groups : ndarray of int, (n,)
+        Patient of each image, from 0.
+
+    Returns
+    -------
+    dict of str to (float, float) or None
+        None for a statistic that is undefined in more than half of the resamples, and for all if
+        there are fewer than two patients.
+    """
+    count = int(groups.max()) + 1 if len(groups) else 0
+    if count < 2:
+        return dict.fromkeys(statistics)
+    rng = np.random.default_rng([seed, 17])
+    drawn: dict[str, list[float]] = {name: [] for name in statistics}
+    for _ in range(resamples):
+        times = np.bincount(rng.integers(0, count, count), minlength=count)
+        weights = times[groups].astype(np.float64)
+        for name, statistic in statistics.items():
+            if (value := statistic(weights)) is not None:
+                drawn[name].append(value)
+    return {name: _percentiles(values, resamples) for name, values in drawn.items()}
+
+
+def _percentiles(values: Sequence[float], resamples: int) -> Interval | None:
+    if len(values) < max(2, _LEAST_DEFINED * resamples):
+        return None
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
