@@ -14,6 +14,9 @@ over the picture, and where the map reaches the label's upper threshold is its m
 labels, ``"masks": ["any", "subdural"]``, it gives both: logits, and as a second output a map for
 each label of the list in that order; a place belongs to a mask from a probability of 0.5 on.
 
+With a ``sequence`` section (`sequence_spec`) a head in ``models/sequence.safetensors`` says what
+the slices of a series mean together; pooling then only chooses the slices that show it.
+
 Light: no torch, so that the process that receives images can name the models it routes to.
 """
 
@@ -35,12 +38,23 @@ from .input_spec import InputSpec
 from .outputs import Output, parse_outputs
 from .pooling import SeriesPooling
 from .reading import Label, ModelIdentity, Thresholds
+from .sequence_spec import SEQUENCE_WEIGHTS, SequenceSpec
 
 Activation = Literal["sigmoid", "softmax"]
 
 WEIGHTS_FILES = ("model.safetensors", "model.pt")
 SCHEMA = 1
-_KEYS = {"schema", "input", "labels", "activation", "primary", "pooling", "suitability", "masks"}
+_KEYS = {
+    "schema",
+    "input",
+    "labels",
+    "activation",
+    "primary",
+    "pooling",
+    "suitability",
+    "masks",
+    "sequence",
+}
 METADATA_SCHEMA = (
     "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
     "meta_schema_20240725.json"
@@ -65,6 +79,8 @@ class Bundle:
         Whether the network gives a map for each label in place of a number.
     mapped : tuple of str
         Labels for which it gives a map beside the numbers, in the order of the maps.
+    sequence : SequenceSpec or None
+        A head over the slices of a series.
     """
 
     path: Path
@@ -81,6 +97,7 @@ class Bundle:
     configuration_digest: str
     masks: bool = False
     mapped: tuple[str, ...] = ()
+    sequence: SequenceSpec | None = None
 
     @property
     def labels(self) -> tuple[Label, ...]:
@@ -183,6 +200,7 @@ def write_bundle(
     metadata: Mapping[str, Any],
     card: str,
     half: bool = False,
+    sequence: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a bundle that `open_bundle` accepts; files that stand there are replaced.
 
@@ -199,7 +217,7 @@ def write_bundle(
         Weights on any device.
     preread : mapping
         The Preread section: ``input``, ``labels`` and, with defaults, ``activation``, ``primary``,
-        ``pooling``, ``suitability``, ``masks``.
+        ``pooling``, ``suitability``, ``masks``, ``sequence``.
     metadata : mapping
         Further fields of ``metadata.json``.
     card : str
@@ -207,6 +225,8 @@ def write_bundle(
     half : bool
         Store floating-point weights in half precision, which halves the file; they are computed
         with in single precision.
+    sequence : mapping of str to Tensor, optional
+        Weights of the head that the section ``sequence`` speaks of; always in single precision.
 
     Raises
     ------
@@ -222,6 +242,9 @@ def write_bundle(
     (path / "docs" / "README.md").write_text(card, encoding="utf-8")
     weights = {key: _array(tensor, half) for key, tensor in state_dict.items()}
     save_file(weights, path / "models" / WEIGHTS_FILES[0])
+    if sequence is not None:
+        head = {key: _array(tensor, half=False) for key, tensor in sequence.items()}
+        save_file(head, path / SEQUENCE_WEIGHTS)
     open_bundle(path)
 
 
@@ -255,6 +278,7 @@ def _bundle(
         configuration_digest="",
         masks=preread.get("masks", False) is True,
         mapped=_mapped(preread.get("masks", False), outputs),
+        sequence=_sequence(preread, path),
     )
 
 
@@ -275,6 +299,14 @@ def _mapped(raw: object, outputs: Sequence[Output]) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise ValueError("masks names a label twice")
     return names
+
+
+def _sequence(preread: Mapping[str, Any], path: Path) -> SequenceSpec | None:
+    if (raw := preread.get("sequence")) is None:
+        return None
+    if preread["input"]["kind"] != "ct_slices":
+        raise ValueError("sequence is for ct_slices: a radiograph has no slices")
+    return SequenceSpec.from_dict(raw, path)
 
 
 def _primary(preread: Mapping[str, Any], outputs: Sequence[Output]) -> str:
@@ -302,6 +334,8 @@ def _configuration_digest(bundle: Bundle) -> str:
     # Left out where there are none: what was done under the configuration of before stays done.
     if bundle.masks or bundle.mapped:
         facts["masks"] = bundle.masks or list(bundle.mapped)
+    if bundle.sequence:
+        facts["sequence"] = bundle.sequence.facts()
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
