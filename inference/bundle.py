@@ -14,6 +14,9 @@ over the picture, and where the map reaches the label's upper threshold is its m
 labels, ``"masks": ["any", "subdural"]``, it gives both: logits, and as a second output a map for
 each label of the list in that order; a place belongs to a mask from a probability of 0.5 on.
 
+With a ``sequence`` section (`sequence_spec`) a head in ``models/sequence.safetensors`` says what
+the slices of a series mean together; pooling then only chooses the slices that show it.
+
 Light: no torch, so that the process that receives images can name the models it routes to.
 """
 
@@ -36,6 +39,7 @@ from .input_spec import InputSpec
 from .outputs import Output, parse_outputs
 from .pooling import SeriesPooling
 from .reading import Label, ModelIdentity, Thresholds
+from .sequence_spec import SEQUENCE_WEIGHTS, SequenceSpec
 
 Activation = Literal["sigmoid", "softmax"]
 
@@ -43,7 +47,7 @@ WEIGHTS_FILES = ("model.safetensors", "model.pt")
 SCHEMA = 1
 _KEYS = {
     "schema", "input", "labels", "activation", "primary", "pooling", "suitability", "masks",
-    "calibration",
+    "calibration", "sequence",
 }  # fmt: skip
 METADATA_SCHEMA = (
     "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
@@ -71,6 +75,8 @@ class Bundle:
         Labels for which it gives a map beside the numbers, in the order of the maps.
     calibration : Calibration or None
         What is done to the probabilities before anyone sees them; maps beside them stay.
+    sequence : SequenceSpec or None
+        A head over the slices of a series.
     """
 
     path: Path
@@ -88,6 +94,7 @@ class Bundle:
     masks: bool = False
     mapped: tuple[str, ...] = ()
     calibration: Calibration | None = None
+    sequence: SequenceSpec | None = None
 
     @property
     def labels(self) -> tuple[Label, ...]:
@@ -190,6 +197,7 @@ def write_bundle(
     metadata: Mapping[str, Any],
     card: str,
     half: bool = False,
+    sequence: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a bundle that `open_bundle` accepts; files that stand there are replaced.
 
@@ -206,7 +214,7 @@ def write_bundle(
         Weights on any device.
     preread : mapping
         The Preread section: ``input``, ``labels`` and, with defaults, ``activation``, ``primary``,
-        ``pooling``, ``suitability``, ``masks``, ``calibration``.
+        ``pooling``, ``suitability``, ``masks``, ``calibration``, ``sequence``.
     metadata : mapping
         Further fields of ``metadata.json``.
     card : str
@@ -214,6 +222,8 @@ def write_bundle(
     half : bool
         Store floating-point weights in half precision, which halves the file; they are computed
         with in single precision.
+    sequence : mapping of str to Tensor, optional
+        Weights of the head that the section ``sequence`` speaks of; always in single precision.
 
     Raises
     ------
@@ -229,6 +239,9 @@ def write_bundle(
     (path / "docs" / "README.md").write_text(card, encoding="utf-8")
     weights = {key: _array(tensor, half) for key, tensor in state_dict.items()}
     save_file(weights, path / "models" / WEIGHTS_FILES[0])
+    if sequence is not None:
+        head = {key: _array(tensor, half=False) for key, tensor in sequence.items()}
+        save_file(head, path / SEQUENCE_WEIGHTS)
     open_bundle(path)
 
 
@@ -263,6 +276,7 @@ def _bundle(
         masks=preread.get("masks", False) is True,
         mapped=_mapped(preread.get("masks", False), outputs),
         calibration=_calibration(preread.get("calibration"), len(outputs)),
+        sequence=_sequence(preread, path),
     )
 
 
@@ -287,6 +301,14 @@ def _mapped(raw: object, outputs: Sequence[Output]) -> tuple[str, ...]:
 
 def _calibration(raw: Mapping[str, Any] | None, labels: int) -> Calibration | None:
     return None if raw is None else Calibration.from_dict(raw, labels)
+
+
+def _sequence(preread: Mapping[str, Any], path: Path) -> SequenceSpec | None:
+    if (raw := preread.get("sequence")) is None:
+        return None
+    if preread["input"]["kind"] != "ct_slices":
+        raise ValueError("sequence is for ct_slices: a radiograph has no slices")
+    return SequenceSpec.from_dict(raw, path)
 
 
 def _primary(preread: Mapping[str, Any], outputs: Sequence[Output]) -> str:
@@ -316,6 +338,8 @@ def _configuration_digest(bundle: Bundle) -> str:
         facts["masks"] = bundle.masks or list(bundle.mapped)
     if bundle.calibration is not None:
         facts["calibration"] = bundle.calibration.to_dict()
+    if bundle.sequence:
+        facts["sequence"] = bundle.sequence.facts()
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom import Dataset
 
 from .display import pixel_aspect, show_slice, window_text
@@ -18,6 +19,7 @@ from .postprocess import Probabilities, series_findings
 from .preprocess import place_ct, prepare_ct
 from .reader import Batch, Decoded, Picture, Reader, admitted
 from .reading import NotAnalysed, Reading, SourceImage
+from .sequence import Sequencer
 from .suitability import check_stack
 from .volume import Stack, arrange, slices_of
 
@@ -34,6 +36,13 @@ _OPTIONAL = {
 
 class CtSlicesReader(Reader):
     """Reads each slice of a CT series, and the series as a whole."""
+
+    _sequencer: Sequencer | None = None
+
+    def setup(self, device: str) -> None:
+        """Load the network, and the head over the slices if the bundle has one; see `Reader`."""
+        super().setup(device)
+        self._sequencer = Sequencer(self.bundle) if self.bundle.sequence else None
 
     def decode(self, images: Sequence[SourceImage]) -> Decoded:
         """Put the slices that pass the gate in order; see `Reader`."""
@@ -67,7 +76,11 @@ class CtSlicesReader(Reader):
         """Return the findings of the series, then of its slices; see `Reader`."""
         return Reading(
             findings=series_findings(
-                self.bundle, decoded.uids, decoded.positions_mm, probabilities
+                self.bundle,
+                decoded.uids,
+                decoded.positions_mm,
+                probabilities,
+                self._series(decoded, probabilities),
             ),
             used_sop_instance_uids=tuple(dict.fromkeys(decoded.uids)),
             facts=self._facts(decoded, notes),
@@ -75,7 +88,15 @@ class CtSlicesReader(Reader):
 
     def views(self, decoded: Decoded, probabilities: Probabilities) -> tuple[View, ...]:
         """Choose the key slices of the findings; see `Reader`."""
-        return slice_views(self.bundle, decoded.positions_mm, probabilities)
+        return slice_views(
+            self.bundle, decoded.positions_mm, probabilities, self._series(decoded, probabilities)
+        )
+
+    def _series(self, decoded: Decoded, probabilities: Probabilities) -> NDArray[np.float64] | None:
+        """Return what the head over the slices says of the series, if there is one."""
+        if self._sequencer is None:
+            return None
+        return self._sequencer.series(probabilities, decoded.positions_mm)
 
     def picture(self, dataset: Dataset, frame: int, columns: Sequence[int]) -> Picture:
         """Decode a slice and window it for its findings; see `Reader`."""

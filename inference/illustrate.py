@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bundle import Bundle
-from .postprocess import Probabilities, key_rows
+from .postprocess import Probabilities, key_rows, whole_series
 from .reading import Presence
 from .windows import Window
 
@@ -81,7 +81,10 @@ def film_views(
 
 
 def slice_views(
-    bundle: Bundle, positions_mm: NDArray[np.float64], probabilities: Probabilities
+    bundle: Bundle,
+    positions_mm: NDArray[np.float64],
+    probabilities: Probabilities,
+    of_whole: NDArray[np.float64] | None = None,
 ) -> tuple[View, ...]:
     """Return the slices to show: the best of every finding, those of the primary label first.
 
@@ -92,16 +95,19 @@ def slice_views(
     bundle : Bundle
     positions_mm : ndarray, (slices,)
     probabilities : ndarray, (slices, labels)
+    of_whole : ndarray, (labels,), optional
+        As in `postprocess.series_findings`.
     """
     smoothed = bundle.pooling.smooth(probabilities, positions_mm)
+    whole = whole_series(smoothed, of_whole)
     found = {
         column: key_rows(bundle, label, smoothed[:, column], probabilities[:, column])
         for column, label in enumerate(bundle.labels)
-        if not _absent(bundle, column, float(smoothed[:, column].max()))
+        if not _absent(bundle, column, float(whole[column]))
     }
     if not found:
         return (View(int(smoothed.max(axis=1).argmax())),)
-    present = {c for c in found if _presence(bundle, c, smoothed[:, c].max()) is Presence.PRESENT}
+    present = {c for c in found if _presence(bundle, c, whole[c]) is Presence.PRESENT}
     return tuple(
         _view(
             row, [column for column, rows in found.items() if row in rows], probabilities, present

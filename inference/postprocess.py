@@ -42,13 +42,15 @@ def series_findings(
     uids: Sequence[str],
     positions_mm: NDArray[np.float64],
     probabilities: Probabilities,
+    of_whole: NDArray[np.float64] | None = None,
 ) -> tuple[Finding, ...]:
     """Return what a series of slices says.
 
-    First every label at SERIES scope: the maximum of the smoothed probabilities, with the slices
-    that show it best unless it is absent. Then at IMAGE scope the primary label of every slice,
-    and the other labels of the slices that are key for the primary one: all labels of all slices
-    of a thin series would be thousands of rows that nobody asks for.
+    First every label at SERIES scope: the maximum of the smoothed probabilities, or what a head
+    over the slices says, with the slices that show it best unless it is absent. Then at IMAGE scope
+    the primary label of every slice, and the other labels of the slices that are key for the
+    primary one: all labels of all slices of a thin series would be thousands of rows that nobody
+    asks for.
 
     Parameters
     ----------
@@ -57,10 +59,15 @@ def series_findings(
         SOP Instance UID of each slice, in the order of position.
     positions_mm : ndarray, (slices,)
     probabilities : ndarray, (slices, labels)
+    of_whole : ndarray, (labels,), optional
+        What a head over the slices says of the series (`sequence.Sequencer`).
     """
     smoothed = bundle.pooling.smooth(probabilities, positions_mm)
+    whole = whole_series(smoothed, of_whole)
     of_series = [
-        _of_series(bundle, label, uids, smoothed[:, column], probabilities[:, column])
+        _of_series(
+            bundle, label, uids, float(whole[column]), smoothed[:, column], probabilities[:, column]
+        )
         for column, label in enumerate(bundle.labels)
     ]
     key = {uid for f in of_series if f.label.name == bundle.primary for uid in _keys(f)}
@@ -71,6 +78,11 @@ def series_findings(
         if label.name == bundle.primary or uid in key
     ]
     return (*of_series, *of_images)
+
+
+def whole_series(smoothed: Probabilities, of_whole: NDArray[np.float64] | None) -> Probabilities:
+    """Return the probabilities of the series, (labels,): of the head, or else the highest."""
+    return smoothed.max(axis=0) if of_whole is None else of_whole
 
 
 def key_rows(
@@ -94,17 +106,19 @@ def key_rows(
 def _ranked(label: Label, smoothed: NDArray[np.float64], single: NDArray[np.float64]) -> list[int]:
     # Of equally smoothed neighbours the one that scored itself comes first, then the lower.
     ranked = np.lexsort((np.arange(len(single)), -single, -smoothed.round(6)))
-    return [int(i) for i in ranked if smoothed[i] >= label.thresholds.low]
+    # A head over the slices may find what no slice says alone: the likeliest is shown then.
+    lowest = min(label.thresholds.low, float(smoothed.max()))
+    return [int(i) for i in ranked if smoothed[i] >= lowest]
 
 
 def _of_series(
     bundle: Bundle,
     label: Label,
     uids: Sequence[str],
+    probability: float,
     smoothed: NDArray[np.float64],
     single: NDArray[np.float64],
 ) -> Finding:
-    probability = float(smoothed.max())
     shown: list[str] = []
     if label.thresholds.presence(probability) is not Presence.ABSENT:
         ranked = _ranked(label, smoothed, single)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -12,8 +13,30 @@ class _Uniform(Protocol):
     def __call__(self, low: float, high: float) -> torch.Tensor: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """What is changed beside contrast, sharpness, noise, place, angle, scale and side.
+
+    Attributes
+    ----------
+    upside_down : float
+        How often (0 to 1) the picture is turned upside down.
+    crop : float
+        Up to which share of its sides the picture is cropped, anywhere; 0 crops nothing.
+    """
+
+    upside_down: float = 0.0
+    crop: float = 0.0
+
+
+_PLAIN = Augmentation()
+
+
 def augment(
-    images: torch.Tensor, generator: torch.Generator, members: torch.Tensor | None = None
+    images: torch.Tensor,
+    generator: torch.Generator,
+    members: torch.Tensor | None = None,
+    how: Augmentation = _PLAIN,
 ) -> torch.Tensor:
     """Return `images` mirrored, moved, turned, scaled, blurred, and with other contrast.
 
@@ -26,6 +49,7 @@ def augment(
     members : torch.Tensor of int64, shape (n,), optional
         Images of the same number are changed alike: what then still differs between twins is the
         finding. Left out, each image is changed on its own.
+    how : Augmentation, optional
 
     Returns
     -------
@@ -41,7 +65,7 @@ def augment(
         return (low + (high - low) * drawn).to(device)
 
     grid = F.affine_grid(
-        _movement(uniform).to(images.dtype), list(images.shape), align_corners=False
+        _movement(uniform, how).to(images.dtype), list(images.shape), align_corners=False
     )
     moved = F.grid_sample(images, grid, padding_mode="zeros", align_corners=False)
     # Each picture is blended with a blurred copy: sharp kernels, soft kernels, thick slices.
@@ -56,7 +80,7 @@ def augment(
     return (shown + level * noise * (shown > 0)).clamp(0, 1)
 
 
-def _movement(uniform: _Uniform) -> torch.Tensor:
+def _movement(uniform: _Uniform, how: Augmentation) -> torch.Tensor:
     """Return random affine maps, shape (n, 2, 3)."""
     angle = uniform(-0.18, 0.18)
     scale = uniform(0.85, 1.15)
@@ -64,4 +88,18 @@ def _movement(uniform: _Uniform) -> torch.Tensor:
     cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
     first = torch.stack([cos * mirror, -sin, uniform(-0.1, 0.1)], dim=1)
     second = torch.stack([sin * mirror, cos, uniform(-0.1, 0.1)], dim=1)
+    if how.upside_down:
+        turned = torch.where(uniform(0, 1) < how.upside_down, -1.0, 1.0)[:, None]
+        second = second * turned
+    if how.crop:
+        # A crop of a share of the sides, its centre as far from the middle as it can be.
+        kept = 1 - uniform(0, how.crop)
+        right, down = ((1 - kept) * uniform(-1, 1) for _ in range(2))
+        first = first * kept[:, None] + _shift(right)
+        second = second * kept[:, None] + _shift(down)
     return torch.stack([first, second], dim=1)
+
+
+def _shift(by: torch.Tensor) -> torch.Tensor:
+    zero = torch.zeros_like(by)
+    return torch.stack([zero, zero, by], dim=1)

@@ -1,9 +1,8 @@
-"""A trained reader as a bundle, with a card that says what it is and what it is not."""
+"""A trained reader as a bundle; `card` writes what it is and what it is not."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
@@ -11,43 +10,23 @@ from typing import Any
 import torch
 
 from ..bundle import open_bundle, write_bundle
-from ..reading import Code, Thresholds
-from .evaluate import Evaluation
-from .recipes import Recipe, TrainSettings
+from ..reading import Code
+from .card import Trained, model_card
+from .recipes import Recipe
 
-
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """What came out of a training.
-
-    Attributes
-    ----------
-    origin : {"phantoms", "files"}
-        What it learnt from.
-    start : str
-        What it started from, as a sentence.
-    counts : tuple of int
-        Images for training, validation and test.
-    by_series : bool
-        Whether `figures` and thresholds are of whole series.
-    figures, image_figures : mapping of str to Evaluation
-        By label, on the test data.
-    """
-
-    recipe: Recipe
-    settings: TrainSettings
-    origin: str
-    start: str
-    counts: tuple[int, int, int]
-    by_series: bool
-    thresholds: Mapping[str, Thresholds]
-    figures: Mapping[str, Evaluation]
-    image_figures: Mapping[str, Evaluation]
+__all__ = ["Trained", "export", "metadata_of", "model_card", "preread_section"]
 
 
 def export(out: Path, trained: Trained, state_dict: Mapping[str, torch.Tensor]) -> None:
-    """Write the bundle of `trained` to the folder `out`."""
+    """Write the bundle of `trained` to the folder `out`.
+
+    Raises
+    ------
+    BundleError
+        If what was written cannot be opened.
+    """
     recipe = trained.recipe
+    head = trained.sequence.head.state_dict() if trained.sequence else None
 
     def write(card: str) -> None:
         write_bundle(
@@ -56,116 +35,20 @@ def export(out: Path, trained: Trained, state_dict: Mapping[str, torch.Tensor]) 
             version=recipe.version,
             network_def=recipe.network_def,
             state_dict=state_dict,
-            preread=_preread_section(trained),
-            metadata=_metadata(recipe),
+            preread=preread_section(trained),
+            metadata=metadata_of(recipe),
             card=card,
             half=True,
+            sequence=head,
         )
 
     # The card names the hash of the weights, so the weights come first.
     write("")
-    write(model_card(trained, open_bundle(out).identity.weights_sha256))
+    write(model_card(trained, open_bundle(out)))
 
 
-def model_card(trained: Trained, weights_sha256: str) -> str:
-    """Return the model card, Markdown."""
-    recipe = trained.recipe
-    parts = [
-        f"# {recipe.title} ({recipe.name} {recipe.version})",
-        "For demonstration and for tests of the node. **Not a medical device; not for clinical "
-        "use.** No figure below says how it does on patients.",
-        "## Training data",
-        _data(trained),
-        trained.start,
-        "## Figures",
-        _figures_intro(trained),
-        _table(trained.figures, trained.thresholds),
-    ]
-    if trained.by_series:
-        parts += ["Single slices of the same series:", _table(trained.image_figures, None)]
-    parts += [
-        "## Limits",
-        "\n".join(f"- {limit}" for limit in _limits(trained)),
-        "## How it was made",
-        _reproduction(trained),
-        f"SHA-256 of the weights: `{weights_sha256}`",
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def _data(trained: Trained) -> str:
-    training, validation, test = trained.counts
-    recipe, settings = trained.recipe, trained.settings
-    if trained.origin == "files":
-        return (
-            f"{training} images of a labelled data set for training and {validation} of other "
-            "patients for validation."
-        )
-    return (
-        f"Only phantoms: {recipe.phantom} images that the project draws by program "
-        f"(`inference/training/phantoms`). No image of a patient was used, and nobody read the "
-        f"images: their labels are what was painted. Training: {training} images of "
-        f"{settings.phantoms} phantoms. Thresholds: {validation} images of {settings.validation} "
-        f"other phantoms. Figures: {test} images of {settings.test} further phantoms."
-    )
-
-
-def _figures_intro(trained: Trained) -> str:
-    unit = "Whole series" if trained.by_series else "Images"
-    where = (
-        "held-out phantoms"
-        if trained.origin == "phantoms"
-        else ("the validation patients, on whom thresholds were chosen too: optimistic")
-    )
-    return f"{unit} of {where}. Sensitivity and specificity at the upper threshold."
-
-
-def _limits(trained: Trained) -> list[str]:
-    if trained.origin == "files":
-        return ["It was measured on one split of one data set."]
-    return [
-        "Phantoms are far simpler than patients. An AUC near 1 on phantoms says that the program "
-        "learnt what the phantoms show, and nothing more.",
-        "It was never compared with a radiologist's reading of any image.",
-    ]
-
-
-def _reproduction(trained: Trained) -> str:
-    settings = trained.settings
-    if trained.origin == "phantoms":
-        source = f"--phantoms {settings.phantoms}"
-    else:
-        source = "--data DIR --labels CSV"
-    command = (
-        f"OMP_NUM_THREADS={torch.get_num_threads()} preread train {trained.recipe.name} "
-        f"--out DIR {source} --epochs {settings.epochs} --seed {settings.seed} "
-        f"--start {settings.start}"
-    )
-    return (
-        f"```\n{command}\n```\n\nwith torch {installed('torch')}, MONAI {installed('monai')} and "
-        f"numpy {installed('numpy')}, on {settings.device}; other versions, processors or "
-        "numbers of threads give slightly other weights."
-    )
-
-
-def _table(figures: Mapping[str, Evaluation], thresholds: Mapping[str, Thresholds] | None) -> str:
-    head = "| label | positive | negative | AUC | sensitivity | specificity |"
-    head += " Absent below | Present from |" if thresholds else ""
-    lines = [head, "| --- " * (head.count("|") - 1) + "|"]
-    for name, found in figures.items():
-        numbers = (found.auc, found.sensitivity, found.specificity)
-        cells = [name, str(found.positives), str(found.negatives), *map(_number, numbers)]
-        if thresholds:
-            cells += [f"{thresholds[name].low:.3f}", f"{thresholds[name].high:.3f}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _preread_section(trained: Trained) -> dict[str, Any]:
+def preread_section(trained: Trained) -> dict[str, Any]:
+    """Return ``configs/preread.json`` of a trained reader."""
     recipe = trained.recipe
     labels = []
     for label in recipe.labels:
@@ -178,7 +61,7 @@ def _preread_section(trained: Trained) -> dict[str, Any]:
                 "thresholds": {"low": limits.low, "high": limits.high},
             }
         )
-    return {
+    section = {
         "input": recipe.spec.to_dict(),
         "labels": labels,
         "activation": "sigmoid",
@@ -186,13 +69,15 @@ def _preread_section(trained: Trained) -> dict[str, Any]:
         "pooling": recipe.pooling.to_dict(),
         "suitability": recipe.suitability.to_dict(),
     }
+    return section | ({"sequence": trained.sequence.spec.to_dict()} if trained.sequence else {})
 
 
 def _code(code: Code) -> dict[str, str]:
     return {"value": code.value, "scheme": code.scheme, "meaning": code.meaning}
 
 
-def _metadata(recipe: Recipe) -> dict[str, Any]:
+def metadata_of(recipe: Recipe) -> dict[str, Any]:
+    """Return what MONAI's specification asks for in ``configs/metadata.json``."""
     channels = recipe.spec.channels
     size = recipe.spec.size
     return {

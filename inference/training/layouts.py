@@ -1,22 +1,25 @@
-"""Labelled files as the two public data sets come: SIIM-ACR (small) and RSNA 2019."""
+"""Labelled files as the two public data sets come: SIIM-ACR (small) and RSNA 2019.
+
+A table is read row by row: that of RSNA 2019 has four million rows, six for each image.
+"""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import InferenceError
-from ..input_spec import InputSpec
-from ..model_values import model_values
-from ..pixels import open_image
-from ..preprocess import prepare_ct, prepare_radiograph
-from .samples import Sample, as_bytes
 
-_CPU = torch.device("cpu")
+# As the value of a label may be written.
+_VALUES = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
+_UNTOLD = 2
+_COLUMNS = {"siim": ("file", "label"), "rsna": ("id", "label")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +30,53 @@ class LabelledFile:
     labels: tuple[float, ...]
 
 
-def read_labels(table: Path, folder: Path, names: Sequence[str]) -> list[LabelledFile]:
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledImages:
+    """DICOM files and 0 or 1 for each label that is asked for.
+
+    Attributes
+    ----------
+    folder : Path
+        What the names are relative to.
+    names : ndarray of bytes, (images,)
+        Of the files, in UTF-8: a path object for each would take ten times the memory.
+    labels : ndarray of uint8, (images, labels)
+    missing : int
+        Images of the table whose file is not there.
+    """
+
+    folder: Path
+    names: NDArray[np.bytes_]
+    labels: NDArray[np.uint8]
+    missing: int = 0
+
+    def __len__(self) -> int:
+        """Return how many images there are."""
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[LabelledFile]:
+        """Yield each image with its labels."""
+        for index, row in enumerate(self.labels):
+            yield LabelledFile(self.path(index), tuple(map(float, row)))
+
+    def path(self, index: int) -> Path:
+        """Return the file of an image."""
+        return self.folder / str(self.names[index], "utf-8")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of names and labels: what a training that goes on has to find again."""
+        told = hashlib.sha256(b"\n".join(self.names.tolist()))
+        told.update(self.labels.tobytes())
+        return told.hexdigest()
+
+
+def read_labels(table: Path, folder: Path, names: Sequence[str]) -> LabelledImages:
     """Read a table of labels; its header says which layout it is.
 
     ``file,label`` (SIIM): a path below `folder` and the name of the finding, or another word.
-    ``ID,Label`` (RSNA): rows ``ID_<image>_<subtype>,0|1``, the image in ``ID_<image>.dcm``.
+    ``ID,Label`` (RSNA): rows ``ID_<image>_<subtype>,0|1``, the image in ``ID_<image>.dcm`` in
+    `folder` or in a folder directly below.
 
     Parameters
     ----------
@@ -45,85 +90,121 @@ def read_labels(table: Path, folder: Path, names: Sequence[str]) -> list[Labelle
 
     Returns
     -------
-    list of LabelledFile
+    LabelledImages
         In the order of the table.
 
     Raises
     ------
     InferenceError
-        If the table cannot be read, is of neither layout, or names no file that is there.
+        If the table cannot be read, is of neither layout, contradicts itself, or names no file
+        that is there.
     """
     try:
         with table.open(newline="", encoding="utf-8-sig") as lines:
-            reader = csv.DictReader(lines)
-            columns = {name.strip().lower() for name in reader.fieldnames or ()}
-            rows = [{str(k).strip().lower(): v for k, v in row.items()} for row in reader]
+            rows = csv.reader(lines)
+            layout, first, second = _layout(table, next(rows, []))
+            pairs = ((row[first], row[second]) for row in rows if len(row) > max(first, second))
+            read = _siim if layout == "siim" else _rsna
+            told, labels = read(pairs, names, table)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InferenceError(f"{table} cannot be read as CSV: {error}") from error
-    if {"file", "label"} <= columns:
-        found = _siim(rows, names)
-    elif {"id", "label"} <= columns:
-        found = _rsna(rows, names, table)
-    else:
-        raise InferenceError(
-            f"{table} has the columns {', '.join(sorted(columns))}; "
-            "known are file,label (SIIM) and ID,Label (RSNA)"
-        )
-    kept = [LabelledFile(folder / name, labels) for name, labels in found.items()]
-    kept = [entry for entry in kept if entry.path.is_file()]
-    if not kept:
+    places = _places(folder, told, deeper=layout == "rsna")
+    there = np.array([place is not None for place in places], dtype=bool)
+    if not there.any():
         raise InferenceError(f"{table} names no file that is in {folder}")
-    return kept
+    kept = np.array([place.encode() for place in places if place is not None])
+    return LabelledImages(folder, kept, labels[there], missing=int((~there).sum()))
 
 
-def file_samples(files: Sequence[LabelledFile], spec: InputSpec) -> Iterator[Sample]:
-    """Yield a sample for each file, through the same preparation as in service.
-
-    Raises
-    ------
-    InferenceError
-        If a file cannot be read; the message names it.
-    """
-    for entry in files:
-        try:
-            yield _sample(entry, spec)
-        except InferenceError as error:
-            raise InferenceError(f"{entry.path}: {error}") from error
+def _layout(table: Path, header: Sequence[str]) -> tuple[str, int, int]:
+    """Return which layout it is, and which two columns hold it."""
+    columns = [name.strip().lower() for name in header]
+    for layout, (first, second) in _COLUMNS.items():
+        if first in columns and second in columns:
+            return layout, columns.index(first), columns.index(second)
+    raise InferenceError(
+        f"{table} has the columns {', '.join(sorted(columns))}; "
+        "known are file,label (SIIM) and ID,Label (RSNA)"
+    )
 
 
-def _siim(rows: Sequence[Mapping[str, str]], names: Sequence[str]) -> dict[str, tuple[float, ...]]:
-    return {
-        row["file"]: tuple(float(row["label"].strip().lower() == name.lower()) for name in names)
-        for row in rows
-    }
+def _siim(
+    rows: Iterable[tuple[str, str]], names: Sequence[str], table: Path
+) -> tuple[list[str], NDArray[np.uint8]]:
+    wanted = [name.lower() for name in names]
+    found: dict[str, tuple[int, ...]] = {}
+    for file, label in rows:
+        told = tuple(int(label.strip().lower() == name) for name in wanted)
+        if found.setdefault(file, told) != told:
+            raise InferenceError(f"{table}: {file} stands there twice, with different labels")
+    return list(found), np.array(list(found.values()), np.uint8).reshape(-1, len(names))
 
 
 def _rsna(
-    rows: Sequence[Mapping[str, str]], names: Sequence[str], table: Path
-) -> dict[str, tuple[float, ...]]:
-    pivot: dict[str, dict[str, float]] = {}
-    for row in rows:
-        image, _, subtype = row["id"].rpartition("_")
-        try:
-            pivot.setdefault(image, {})[subtype] = float(row["label"])
-        except (TypeError, ValueError) as error:
-            raise InferenceError(f"{table}: {row['id']} has no label 0 or 1") from error
-    found = {}
-    for image, labels in pivot.items():
-        missing = [name for name in names if name not in labels]
-        if missing:
-            raise InferenceError(f"{table}: {image} has no row for {missing[0]}")
-        found[f"{image}.dcm"] = tuple(labels[name] for name in names)
-    return found
+    rows: Iterable[tuple[str, str]], names: Sequence[str], table: Path
+) -> tuple[list[str], NDArray[np.uint8]]:
+    """Pivot rows of one label to images of all.
+
+    An image takes as many bytes as there are labels, besides its name. The public table holds some
+    images twice with the same labels.
+    """
+    width, column = len(names), {name: index for index, name in enumerate(names)}
+    untold = bytes([_UNTOLD]) * width
+    place: dict[str, int] = {}
+    told = bytearray()
+    for name, written in rows:
+        image, _, subtype = name.rpartition("_")
+        value = _VALUES.get(written.strip())
+        if value is None:
+            raise InferenceError(f"{table}: {name} has no label 0 or 1")
+        begin = place.get(image)
+        if begin is None:
+            begin = place[image] = len(told)
+            told += untold
+        if (offset := column.get(subtype)) is None:
+            continue
+        if told[begin + offset] not in (_UNTOLD, value):
+            raise InferenceError(f"{table}: {name} stands there twice, with different labels")
+        told[begin + offset] = value
+    labels = np.frombuffer(bytes(told), np.uint8).reshape(-1, width)
+    images = list(place)
+    for row, index in np.argwhere(labels == _UNTOLD)[:1]:
+        raise InferenceError(f"{table}: {images[row]} has no row for {names[index]}")
+    return [f"{image}.dcm" for image in images], labels
 
 
-def _sample(entry: LabelledFile, spec: InputSpec) -> Sample:
-    dataset = open_image(entry.path)
-    values = model_values(dataset, 0, spec).values
-    if spec.kind == "ct_slices":
-        prepared = prepare_ct(values[None], spec, _CPU)[0]
-    else:
-        prepared = prepare_radiograph(values, spec, _CPU)[0]
-    # Without a Patient ID the study, or at least the file, is held together.
-    group = dataset.get("PatientID") or dataset.get("StudyInstanceUID") or str(entry.path)
-    return Sample(as_bytes(prepared), entry.labels, str(group))
+def _places(folder: Path, files: Sequence[str], deeper: bool) -> list[str | None]:
+    """Return where below `folder` each file is, or None; folders are listed once, not asked."""
+    listed: dict[str, frozenset[str]] = {}
+
+    def holds(parent: str, name: str) -> bool:
+        if parent not in listed:
+            listed[parent] = _listing(folder / parent)
+        return name in listed[parent]
+
+    below = [""]
+    if deeper and folder.is_dir():
+        below += sorted(f"{entry.name}/" for entry in folder.iterdir() if entry.is_dir())
+    places: list[str | None] = []
+    for file in files:
+        parent, slash, name = file.rpartition("/")
+        candidates = (prefix for prefix in below if holds(f"{prefix}{parent}", name))
+        prefix = next(candidates, None)
+        places.append(None if prefix is None else f"{prefix}{parent}{slash}{name}")
+    return places
+
+
+def _listing(folder: Path) -> frozenset[str]:
+    try:
+        return frozenset(entry.name for entry in folder.iterdir())
+    except OSError:
+        return frozenset()
+
+
+def count_labels(labels: NDArray[np.uint8], names: Sequence[str]) -> Mapping[str, tuple[int, int]]:
+    """Return how many images have each label and how many have not; `labels`: (images, labels)."""
+    positive = labels.sum(axis=0, dtype=np.int64)
+    return {
+        name: (int(count), len(labels) - int(count))
+        for name, count in zip(names, positive, strict=True)
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .. import codes
@@ -13,56 +13,11 @@ from ..input_spec import InputSpec
 from ..pooling import SeriesPooling
 from ..reading import Code
 from ..windows import BRAIN, SOFT, SUBDURAL
+from .augment import Augmentation
 from .phantom_samples import HEMORRHAGE_LABELS, Draw, draw_chests, draw_series, draw_slices
+from .train_settings import TrainSettings
 
-
-@dataclass(frozen=True, slots=True)
-class TrainSettings:
-    """How long and on what a reader learns.
-
-    Attributes
-    ----------
-    phantoms : int
-        Phantoms that are drawn for training; one gives two radiographs, or up to five slices.
-    validation, test : int
-        Phantoms held out to choose thresholds, and to measure the figures in the card.
-    epochs : int
-        Passes over the training samples.
-    head_epochs : int
-        Of these, how many train only the last layer, where the start has features worth keeping.
-    batch : int
-        Samples in a step.
-    learning_rate : float
-        Peak of the one-cycle schedule.
-    validation_share : float
-        Of patients, when learning from files.
-    workers : int
-        Processes that draw phantoms; the result does not depend on it.
-    seed : int
-        Of everything that is random.
-    device : str
-        As torch names it, e.g. ``cpu`` or ``cuda:0``.
-    start : str
-        ``random``, ``imagenet`` or a file of weights (`pretrained.load_start`).
-    """
-
-    phantoms: int = 1000
-    validation: int = 100
-    test: int = 100
-    epochs: int = 6
-    head_epochs: int = 1
-    batch: int = 32
-    learning_rate: float = 2e-3
-    validation_share: float = 0.2
-    workers: int = 2
-    seed: int = 1
-    device: str = "cpu"
-    start: str = "random"
-
-    def __post_init__(self) -> None:
-        for name in ("phantoms", "validation", "test", "epochs", "batch", "workers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+__all__ = ["RECIPES", "OutputLabel", "Recipe", "TrainSettings", "recipe_named"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +39,10 @@ class Recipe:
     ----------
     network_def : mapping
         MONAI configuration of the network.
+    networks : mapping of str to mapping
+        Networks that can be asked for by name instead.
+    settings, files : TrainSettings
+        Of a training on phantoms, and of one on labelled files.
     draw_training, draw_held_out : callable
         What draws phantoms to learn from, and to choose thresholds and measure on.
     phantom : str
@@ -101,11 +60,34 @@ class Recipe:
     suitability: Criteria
     pooling: SeriesPooling
     settings: TrainSettings
+    files: TrainSettings
     draw_training: Draw
     draw_held_out: Draw
     phantom: str
     scope: Literal["radiograph", "series"]
     positive_weight: float = 1.0
+    networks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    augmentation: Augmentation = Augmentation()  # noqa: RUF009 - frozen
+
+    def network_named(self, name: str) -> Mapping[str, Any]:
+        """Return the definition of a network; of the usual one if `name` is empty.
+
+        Raises
+        ------
+        InferenceError
+            If there is none of this name.
+        """
+        if not name:
+            return self.network_def
+        if name not in self.networks:
+            known = ", ".join(sorted(self.networks))
+            raise InferenceError(f"no network {name!r} for {self.name}; there are: {known}")
+        return self.networks[name]
+
+    @property
+    def label_weights(self) -> tuple[float, ...]:
+        """How much each label counts in the loss."""
+        return tuple(label.weight for label in self.labels)
 
 
 # Code and site by RSNA name. Intraventricular hemorrhage has no verified code of its own: the
@@ -119,20 +101,37 @@ _HEMORRHAGE_CODES = {
     "subdural": (codes.SUBDURAL_HEMORRHAGE, codes.INTRACRANIAL),
 }
 
+
+def _efficientnet_b0(channels: int, classes: int) -> dict[str, Any]:
+    return {
+        "_target_": "monai.networks.nets.EfficientNetBN",
+        "model_name": "efficientnet-b0",
+        "pretrained": False,
+        "spatial_dims": 2,
+        "in_channels": channels,
+        "num_classes": classes,
+        # MONAI's default momentum of 0.01 needs more steps than a short training has.
+        "norm": ["batch", {"eps": 1e-3, "momentum": 0.1}],
+    }
+
+
+_SMALL_DENSENET: Mapping[str, Any] = {
+    "_target_": "monai.networks.nets.DenseNet",
+    "spatial_dims": 2,
+    "in_channels": 1,
+    "out_channels": 1,
+    "init_features": 32,
+    "growth_rate": 16,
+    "block_config": [4, 8, 12, 8],
+}
+
 PNEUMOTHORAX = Recipe(
     name="pneumothorax",
     title="Pneumothorax on frontal chest radiographs",
     version="0.1.0",
     spec=InputSpec("radiograph", 192, polarity="chest"),
-    network_def={
-        "_target_": "monai.networks.nets.DenseNet",
-        "spatial_dims": 2,
-        "in_channels": 1,
-        "out_channels": 1,
-        "init_features": 32,
-        "growth_rate": 16,
-        "block_config": [4, 8, 12, 8],
-    },
+    network_def=_SMALL_DENSENET,
+    networks={"densenet": _SMALL_DENSENET, "efficientnet-b0": _efficientnet_b0(1, 1)},
     labels=(OutputLabel("pneumothorax", "Pneumothorax", codes.PNEUMOTHORAX, codes.PLEURA),),
     suitability=Criteria(
         modalities=("CR", "DX"),
@@ -142,6 +141,16 @@ PNEUMOTHORAX = Recipe(
     ),
     pooling=SeriesPooling(),
     settings=TrainSettings(phantoms=1400, validation=150, test=150, epochs=7),
+    files=TrainSettings(
+        network="efficientnet-b0",
+        start="imagenet",
+        size=224,
+        epochs=15,
+        head_epochs=3,
+        batch=8,
+        learning_rate=1e-3,
+        patience=5,
+    ),
     draw_training=draw_chests,
     draw_held_out=draw_chests,
     phantom="chest radiograph",
@@ -153,16 +162,9 @@ HEMORRHAGE = Recipe(
     title="Intracranial hemorrhage on head CT",
     version="0.1.0",
     spec=InputSpec("ct_slices", 128, windows=(BRAIN, SUBDURAL, SOFT)),
-    network_def={
-        "_target_": "monai.networks.nets.EfficientNetBN",
-        "model_name": "efficientnet-b0",
-        "pretrained": False,
-        "spatial_dims": 2,
-        "in_channels": 3,
-        "num_classes": 6,
-        # MONAI's default momentum of 0.01 needs more steps than a short training has.
-        "norm": ["batch", {"eps": 1e-3, "momentum": 0.1}],
-    },
+    network_def=_efficientnet_b0(3, len(HEMORRHAGE_LABELS)),
+    networks={"efficientnet-b0": _efficientnet_b0(3, len(HEMORRHAGE_LABELS))},
+    augmentation=Augmentation(upside_down=0.1, crop=0.15),
     labels=tuple(
         OutputLabel(name, name, *_HEMORRHAGE_CODES[name], weight=2.0 if name == "any" else 1.0)
         for name in HEMORRHAGE_LABELS
@@ -181,8 +183,20 @@ HEMORRHAGE = Recipe(
         validation=50,
         test=50,
         epochs=4,
+        head_epochs=0,
         learning_rate=1e-3,
         start="imagenet",
+    ),
+    files=TrainSettings(
+        start="imagenet",
+        size=224,
+        epochs=6,
+        head_epochs=2,
+        batch=64,
+        learning_rate=1e-3,
+        epoch_share=0.1,
+        patience=2,
+        split="stratified",
     ),
     draw_training=draw_slices,
     draw_held_out=draw_series,

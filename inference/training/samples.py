@@ -1,10 +1,10 @@
-"""What training learns from: prepared inputs with labels, held in memory as bytes."""
+"""What training learns from: prepared inputs with labels, in memory or as they are asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -73,28 +73,83 @@ class Samples:
         """Return how many samples there are."""
         return len(self.images)
 
-    def where(self, chosen: NDArray[np.bool_]) -> Samples:
-        """Return the samples for which `chosen` (shape (n,)) is true."""
-        mask = torch.from_numpy(chosen)
-        return Samples(
-            self.images[mask], self.labels[mask], self.groups[chosen], self.positions[chosen]
+    def batches(
+        self, order: Iterable[NDArray[np.int64]]
+    ) -> Iterator[tuple[NDArray[np.int64], torch.Tensor]]:
+        """Yield the images of each batch of rows; see `Inputs`."""
+        for rows in order:
+            yield rows, self.images[torch.from_numpy(rows)]
+
+
+class Inputs(Protocol):
+    """Gives prepared inputs, however it comes by them."""
+
+    def batches(
+        self, order: Iterable[NDArray[np.int64]]
+    ) -> Iterator[tuple[NDArray[np.int64], torch.Tensor]]:
+        """Yield, for each batch of rows, those that are there and their inputs as bytes."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """Some images of a data set: those to learn from, or to measure on.
+
+    Attributes
+    ----------
+    inputs : Inputs
+        Of the whole data set.
+    rows : ndarray of int64, (n,)
+        Which of its images these are; the other attributes are of these alone.
+    labels : ndarray of uint8, (n, labels)
+    groups : ndarray of int64, (n,)
+        Who was imaged: figures are resampled by group.
+    series : ndarray of int64, (n,)
+    positions : ndarray of float64, (n,)
+        Along the normal, in mm.
+    twins : bool
+        Whether images of a group differ by the finding alone, and are learnt from side by side.
+    """
+
+    inputs: Inputs
+    rows: NDArray[np.int64]
+    labels: NDArray[np.uint8]
+    groups: NDArray[np.int64]
+    series: NDArray[np.int64]
+    positions: NDArray[np.float64]
+    twins: bool = False
+
+    @classmethod
+    def of_samples(cls, samples: Samples) -> Self:
+        """Return phantoms as a part of their own."""
+        groups = np.unique(samples.groups, return_inverse=True)[1]
+        labels = (samples.labels.numpy() > 0.5).astype(np.uint8)
+        rows = np.arange(len(samples))
+        return cls(samples, rows, labels, groups, groups, samples.positions, twins=True)
+
+    def __len__(self) -> int:
+        """Return how many images there are."""
+        return len(self.rows)
+
+    def of(self, chosen: NDArray[np.int64]) -> Part:
+        """Return those of these images, by their place among them."""
+        return Part(
+            self.inputs,
+            self.rows[chosen],
+            self.labels[chosen],
+            self.groups[chosen],
+            self.series[chosen],
+            self.positions[chosen],
+            self.twins,
         )
 
-    def split(self, share: float, seed: int) -> tuple[Samples, Samples]:
-        """Return (training, validation) with about `share` of the groups in validation.
-
-        Raises
-        ------
-        ValueError
-            If there are fewer than two groups: nothing could be held out.
-        """
-        groups = np.unique(self.groups)
-        if len(groups) < 2:
-            raise ValueError("a split needs at least two patients")
-        order = np.random.default_rng([seed, 11]).permutation(groups)
-        held_out = order[: min(len(groups) - 1, max(1, round(share * len(groups))))]
-        validation = np.isin(self.groups, held_out)
-        return self.where(~validation), self.where(validation)
+    def batches(
+        self, order: Iterable[NDArray[np.int64]]
+    ) -> Iterator[tuple[NDArray[np.int64], torch.Tensor]]:
+        """Yield batches by the places of images among these; see `Inputs`."""
+        place = dict(zip(map(int, self.rows), range(len(self.rows)), strict=True))
+        for rows, images in self.inputs.batches(self.rows[chosen] for chosen in order):
+            yield np.array([place[int(row)] for row in rows], dtype=np.int64), images
 
 
 def as_bytes(prepared: torch.Tensor) -> NDArray[np.uint8]:

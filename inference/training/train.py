@@ -2,44 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from monai.bundle.config_parser import ConfigParser
-from numpy.typing import NDArray
 from torch import nn
 
 from ..errors import InferenceError
-from ..reading import Thresholds
-from .evaluate import Evaluation, choose_thresholds, evaluate
+from .checkpoint import RunFolder
+from .data import Data, file_data, phantom_data
 from .export import Trained, export
-from .fit import EpochReport, OnEpoch, fit, predict
-from .layouts import file_samples, read_labels
-from .phantom_samples import draw_many
-from .pretrained import load_start
+from .fit import INFERENCE_BATCH, EpochReport, Watch, fit
+from .learning_rate import find_learning_rate
+from .measured import figures_of, image_units, log_loss_of, series_units, thresholds_of
+from .normalisation import gather_statistics
+from .plots import plot_epochs, plot_learning_rate
+from .pretrained import Start, load_start, start_network
+from .processes import Pool
+from .progress import Listener, write_metrics
 from .recipes import Recipe, TrainSettings, recipe_named
-from .samples import Samples
+from .scores import Scores, score
+from .sequence_fit import TrainedSequence, fit_sequence
+from .sweep import Sweep
 
-__all__ = ["EpochReport", "TrainSettings", "train"]
-
-# Seeds of held-out phantoms lie so far from those of training that they never meet.
-_SEEDS = 1_000_000
-_VALIDATION, _TEST = 500_000, 700_000
+__all__ = ["EpochReport", "Job", "TrainSettings", "default_run", "find", "train"]
 
 
 @dataclass(frozen=True, slots=True)
-class _Data:
-    """What is learnt from, what thresholds are chosen on, what is measured on."""
+class Job:
+    """One training, as it was asked for.
 
-    training: Samples
-    validation: Samples
-    test: Samples
-    origin: str
-    by_series: bool
+    Attributes
+    ----------
+    run : Path
+        Folder of checkpoints, metrics, plots and decoded images.
+    data, labels : Path or None
+        Folder of DICOM files and the table of their labels; without them phantoms are drawn.
+    """
+
+    recipe: Recipe
+    settings: TrainSettings
+    run: Path
+    data: Path | None = None
+    labels: Path | None = None
+
+    @classmethod
+    def of(
+        cls,
+        model_name: str,
+        run: Path,
+        data: Path | None = None,
+        labels: Path | None = None,
+        settings: TrainSettings | None = None,
+        **given: Any,
+    ) -> Job:
+        """Return a job with the settings of the recipe, but for those that are `given`.
+
+        Raises
+        ------
+        InferenceError
+            If there is no such recipe, network, or setting.
+        """
+        recipe = recipe_named(model_name)
+        usual = settings or (recipe.settings if data is None else recipe.files)
+        overrides = {name: value for name, value in given.items() if value is not None}
+        try:
+            chosen = replace(usual, **overrides)
+            spec = replace(recipe.spec, size=chosen.size or recipe.spec.size)
+        except ValueError as error:
+            raise InferenceError(str(error)) from error
+        network = start_network(chosen.start, recipe.network_named(chosen.network))
+        recipe = replace(recipe, spec=spec, network_def=network)
+        return cls(recipe, chosen, run, data, labels)
 
 
 def train(
@@ -48,13 +86,12 @@ def train(
     *,
     data: Path | None = None,
     labels: Path | None = None,
-    phantoms: int | None = None,
-    epochs: int | None = None,
-    seed: int | None = None,
-    device: str | None = None,
-    start: str | None = None,
+    run: Path | None = None,
     settings: TrainSettings | None = None,
-    on_epoch: OnEpoch | None = None,
+    on_epoch: Callable[[EpochReport], None] | None = None,
+    listener: Listener | None = None,
+    resume: bool | None = None,
+    **given: Any,
 ) -> Trained:
     """Train a reader and write it as a bundle.
 
@@ -67,12 +104,19 @@ def train(
     data, labels : Path, optional
         Folder of DICOM files and the table of their labels (`layouts.read_labels`); without them
         phantoms are drawn.
-    phantoms, epochs, seed, device, start : optional
-        Override the settings.
+    run : Path, optional
+        The run folder; ``OUT.run`` beside the bundle if left out.
     settings : TrainSettings, optional
         Those of the recipe if left out.
     on_epoch : callable, optional
         Called after each epoch.
+    listener : Listener, optional
+        Told of everything.
+    resume : bool, optional
+        True: there must be a checkpoint to go on from. False: begin anew. Left out: go on if there
+        is one.
+    **given
+        Settings by name that override `settings`; None overrides nothing.
 
     Returns
     -------
@@ -82,115 +126,193 @@ def train(
     Raises
     ------
     InferenceError
-        If there is no such recipe, or files, labels or weights to start from cannot be used.
+        If there is no such recipe, or files, labels or weights to start from cannot be used, or the
+        run folder is that of another training.
     """
-    recipe = recipe_named(model_name)
-    given: dict[str, Any] = {
-        "phantoms": phantoms,
-        "epochs": epochs,
-        "seed": seed,
-        "device": device,
-        "start": start,
-    }
-    overrides = {name: value for name, value in given.items() if value is not None}
-    chosen = replace(settings or recipe.settings, **overrides)
-    known = _phantoms(recipe, chosen) if data is None else _files(recipe, chosen, data, labels)
-    torch.manual_seed(chosen.seed)
-    network = _network(recipe)
-    origin = load_start(network, chosen.start)
-    report = on_epoch or (lambda _: None)
-    fit(network, known.training, known.validation, recipe, chosen, report, origin.head_first)
+    folder = run or default_run(out)
+    job = Job.of(model_name, folder, data, labels, settings, **given)
+    told = listener or Listener()
+    with Pool(job.settings.workers) as pool:
+        return _train(job, out, pool, told, on_epoch or (lambda report: None), resume)
+
+
+def default_run(out: Path) -> Path:
+    """Return the run folder of a bundle where none is named: ``OUT.run`` beside it."""
+    whole = out.resolve()
+    return whole.with_name(f"{whole.name}.run")
+
+
+def find(job: Job, listener: Listener | None = None) -> Sweep:
+    """Look for a learning rate; the plot goes to ``learning_rate.png`` in the run folder."""
+    told = listener or Listener()
+    with (
+        Pool(job.settings.workers) as pool,
+        closing(_data(job, RunFolder(job.run), pool, told)) as known,
+    ):
+        network, _ = _network(job)
+        return _find(job, network, known)
+
+
+def _train(
+    job: Job,
+    out: Path,
+    pool: Pool,
+    told: Listener,
+    on_epoch: Callable[[EpochReport], None],
+    resume: bool | None,
+) -> Trained:
+    folder = RunFolder(job.run)
+    if resume and not folder.has_checkpoint:
+        raise InferenceError(f"{job.run} holds no checkpoint to go on from: leave out --resume")
+    with closing(_data(job, folder, pool, told)) as known:
+        return _trained(job, out, folder, known, told, on_epoch, resume)
+
+
+def _trained(
+    job: Job,
+    out: Path,
+    folder: RunFolder,
+    known: Data,
+    told: Listener,
+    on_epoch: Callable[[EpochReport], None],
+    resume: bool | None,
+) -> Trained:
+    network, start = _network(job)
+    folder.claim(_description(job, known, start), fresh=resume is False)
+    state = folder.load()
+    rate = _rate(job, network, known, state, told)
+    job = replace(job, settings=replace(job.settings, learning_rate=rate))
+    reports = _fit(job, network, start, known, folder, told, on_epoch, state)
     # Thresholds and figures are those of the weights as they are stored.
     network.half().float()
-    trained = _measured(recipe, chosen, network, known, origin.description)
+    trained = _measured(job, network, known, start, reports)
     export(out, trained, network.state_dict())
     return trained
 
 
-def _phantoms(recipe: Recipe, settings: TrainSettings) -> _Data:
-    base = _SEEDS * settings.seed
-    spec, workers = recipe.spec, settings.workers
-
-    def held_out(first: int, count: int) -> Samples:
-        seeds = range(base + first, base + first + count)
-        return Samples.of(draw_many(recipe.draw_held_out, seeds, spec, workers))
-
-    seeds = range(base, base + settings.phantoms)
-    return _Data(
-        training=Samples.of(draw_many(recipe.draw_training, seeds, spec, workers)),
-        validation=held_out(_VALIDATION, settings.validation),
-        test=held_out(_TEST, settings.test),
-        origin="phantoms",
-        by_series=recipe.scope == "series",
-    )
-
-
-def _files(recipe: Recipe, settings: TrainSettings, data: Path, labels: Path | None) -> _Data:
-    if labels is None:
+def _data(job: Job, folder: RunFolder, pool: Pool, told: Listener) -> Data:
+    if job.data is None:
+        return phantom_data(job.recipe, job.settings)
+    if job.labels is None:
         raise InferenceError("training from files needs their labels too: give the table (CSV)")
-    names = [label.source for label in recipe.labels]
-    files = read_labels(labels, data, names)
-    try:
-        samples = Samples.of(file_samples(files, recipe.spec))
-        training, validation = samples.split(settings.validation_share, settings.seed)
-    except ValueError as error:
-        raise InferenceError(f"{data}: {error}") from error
-    return _Data(training, validation, validation, origin="files", by_series=False)
+    return file_data(job.recipe, job.settings, job.data, job.labels, folder.path, pool, told)
 
 
-def _network(recipe: Recipe) -> nn.Module:
-    parser = ConfigParser({"network_def": dict(recipe.network_def)})
+def _description(job: Job, known: Data, start: Start) -> Mapping[str, object]:
+    """Return what must be the same for a training to go on."""
+    return {
+        "reader": job.recipe.name,
+        **job.settings.with_effect(),
+        "start": start.description,
+        "size": job.recipe.spec.size,
+        "input": str(job.recipe.spec.to_dict()),
+        "network_def": str(dict(job.recipe.network_def)),
+        "data": known.digest,
+        "torch": torch.__version__,
+    }
+
+
+def _network(job: Job) -> tuple[nn.Module, Start]:
+    torch.manual_seed(job.settings.seed)
+    parser = ConfigParser({"network_def": dict(job.recipe.network_def)})
     network = parser.get_parsed_content("network_def")
     assert isinstance(network, nn.Module)
-    return network
+    return network, load_start(network, job.settings.start)
+
+
+def _find(job: Job, network: nn.Module, known: Data) -> Sweep:
+    sweep = find_learning_rate(network, known.training, job.recipe, job.settings)
+    plot_learning_rate(job.run / "learning_rate.png", sweep)
+    return sweep
+
+
+def _rate(
+    job: Job, network: nn.Module, known: Data, state: Mapping[str, Any] | None, told: Listener
+) -> float:
+    """Return the learning rate of the settings, or that of the finder; once for a training."""
+    if job.settings.learning_rate:
+        return job.settings.learning_rate
+    if state is not None:
+        return float(state["rate"])
+    sweep = _find(job, network, known)
+    told.found_rate(sweep)
+    return sweep.minimum_over_ten
+
+
+def _fit(
+    job: Job,
+    network: nn.Module,
+    start: Start,
+    known: Data,
+    folder: RunFolder,
+    told: Listener,
+    on_epoch: Callable[[EpochReport], None],
+    state: Mapping[str, Any] | None,
+) -> list[EpochReport]:
+    if state is not None:
+        told.goes_on(state["at"])
+    elif start.foreign:
+        gather_statistics(network, known.training, job.settings)
+    rate = job.settings.learning_rate
+
+    def save(now: Mapping[str, Any]) -> None:
+        folder.save({**now, "rate": rate})
+        write_metrics(folder.path, [EpochReport(**row) for row in now["at"]["history"]])
+
+    def report(epoch: EpochReport) -> None:
+        told.epoch(epoch)
+        on_epoch(epoch)
+
+    watch = Watch(on_epoch=report, on_step=told.step, save=save, state=state)
+    reports = fit(
+        network,
+        known.training,
+        known.stopping,
+        job.recipe,
+        job.settings,
+        watch,
+        start.head_first,
+    )
+    if known.origin == "files":
+        plot_epochs(folder.path / "losses.png", reports)
+    return reports
 
 
 def _measured(
-    recipe: Recipe, settings: TrainSettings, network: nn.Module, data: _Data, start: str
+    job: Job, network: nn.Module, known: Data, start: Start, reports: list[EpochReport]
 ) -> Trained:
-    device = torch.device(settings.device)
-    scores, truth = _units(recipe, network, data.validation, data.by_series, device)
-    thresholds = {
-        label.name: choose_thresholds(scores[:, column], truth[:, column])
-        for column, label in enumerate(recipe.labels)
-    }
-    scores, truth = _units(recipe, network, data.test, data.by_series, device)
-    image_scores, image_truth = _units(recipe, network, data.test, False, device)
+    recipe, settings = job.recipe, job.settings
+
+    def scored(part: str) -> Scores:
+        device = torch.device(settings.device)
+        return score(network, known.parts[part], device, INFERENCE_BATCH, settings.amp)
+
+    sequence: TrainedSequence | None = None
+    if "sequence" in known.parts:
+        sequence = fit_sequence(scored("sequence"), recipe.label_weights, settings.seed)
+    validation, test = scored("validation"), scored("test")
+    images = image_units(test)
+    by_series = recipe.scope == "series"
+    if by_series:
+        thresholds = thresholds_of(recipe, series_units(recipe, validation, sequence))
+        figures = series_units(recipe, test, sequence)
+    else:
+        thresholds, figures = thresholds_of(recipe, image_units(validation)), images
     return Trained(
         recipe=recipe,
         settings=settings,
-        origin=data.origin,
-        start=start,
-        counts=(len(data.training), len(data.validation), len(data.test)),
-        by_series=data.by_series,
+        origin=known.origin,
+        start=start.description,
+        counts=known.counts,
+        by_series=by_series,
         thresholds=thresholds,
-        figures=_figures(recipe, scores, truth, thresholds),
-        image_figures=_figures(recipe, image_scores, image_truth, thresholds),
+        figures=figures_of(recipe, figures, thresholds, settings.seed),
+        image_figures=figures_of(recipe, images, thresholds, settings.seed),
+        parts=known.described,
+        unreadable=known.unreadable(),
+        missing=known.missing,
+        epochs=len(reports),
+        log_loss=log_loss_of(recipe, test),
+        rate=settings.learning_rate,
+        sequence=sequence,
     )
-
-
-def _figures(
-    recipe: Recipe,
-    scores: NDArray[np.float64],
-    truth: NDArray[np.bool_],
-    thresholds: Mapping[str, Thresholds],
-) -> dict[str, Evaluation]:
-    return {
-        label.name: evaluate(scores[:, column], truth[:, column], thresholds[label.name])
-        for column, label in enumerate(recipe.labels)
-    }
-
-
-def _units(
-    recipe: Recipe, network: nn.Module, samples: Samples, by_series: bool, device: torch.device
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return scores and truth, both (units, labels), of images or of whole series."""
-    scores, truth = predict(network, samples.images, device), samples.labels.numpy() > 0.5
-    if not by_series:
-        return scores, truth
-    pooled = []
-    for group in np.unique(samples.groups):
-        rows = samples.groups == group
-        smooth = recipe.pooling.smooth(scores[rows], samples.positions[rows])
-        pooled.append((smooth.max(axis=0), truth[rows].any(axis=0)))
-    return np.stack([score for score, _ in pooled]), np.stack([found for _, found in pooled])

@@ -20,7 +20,7 @@ from inference.pixels import open_image
 from inference.preprocess import prepare_ct, prepare_radiograph
 from inference.radiograph_reader import RadiographReader
 from inference.reading import SourceImage
-from inference.training.layouts import LabelledFile, file_samples
+from inference.training.prepared import prepare_file
 from inference.windows import BRAIN, SOFT, SUBDURAL, VoiLutFunction, Window
 
 Sample = Callable[[str], Path]
@@ -44,8 +44,7 @@ FILMS = ["RG1_UNCR.dcm", "RG1_J2KI.dcm", "RG3_J2KR.dcm", "vlut_04.dcm", "mlut_18
 
 def in_training(path: Path, spec: InputSpec) -> torch.Tensor:
     """Return the bytes that training learns from, as 0 to 255: (channels, size, size)."""
-    (made,) = file_samples([LabelledFile(path, (0.0,))], spec)
-    return torch.from_numpy(made.image)
+    return torch.from_numpy(prepare_file(path, spec))
 
 
 def prepared(path: Path, spec: InputSpec) -> torch.Tensor:

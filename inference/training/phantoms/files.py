@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +65,39 @@ def write_head_series(
     ValueError
         If `bleed` is not one of the five subtypes.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = draw_head_series(seed, bleed, slices=slices, size=size)
+    return [_save(one.dataset, folder / f"{index + 1:03d}.dcm") for index, one in enumerate(drawn)]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DrawnSlice:
+    """One image of a head phantom.
+
+    Attributes
+    ----------
+    dataset : Dataset
+        CT Image Storage, ready to be saved.
+    hu : ndarray of int16, (rows, columns)
+        What it shows.
+    blood_mm2 : float
+        Area that blood covers.
+    """
+
+    dataset: Dataset
+    hu: NDArray[np.int16]
+    blood_mm2: float
+
+
+def draw_head_series(
+    seed: int,
+    bleed: BleedType | str | None = None,
+    *,
+    slices: int = SLICES,
+    size: int = HEAD_SIZE,
+    slice_mm: float = SLICE_MM,
+) -> Iterator[DrawnSlice]:
+    """Yield the images of `write_head_series`, `slice_mm` apart, from the lowest slice up."""
     kind = BleedType(bleed) if bleed is not None else None
     rng = np.random.default_rng([seed, 6])
     head, scanner = Head.draw(rng), Scanner.draw(rng)
@@ -70,15 +105,14 @@ def write_head_series(
     grid = Grid.centred(size, spacing)
     blood = _clear_bleed(np.random.default_rng([seed, 7]), head, kind) if kind else None
     series = _Identity("head", seed, str(kind or "none"))
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
     for index in range(slices):
-        height = LOWEST_MM + SLICE_MM * index
+        height = LOWEST_MM + slice_mm * index
         noise = np.random.default_rng([seed, 8, index])
-        hu = scanner.acquire(_density(head, grid, height, blood), spacing, noise)
+        density, area = _density(head, grid, height, blood)
+        hu = scanner.acquire(density, spacing, noise)
         dataset = _ct_image(series, index, height, spacing, hu)
-        paths.append(_save(dataset, folder / f"{index + 1:03d}.dcm"))
-    return paths
+        dataset.SliceThickness = dataset.SpacingBetweenSlices = slice_mm
+        yield DrawnSlice(dataset, hu, area * spacing**2)
 
 
 def write_chest(
@@ -111,11 +145,14 @@ def _clear_bleed(rng: np.random.Generator, head: Head, kind: BleedType) -> Bleed
     return draw_bleed(rng, head, kind, between(rng, low, high), size=1.0)
 
 
-def _density(head: Head, grid: Grid, height: float, blood: Bleed | None) -> NDArray[np.float32]:
+def _density(
+    head: Head, grid: Grid, height: float, blood: Bleed | None
+) -> tuple[NDArray[np.float32], float]:
+    """Return HU, and how many pixels blood covers."""
     if blood is None:
-        return head.slice(grid, height).hu
-    painted, _ = blood.paint(head.slice(grid, height, blood.push))
-    return painted.hu
+        return head.slice(grid, height).hu, 0.0
+    painted, cover = blood.paint(head.slice(grid, height, blood.push))
+    return painted.hu, float((cover > 0.5).sum())
 
 
 class _Identity:

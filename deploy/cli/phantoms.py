@@ -1,0 +1,49 @@
+"""``preread phantoms``: small data sets of phantoms in the layouts of the public ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_Folder = Annotated[Path, typer.Argument(help="Folder to write to; made if need be.")]
+_Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same files.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the group."""
+    group = typer.Typer(
+        help="Write images of patients who do not exist, with known answers.", no_args_is_help=True
+    )
+    group.command("siim")(siim)
+    group.command("rsna")(rsna)
+    app.add_typer(group, name="phantoms")
+
+
+def siim(
+    folder: _Folder,
+    count: Annotated[int, typer.Option(min=2, help="Radiographs, of a patient each.")] = 60,
+    seed: _Seed = 1,
+    size: Annotated[int, typer.Option(min=64, help="Rows and columns.")] = 512,
+) -> None:
+    """Write chest radiographs as in SIIM-ACR (small): labels.csv with file,label."""
+    from inference.training.phantoms.layouts import write_siim
+
+    table = write_siim(folder, count, seed, size)
+    print(f"{count} radiographs in {folder}; labels: {table}")
+
+
+def rsna(
+    folder: _Folder,
+    count: Annotated[int, typer.Option(min=2, help="Head CT series, of a patient each.")] = 30,
+    seed: _Seed = 1,
+    size: Annotated[int, typer.Option(min=64, help="Rows and columns.")] = 256,
+    slices: Annotated[int, typer.Option(min=1, help="Slices in a series.")] = 12,
+    test: Annotated[int, typer.Option(min=0, help="Further series without labels.")] = 4,
+) -> None:
+    """Write head CT as in RSNA 2019: stage_1_train.csv with ID,Label, and ID_*.dcm."""
+    from inference.training.phantoms.layouts import write_rsna
+
+    table = write_rsna(folder, count, seed, size, slices, test)
+    print(f"{count} series of {slices} slices in {folder}; labels: {table}")

@@ -1,0 +1,268 @@
+"""The model card: what a trained reader is, how it was measured, and what it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version as installed
+
+import torch
+
+from ..bundle import Bundle
+from ..input_spec import RESIZE_KERNEL
+from ..reading import Thresholds
+from .intervals import DRAWS, Interval
+from .measured import Measured
+from .recipes import Recipe, TrainSettings
+from .sequence_fit import TrainedSequence
+
+_PARTS = {
+    "training": "training",
+    "sequence": "the head over the slices",
+    "validation": "validation: thresholds, early stopping",
+    "test": "test: the figures below",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What came out of a training.
+
+    Attributes
+    ----------
+    origin : {"phantoms", "files"}
+        What it learnt from.
+    start : str
+        What it started from, as a sentence.
+    counts : tuple of int
+        Images for training, validation and test.
+    by_series : bool
+        Whether `figures` and thresholds are of whole series.
+    figures, image_figures : mapping of str to Measured
+        By label, on the test data.
+    parts : sequence of mapping
+        Rows of `split.describe`; empty for phantoms.
+    unreadable, missing : int
+        Images that could not be decoded, and those of the table that are not there.
+    epochs : int
+        That were trained; early stopping can make them fewer.
+    log_loss : float or None
+        Weighted log loss on the test images.
+    rate : float
+        The learning rate that was used.
+    sequence : TrainedSequence or None
+    """
+
+    recipe: Recipe
+    settings: TrainSettings
+    origin: str
+    start: str
+    counts: tuple[int, int, int]
+    by_series: bool
+    thresholds: Mapping[str, Thresholds]
+    figures: Mapping[str, Measured]
+    image_figures: Mapping[str, Measured]
+    parts: Sequence[Mapping[str, object]] = field(default=())
+    unreadable: int = 0
+    missing: int = 0
+    epochs: int = 0
+    log_loss: float | None = None
+    rate: float = 0.0
+    sequence: TrainedSequence | None = None
+
+
+def model_card(trained: Trained, bundle: Bundle) -> str:
+    """Return the model card, Markdown; `bundle` tells the hashes of what is stored."""
+    recipe = trained.recipe
+    parts = [
+        f"# {recipe.title} ({recipe.name} {recipe.version})",
+        "## Intended use",
+        _intended_use(trained),
+        "## Training data",
+        data_section(trained),
+        trained.start,
+        "## Figures",
+        _figures_intro(trained),
+        figures_table(trained.figures, trained.thresholds),
+    ]
+    if trained.by_series:
+        parts += ["Single slices of the same series:", figures_table(trained.image_figures)]
+    if trained.log_loss is not None:
+        parts.append(
+            f"Weighted log loss over single images: {trained.log_loss:.4f} (as RSNA 2019 defines "
+            "it; lower is better)."
+        )
+    parts += [
+        "## Limits",
+        "\n".join(f"- {limit}" for limit in _limits(trained)),
+        "## Input",
+        _input(trained),
+        "## How it was made",
+        _reproduction(trained),
+        f"SHA-256 of the weights: `{bundle.identity.weights_sha256}`",
+    ]
+    if bundle.sequence:
+        parts.append(f"SHA-256 of the head over the slices: `{bundle.sequence.weights_sha256}`")
+    return "\n\n".join(parts) + "\n"
+
+
+def _intended_use(trained: Trained) -> str:
+    said = (
+        "For demonstration and for tests of the node. **Not a medical device; not for clinical "
+        "use.**"
+    )
+    if trained.origin == "phantoms":
+        return f"{said} No figure below says how it does on patients."
+    return (
+        f"{said} The figures below hold for the data set that it was trained on; how it does in "
+        "another hospital nobody knows before it is measured there."
+    )
+
+
+def data_section(trained: Trained) -> str:
+    """Return what was learnt from and measured on."""
+    training, validation, test = trained.counts
+    recipe, settings = trained.recipe, trained.settings
+    if trained.origin == "phantoms":
+        return (
+            f"Only phantoms: {recipe.phantom} images that the project draws by program "
+            f"(`inference/training/phantoms`). No image of a patient was used, and nobody read the "
+            f"images: their labels are what was painted. Training: {training} images of "
+            f"{settings.phantoms} phantoms. Thresholds: {validation} images of "
+            f"{settings.validation} other phantoms. Figures: {test} images of {settings.test} "
+            "further phantoms."
+        )
+    how = "by iterative stratification" if settings.split == "stratified" else "at random"
+    said = (
+        f"Labelled files, split {how} by {settings.split_by} (seed {settings.seed}): nobody is in "
+        f"two parts. A {settings.split_by} counts for each label that one of its images has."
+    )
+    if trained.missing:
+        said += f" {trained.missing} images of the table were not there."
+    if trained.unreadable:
+        said += f" {trained.unreadable} images could not be decoded and were left out."
+    return f"{said}\n\n{_parts_table(trained)}"
+
+
+def _resampled(trained: Trained) -> str:
+    if trained.origin == "phantoms":
+        return "phantoms"
+    return "patients" if trained.settings.split_by == "patient" else "studies"
+
+
+def _parts_table(trained: Trained) -> str:
+    names = [label.name for label in trained.recipe.labels]
+    group = _resampled(trained)
+    lines = _head(["part", group, "images", *(f"{name}, {group}" for name in names)])
+    for row in trained.parts:
+        cells = [_PARTS[str(row["part"])], row["groups"], row["images"], *(row[n] for n in names)]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
+def _figures_intro(trained: Trained) -> str:
+    unit = "Whole series" if trained.by_series else "Images"
+    where = "held-out phantoms" if trained.origin == "phantoms" else "the test part"
+    read = ""
+    if trained.by_series:
+        read = (
+            " A series is read as the node reads it: by the head over its slices, which learnt "
+            f"from {trained.sequence.series} series."
+            if trained.sequence
+            else " A series is read as the node reads it: smoothed, then the highest slice."
+        )
+    return (
+        f"{unit} of {where}, with weights and thresholds fixed before.{read} Sensitivity and "
+        "specificity at the upper threshold, accuracy at one half. In brackets the 95 % interval, "
+        f"by bootstrap over {_resampled(trained)} ({DRAWS} draws)."
+    )
+
+
+def _limits(trained: Trained) -> Iterator[str]:
+    if trained.origin == "phantoms":
+        yield (
+            "Phantoms are far simpler than patients. An AUC near 1 on phantoms says that the "
+            "program learnt what the phantoms show, and nothing more."
+        )
+    else:
+        yield "It was measured on one split of one data set."
+        yield "The labels are those of the data set; nobody checked them."
+    yield "It was never compared with a radiologist's reading of any image."
+    few = [n for n, one in trained.figures.items() if one.evaluation.positives < 10]
+    if few:
+        yield f"Fewer than ten positives were measured of: {', '.join(few)}."
+    if any(limits.low == limits.high == 0.5 for limits in trained.thresholds.values()):
+        yield "Where both thresholds are 0.5 the validation part had only one outcome."
+
+
+def _input(trained: Trained) -> str:
+    spec = trained.recipe.spec
+    windows = ", ".join(f"{w.name} {w.center:g}/{w.width:g}" for w in spec.windows)
+    channels = f"channels: {windows}; " if windows else ""
+    return (
+        f"{spec.size} x {spec.size} pixels, {channels}resize kernel {RESIZE_KERNEL}, the same "
+        "function in training and in service. Training sees it rounded to 8 bits."
+    )
+
+
+def _reproduction(trained: Trained) -> str:
+    return (
+        f"```\n{command_of(trained)}\n```\n\nwith torch {installed('torch')}, MONAI "
+        f"{installed('monai')} and numpy {installed('numpy')}, on {trained.settings.device}; other "
+        "versions, processors or numbers of threads give slightly other weights. It trained "
+        f"{trained.epochs} epochs at a peak learning rate of {trained.rate:.3g}."
+    )
+
+
+def command_of(trained: Trained) -> str:
+    """Return the command that makes the same bundle from the same data."""
+    settings, recipe = trained.settings, trained.recipe
+    files = trained.origin == "files"
+    usual = recipe.files if files else recipe.settings
+    source = "--data DIR --labels CSV" if files else f"--phantoms {settings.phantoms}"
+    command = (
+        f"OMP_NUM_THREADS={torch.get_num_threads()} preread train {recipe.name} --out DIR "
+        f"{source} --epochs {settings.epochs} --seed {settings.seed} --start {settings.start}"
+    )
+    for name in _OPTIONS:
+        value = getattr(settings, name)
+        if value != getattr(usual, name):
+            option = f"--{name.replace('_', '-')}"
+            command += f" {option}" if value is True else f" {option} {value}"
+    return command
+
+
+_OPTIONS = (
+    "head_epochs", "batch", "learning_rate", "epoch_share", "balanced", "patience",
+    "validation_share", "test_share", "split", "split_by", "network", "size", "sequence", "amp",
+)  # fmt: skip
+
+
+def figures_table(
+    figures: Mapping[str, Measured], thresholds: Mapping[str, Thresholds] | None = None
+) -> str:
+    """Return a row for each label, with thresholds where they are given."""
+    columns = ["label", "positive", "negative", "AUC", "sensitivity", "specificity", "accuracy"]
+    lines = _head(columns + (["Absent below", "Present from"] if thresholds else []))
+    for name, one in figures.items():
+        found = one.evaluation
+        cells = [name, str(found.positives), str(found.negatives)]
+        cells += [
+            _figure(getattr(found, figure), one.intervals.get(figure))
+            for figure in ("auc", "sensitivity", "specificity")
+        ]
+        cells.append(f"{one.accuracy:.3f}")
+        if thresholds:
+            cells += [f"{thresholds[name].low:.3f}", f"{thresholds[name].high:.3f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _head(columns: Sequence[str]) -> list[str]:
+    return [f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
+
+
+def _figure(value: float | None, interval: Interval | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f} ({interval[0]:.3f}-{interval[1]:.3f})" if interval else f"{value:.3f}"

@@ -1,0 +1,172 @@
+"""What the headers of a data set say about who and where: read once, kept in the run folder.
+
+Patients, studies and series are kept as numbers: the run folder holds no name and no ID.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset, dcmread
+from pydicom.errors import InvalidDicomError
+
+from ..functional_groups import DAMAGE
+from ..reading import SourceImage
+from ..volume import Slice, slices_of
+from .layouts import LabelledImages
+from .processes import Pool
+
+_TAGS = [
+    "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "InstanceNumber",
+    "ImagePositionPatient", "ImageOrientationPatient", "SliceLocation", "SliceThickness",
+    "ImageType", "Rows", "Columns",
+]  # fmt: skip
+_CHUNK = 64
+_ASSUMED_MM = 5.0
+_FIELDS = ("patients", "studies", "series", "positions", "files")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Headers:
+    """Who and where the images of a data set are.
+
+    Attributes
+    ----------
+    patients, studies, series : ndarray of int64, (images,)
+        Equal numbers for equal ones. Without a Patient ID the study stands for the patient; a file
+        that says nothing stands alone.
+    positions : ndarray of float64, (images,)
+        Along the normal of the slice, in mm.
+    files : ndarray of int64, (images, 2)
+        Size and time of change in nanoseconds: an exchanged file is noticed.
+    """
+
+    patients: NDArray[np.int64]
+    studies: NDArray[np.int64]
+    series: NDArray[np.int64]
+    positions: NDArray[np.float64]
+    files: NDArray[np.int64]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all of it."""
+        told = hashlib.sha256()
+        for name in _FIELDS:
+            told.update(np.ascontiguousarray(getattr(self, name)).tobytes())
+        return told.hexdigest()
+
+
+_Row = tuple[str, str, str, float]
+
+
+def read_headers(
+    images: LabelledImages,
+    cache: Path,
+    pool: Pool,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Headers:
+    """Read the headers of all images, unless `cache` has them and no file has changed since.
+
+    Parameters
+    ----------
+    images : LabelledImages
+    cache : Path
+        An ``.npz`` file; written if need be.
+    pool : Pool
+        Processes that read.
+    on_progress : callable, optional
+        Called with how many are read, of how many.
+
+    Returns
+    -------
+    Headers
+    """
+    files = _changes(images)
+    if (kept := _kept(cache, images, files)) is not None:
+        return kept
+    tasks = (
+        (_read_chunk, ([str(images.path(i)) for i in range(begin, _end(begin, images))],))
+        for begin in range(0, len(images), _CHUNK)
+    )
+    codes: tuple[dict[str, int], ...] = ({}, {}, {})
+    numbers = np.zeros((len(images), 3), np.int64)
+    positions = np.zeros(len(images))
+    done = 0
+    for rows in pool.map(tasks):
+        for patient, study, series, position in rows:
+            # Without a Patient ID the study, or at least the file, is held together.
+            study = study or f"file {done}"
+            for column, text in enumerate((patient or study, study, series or study)):
+                numbers[done, column] = codes[column].setdefault(text, len(codes[column]))
+            positions[done] = position
+            done += 1
+        on_progress(done, len(images))
+    headers = Headers(numbers[:, 0], numbers[:, 1], numbers[:, 2], positions, files)
+    _keep(cache, images, headers)
+    return headers
+
+
+def _end(begin: int, images: LabelledImages) -> int:
+    return min(begin + _CHUNK, len(images))
+
+
+def _changes(images: LabelledImages) -> NDArray[np.int64]:
+    def stats() -> Iterator[tuple[int, int]]:
+        for index in range(len(images)):
+            told = images.path(index).stat()
+            yield told.st_size, told.st_mtime_ns
+
+    return np.fromiter(stats(), np.dtype((np.int64, 2)), len(images))
+
+
+def _kept(cache: Path, images: LabelledImages, files: NDArray[np.int64]) -> Headers | None:
+    try:
+        with np.load(cache, allow_pickle=False) as stored:
+            same = str(stored["images"]) == images.digest and np.array_equal(stored["files"], files)
+            return Headers(*(stored[name] for name in _FIELDS)) if same else None
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):
+        return None  # not there, or not whole: it is read again
+
+
+def _keep(cache: Path, images: LabelledImages, headers: Headers) -> None:
+    fields = {name: getattr(headers, name) for name in _FIELDS}
+    temporary = cache.with_suffix(".tmp.npz")
+    np.savez(temporary, images=np.array(images.digest), **fields)
+    temporary.replace(cache)
+
+
+def _read_chunk(paths: list[str]) -> list[_Row]:
+    return [_row(Path(path)) for path in paths]
+
+
+def _row(path: Path) -> _Row:
+    """Return patient, study, series and position; empty where the file does not say."""
+    try:
+        header = dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
+        texts = [_text(header, name) for name in _TAGS[:3]]
+        position = _position(slices_of(SourceImage(0, "", "", "", path), header)[0])
+    except (InvalidDicomError, OSError, *DAMAGE):
+        # Whether it can be used at all is found out when its pixels are wanted.
+        return "", "", "", 0.0
+    return texts[0], texts[1], texts[2], position
+
+
+def _text(header: Dataset, keyword: str) -> str:
+    return str(header.get(keyword) or "").strip()
+
+
+def _position(one: Slice) -> float:
+    """Return the position along the slice's own normal, else its location, else its turn."""
+    normal = one.normal
+    if normal is not None and one.position is not None:
+        return float(normal @ np.array(one.position))
+    if one.location is not None:
+        return one.location
+    return one.instance_number * (one.thickness or _ASSUMED_MM)

@@ -1,0 +1,136 @@
+"""``preread phantoms`` and ``preread train``: the tutorials as commands."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+from rich.console import Console
+from rich.progress import Progress
+from typer.testing import CliRunner
+
+from deploy.cli import app
+from deploy.cli.training_report import TrainingReport
+from deploy.errors import DeployError
+from inference.bundle import open_bundle
+from inference.errors import InferenceError
+from inference.model import load_reader
+from inference.reading import Scope, SourceImage
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments: object) -> str:
+    """Run a command here; its errors are raised as they are."""
+    result = CliRunner().invoke(app, [str(one) for one in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def siim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("siim")
+    said = run("phantoms", "siim", folder, "--count", 16, "--size", 64)
+    assert "16 radiographs" in said
+    return folder
+
+
+def training(folder: Path, out: Path, *more: object) -> Sequence[object]:
+    small = ["--start", "random", "--network", "densenet", "--size", 32, "--batch", 8]
+    files = ["--data", folder, "--labels", folder / "labels.csv", "--out", out]
+    return ["train", "pneumothorax", *files, *small, "--workers", 1, "--device", "cpu", *more]
+
+
+def test_a_training_tells_and_keeps_how_it_goes(siim: Path, tmp_path: Path) -> None:
+    said = run(*training(siim, tmp_path / "b", "--epochs", 2, "--learning-rate", "auto"))
+    lines = said.splitlines()
+    assert any("Pneumothorax" in line and "50.0%" in line for line in lines)
+    assert any(line.startswith("learning rate: steepest") for line in lines)
+    epochs = [line for line in lines if line.startswith("epoch ")]
+    assert len(epochs) == 2
+    assert all(word in epochs[0] for word in ("loss", "validation", "accuracy", "AUC"))
+    assert "\x1b" not in said
+    run_folder = tmp_path / "b.run"
+    for name in ("labels.png", "learning_rate.png", "losses.png", "split.csv", "metrics.jsonl"):
+        assert (run_folder / name).stat().st_size
+    with (run_folder / "metrics.csv").open(newline="") as table:
+        rows = list(csv.DictReader(table))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert all(row["validation_loss"] and row["accuracy_pneumothorax"] for row in rows)
+    assert open_bundle(tmp_path / "b").spec.size == 32
+    with pytest.raises(InferenceError, match="epochs 2, now 3"):
+        run(*training(siim, tmp_path / "b", "--epochs", 3, "--learning-rate", "auto"))
+
+
+def test_on_a_terminal_a_bar_moves() -> None:
+    shown = io.StringIO()
+    console = Console(file=shown, force_terminal=True, width=100)
+    with Progress("{task.description} {task.completed}/{task.total}", console=console) as bar:
+        report = TrainingReport(console, bar)
+        report.reading_headers(64, 128)
+        for step in (1, 2, 3):
+            report.step(1, step, 10)
+        bar.refresh()
+    assert "epoch 1 3/10" in shown.getvalue()
+
+
+def test_the_finder_suggests_twice_and_trains_nothing(siim: Path, tmp_path: Path) -> None:
+    said = run(*training(siim, tmp_path / "b", "--find-lr", "--run", tmp_path / "r"))
+    assert "steepest" in said and "minimum/10" in said
+    assert (tmp_path / "r" / "learning_rate.png").is_file()
+    assert not (tmp_path / "b").exists()
+    assert not (tmp_path / "r" / "checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "kind", "said"),
+    [
+        (["--learning-rate", "quick"], DeployError, "neither a number above 0 nor auto"),
+        (["--epoch-share", "2"], InferenceError, "epoch_share must be above 0"),
+        (["--network", "vgg"], InferenceError, "no network 'vgg' for pneumothorax"),
+        (["--sequence"], InferenceError, "reads single images: there is no --sequence"),
+        (["--resume"], InferenceError, "no checkpoint to go on from"),
+        (["--start", "nowhere"], InferenceError, "no weights to start from at nowhere"),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    siim: Path, tmp_path: Path, more: list[str], kind: type[Exception], said: str
+) -> None:
+    with pytest.raises(kind, match=said):
+        run(*training(siim, tmp_path / "b", *more))
+
+
+@pytest.mark.slow
+def test_the_hemorrhage_tutorial_from_files_to_a_reader(tmp_path: Path) -> None:
+    """In processes of its own, as a person runs it: decoding by two, the result in a pipe."""
+    data, out = tmp_path / "data", tmp_path / "bundle"
+    run("phantoms", "rsna", data, "--count", 14, "--size", 128, "--slices", 8, "--test", 1)
+    arguments = ["--data", data, "--labels", data / "stage_1_train.csv", "--out", out, "--sequence"]
+    arguments += ["--size", 32, "--epochs", 2, "--head-epochs", 1, "--batch", 16]
+    arguments += ["--start", "random", "--epoch-share", 1, "--workers", 2]
+    told = subprocess.run(
+        [sys.executable, "-m", "deploy", "train", "hemorrhage", *map(str, arguments)],
+        check=True, capture_output=True, text=True, cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ).stdout  # fmt: skip
+    assert told.count("epoch ") == 2
+    bundle = open_bundle(out)
+    assert bundle.sequence is not None
+    assert json.loads((out / "configs" / "preread.json").read_text())["sequence"]["step_mm"] == 5.0
+    assert "by the head over its slices" in bundle.card
+    headers = [(path, dcmread(path, stop_before_pixels=True))
+               for path in (data / "stage_1_test_images").iterdir()]  # fmt: skip
+    images = [
+        SourceImage(n, h.SOPInstanceUID, h.SOPClassUID, h.file_meta.TransferSyntaxUID, path)
+        for n, (path, h) in enumerate(headers)
+    ]
+    reading = load_reader(bundle, "cpu").read(images)
+    assert sum(finding.scope is Scope.SERIES for finding in reading.findings) == 6
