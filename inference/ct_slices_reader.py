@@ -13,6 +13,7 @@ from .errors import NotAnalysableError
 from .functional_groups import damaged
 from .head_seen import HeadSeen
 from .illustrate import View, slice_views, window_of
+from .measure import pixel_ml
 from .pixels import ModalityImage, hounsfield_values, open_image
 from .postprocess import Probabilities, series_findings
 from .preprocess import place_ct, prepare_ct
@@ -28,6 +29,7 @@ _OPTIONAL = {
     "ImageOrientationPatient": ("PlaneOrientationSequence", 6),
     "SliceLocation": ("", 1),
     "SliceThickness": ("PixelMeasuresSequence", 1),
+    "PixelSpacing": ("PixelMeasuresSequence", 2),
     "GantryDetectorTilt": ("CTGeometrySequence", 1),
 }
 
@@ -56,6 +58,7 @@ class CtSlicesReader(Reader):
             positions_mm=stack.positions_mm,
             headers=tuple(opened[uid].header for uid in dict.fromkeys(uids)),
             facts=facts,
+            pixel_ml=pixel_ml(stack),
         )
 
     def encode(

@@ -173,6 +173,26 @@ class Mask:
 
 
 @dataclass(frozen=True, slots=True)
+class Measurement:
+    """A quantity of one label that was measured in the images.
+
+    Attributes
+    ----------
+    label : str
+        Name of the label.
+    quantity, unit : Code
+        What was measured, such as Volume, and in which unit of UCUM.
+    value : float
+        Finite, 0 or more.
+    """
+
+    label: str
+    quantity: Code
+    value: float
+    unit: Code
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """What a reader found in one set of images.
 
@@ -188,6 +208,8 @@ class Reading:
         What a person is shown, best first; no part of what makes two readings equal.
     masks : tuple of Mask
         Where the findings are, of models that tell; no part of what makes two readings equal.
+    measurements : tuple of Measurement
+        Of labels that have masks, as far as the geometry of the images allows.
     headers : tuple of Dataset
         Of the images used, in the same order, without pixels; empty where nobody kept them. No part
         of what makes two readings equal.
@@ -199,6 +221,7 @@ class Reading:
     illustrations: tuple[Illustration, ...] = field(default=(), repr=False, compare=False)
     masks: tuple[Mask, ...] = field(default=(), repr=False, compare=False)
     headers: tuple[Dataset, ...] = field(default=(), repr=False, compare=False)
+    measurements: tuple[Measurement, ...] = ()
 
 
 __all__ = [
@@ -207,6 +230,7 @@ __all__ = [
     "Illustration",
     "Label",
     "Mask",
+    "Measurement",
     "ModelIdentity",
     "NotAnalysed",
     "Presence",
