@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
+from .volume_spec import VolumeSpec
 from .windows import Window
 
-ReaderKind = Literal["radiograph", "ct_slices"]
+ReaderKind = Literal["radiograph", "ct_slices", "ct_volume"]
 Polarity = Literal["tag", "chest"]
 Crop = Literal["none", "head", "lungs"]
 
@@ -18,6 +19,7 @@ RESIZE_KERNEL = "torch-bilinear-antialias"
 _CROPS: Mapping[ReaderKind, tuple[Crop, ...]] = {
     "radiograph": ("none", "lungs"),
     "ct_slices": ("none", "head"),
+    "ct_volume": ("none",),
 }
 
 
@@ -27,10 +29,10 @@ class InputSpec:
 
     Attributes
     ----------
-    kind : {"radiograph", "ct_slices"}
+    kind : {"radiograph", "ct_slices", "ct_volume"}
         Which preparation makes the tensor.
     size : int
-        Rows and columns of the (square) input.
+        Rows and columns of the (square) input; 0 for a volume.
     windows : tuple of Window
         CT only: one channel each, in this order.
     polarity : {"tag", "chest"}
@@ -42,6 +44,8 @@ class InputSpec:
     voi : bool
         Radiographs only. The VOI LUT or window of the header is applied, where there is one; else
         no header's grey levels change the input.
+    volume : VolumeSpec or None
+        Of kind ``ct_volume`` only: everything else about it.
     """
 
     kind: ReaderKind
@@ -50,28 +54,33 @@ class InputSpec:
     polarity: Polarity = "tag"
     crop: Crop = "none"
     voi: bool = False
+    volume: VolumeSpec | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(ReaderKind):
             raise ValueError(f"unknown kind of reader: {self.kind!r}")
+        if (self.kind == "ct_volume") != (self.volume is not None):
+            raise ValueError("ct_volume needs the specification of a volume, other kinds none")
         if self.polarity not in get_args(Polarity):
             raise ValueError(f"unknown polarity: {self.polarity!r}")
         if self.crop not in _CROPS[self.kind]:
             raise ValueError(f"a {self.kind} input has no crop {self.crop!r}")
-        if not 16 <= self.size <= 4096:
+        if self.volume is None and not 16 <= self.size <= 4096:
             raise ValueError(f"an input size of {self.size} is outside 16 to 4096")
         if (self.kind == "ct_slices") != bool(self.windows):
-            raise ValueError("ct_slices needs at least one window, a radiograph takes none")
+            raise ValueError("ct_slices needs at least one window, other kinds take none")
         if not isinstance(self.voi, bool) or (self.voi and self.kind != "radiograph"):
             raise ValueError("voi is true or false, and true for a radiograph alone")
 
     @property
     def channels(self) -> int:
         """Channels of the input tensor."""
-        return len(self.windows) or 1
+        return self.volume.channels if self.volume is not None else len(self.windows) or 1
 
     def to_dict(self) -> dict[str, object]:
         """Return the JSON form, resize kernel included."""
+        if self.volume is not None:
+            return {"kind": self.kind, **self.volume.to_dict()}
         stated: dict[str, object] = {
             "kind": self.kind,
             "size": self.size,
@@ -97,6 +106,9 @@ class InputSpec:
         KeyError
             If ``kind`` or ``size`` is missing.
         """
+        if raw["kind"] == "ct_volume":
+            volume = VolumeSpec.from_dict({k: v for k, v in raw.items() if k != "kind"})
+            return cls("ct_volume", 0, volume=volume)
         unknown = raw.keys() - {"kind", "size", "windows", "polarity", "resize", "crop", "voi"}
         if unknown:
             raise ValueError(f"unknown keys in an input: {', '.join(sorted(unknown))}")
