@@ -40,7 +40,17 @@ Activation = Literal["sigmoid", "softmax"]
 
 WEIGHTS_FILES = ("model.safetensors", "model.pt")
 SCHEMA = 1
-_KEYS = {"schema", "input", "labels", "activation", "primary", "pooling", "suitability", "masks"}
+_KEYS = {
+    "schema",
+    "input",
+    "labels",
+    "activation",
+    "primary",
+    "pooling",
+    "suitability",
+    "masks",
+    "exclusive",
+}
 METADATA_SCHEMA = (
     "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
     "meta_schema_20240725.json"
@@ -65,6 +75,8 @@ class Bundle:
         Whether the network gives a map for each label in place of a number.
     mapped : tuple of str
         Labels for which it gives a map beside the numbers, in the order of the maps.
+    exclusive : bool
+        Whether a voxel of its maps belongs to its most probable channel alone.
     """
 
     path: Path
@@ -81,6 +93,7 @@ class Bundle:
     configuration_digest: str
     masks: bool = False
     mapped: tuple[str, ...] = ()
+    exclusive: bool = False
 
     @property
     def labels(self) -> tuple[Label, ...]:
@@ -255,6 +268,7 @@ def _bundle(
         configuration_digest="",
         masks=preread.get("masks", False) is True,
         mapped=_mapped(preread.get("masks", False), outputs),
+        exclusive=_flag("exclusive", preread.get("exclusive", False)),
     )
 
 
@@ -275,6 +289,12 @@ def _mapped(raw: object, outputs: Sequence[Output]) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise ValueError("masks names a label twice")
     return names
+
+
+def _flag(name: str, raw: object) -> bool:
+    if not isinstance(raw, bool):
+        raise ValueError(f"{name} is {raw!r}, not true or false")
+    return raw
 
 
 def _primary(preread: Mapping[str, Any], outputs: Sequence[Output]) -> str:
@@ -302,6 +322,15 @@ def _configuration_digest(bundle: Bundle) -> str:
     # Left out where there are none: what was done under the configuration of before stays done.
     if bundle.masks or bundle.mapped:
         facts["masks"] = bundle.masks or list(bundle.mapped)
+    if bundle.exclusive:
+        facts["exclusive"] = True
+    extras = {
+        o.label.name: [o.min_volume_ml, o.label.anatomy]
+        for o in bundle.outputs
+        if o.min_volume_ml or o.label.anatomy
+    }
+    if extras:
+        facts["labels"] = extras
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

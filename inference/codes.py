@@ -122,6 +122,7 @@ NOT_ANALYSED: Final[Mapping[NotAnalysed, Code]] = MappingProxyType(
         NotAnalysed.MISSING_SLICES: Code("MISSING_SLICES", PRIVATE_SCHEME, "Missing slices"),
         NotAnalysed.DUPLICATE_SLICES: Code("DUPLICATE_SLICES", PRIVATE_SCHEME, "Duplicate slices"),
         NotAnalysed.UNEVEN_SPACING: Code("UNEVEN_SPACING", PRIVATE_SCHEME, "Uneven slice spacing"),
+        NotAnalysed.NO_GEOMETRY: Code("NO_GEOMETRY", PRIVATE_SCHEME, "Unknown geometry"),
         NotAnalysed.CONTRAST: Code("CONTRAST", PRIVATE_SCHEME, "Wrong contrast phase"),
         NotAnalysed.KERNEL: Code("KERNEL", PRIVATE_SCHEME, "Wrong reconstruction kernel"),
         NotAnalysed.NOT_AN_IMAGE: Code("NOT_AN_IMAGE", PRIVATE_SCHEME, "Not an image"),
@@ -139,6 +140,7 @@ OF_INTEREST: Final = Code("113000", "DCM", "Of Interest")  # CID 7010
 KEY_OBJECT_DESCRIPTION: Final = Code("113012", "DCM", "Key Object Description")
 SOURCE_IMAGE: Final = Code("121322", "DCM", "Source image for image processing operation")
 SEGMENTATION: Final = Code("113076", "DCM", "Segmentation")  # CID 7203
+ANATOMICAL_STRUCTURE: Final = Code("91723000", "SCT", "Anatomical Structure")  # CID 7150
 ABNORMAL_STRUCTURE: Final = Code("49755003", "SCT", "Morphologically Abnormal Structure")
 
 PROCESSING_EQUIPMENT: Final = Code("109102", "DCM", "Processing Equipment")

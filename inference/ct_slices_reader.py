@@ -94,7 +94,7 @@ class CtSlicesReader(Reader):
         )
 
     def _batches(self, stack: Stack, datasets: dict[str, Dataset]) -> Iterator[Batch]:
-        slices = _hounsfield_slices(stack, datasets)
+        slices = hounsfield_slices(stack, datasets)
         contrast = False
         seen = HeadSeen(len(stack.slices)) if self.bundle.suitability.anatomy == "head" else None
         while batch := list(itertools.islice(slices, self._batch_size)):
@@ -115,7 +115,7 @@ class CtSlicesReader(Reader):
             seen.check()
 
 
-def _hounsfield_slices(stack: Stack, datasets: dict[str, Dataset]) -> Iterator[ModalityImage]:
+def hounsfield_slices(stack: Stack, datasets: dict[str, Dataset]) -> Iterator[ModalityImage]:
     """Decode slice by slice; the pixels of an instance leave memory with its last frame."""
     for image, run in itertools.groupby(stack.slices, key=lambda one: one.image):
         dataset = datasets.pop(image.sop_instance_uid, None) or open_image(image.path)

@@ -58,7 +58,7 @@ class Intensity:
         if self.source is not None and not self.source[0] < self.source[1]:
             raise ValueError(f"the source {list(self.source)} of an intensity does not ascend")
         if self.kind == "percentiles" and not (
-            self.source is not None and 0.0 <= self.source[0] and self.source[1] <= 100.0
+            self.source is not None and self.source[0] >= 0.0 and self.source[1] <= 100.0
         ):
             raise ValueError("the source of percentiles lies from 0 to 100")
         if not self.target[0] < self.target[1]:

@@ -12,15 +12,18 @@ from .input_spec import ReaderKind
 from .network import load_network
 from .radiograph_reader import RadiographReader
 from .reader import DEFAULT_BATCH, Reader
+from .volume_reader import CtVolumeReader
 
-__all__ = ["Reader", "load_network", "load_reader"]
+__all__ = ["LoadedReader", "Reader", "load_network", "load_reader"]
 
-_KINDS: Mapping[ReaderKind, type[Reader]] = MappingProxyType(
-    {"radiograph": RadiographReader, "ct_slices": CtSlicesReader}
+LoadedReader = Reader | CtVolumeReader
+
+_KINDS: Mapping[ReaderKind, type[LoadedReader]] = MappingProxyType(
+    {"radiograph": RadiographReader, "ct_slices": CtSlicesReader, "ct_volume": CtVolumeReader}
 )
 
 
-def load_reader(bundle: Bundle, device: str, batch_size: int = DEFAULT_BATCH) -> Reader:
+def load_reader(bundle: Bundle, device: str, batch_size: int = DEFAULT_BATCH) -> LoadedReader:
     """Return the reader of a bundle, loaded onto `device`, which may be ``auto``.
 
     Raises

@@ -24,6 +24,7 @@ class NotAnalysed(StrEnum):
     MISSING_SLICES = "missing_slices"
     DUPLICATE_SLICES = "duplicate_slices"
     UNEVEN_SPACING = "uneven_spacing"
+    NO_GEOMETRY = "no_geometry"
     CONTRAST = "contrast"
     KERNEL = "kernel"
     NOT_AN_IMAGE = "not_an_image"
@@ -61,12 +62,19 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One output of a model: its name in the database, its code, its site and its thresholds."""
+    """One output of a model: its name in the database, its code, its site and its thresholds.
+
+    Attributes
+    ----------
+    anatomy : bool
+        Whether it is a part of the body, such as an organ, and no abnormality.
+    """
 
     name: str
     code: Code
     thresholds: Thresholds
     site: Code | None = None
+    anatomy: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,9 +145,12 @@ def _three(name: str, raw: object, *, whole: bool = False) -> tuple[float, float
     """Return one number for all axes, or one for each."""
     values = list(raw) if isinstance(raw, Sequence) and not isinstance(raw, str) else [raw] * 3
     kinds = (int,) if whole else (int, float)
-    good = all(isinstance(v, kinds) and not isinstance(v, bool) and isfinite(v) for v in values)
-    if not good or len(values) != 3:
+    numbers = [
+        float(value)
+        for value in values
+        if isinstance(value, kinds) and not isinstance(value, bool) and isfinite(value)
+    ]
+    if len(values) != 3 or len(numbers) != 3:
         what = "whole numbers" if whole else "numbers"
         raise ValueError(f"{name} is {raw!r}, not three {what}")
-    first, second, third = (float(value) for value in values)
-    return first, second, third
+    return numbers[0], numbers[1], numbers[2]
