@@ -48,7 +48,10 @@ def open_catalogue(
         if not model.enabled:
             offered.pop(model.name, None)
         elif model.path is None and model.name in offered:
-            offered[model.name] = model.apply_to(offered[model.name])
+            bundle = offered[model.name]
+            if model.section:
+                bundle = open_bundle(bundle.path, model.section, name=model.name)
+            offered[model.name] = model.apply_to(bundle)
         else:
             offered[model.name] = model.open()
     return dict(sorted(offered.items()))

@@ -160,6 +160,42 @@ BRAIN_VENTRICLE: Final = Code("35764002", "SCT", "Brain ventricle")
 SUBARACHNOID_SPACE: Final = Code("35951006", "SCT", "Subarachnoid space")
 
 
+# Parts of the body that networks segment (CID 7151, 7192), and what they look for there.
+ORGANS: Final = (
+    Code("23451007", "SCT", "Adrenal gland"),
+    Code("15825003", "SCT", "Aorta"),
+    Code("89837001", "SCT", "Bladder"),
+    Code("3138006", "SCT", "Bone"),
+    BRAIN,
+    Code("71854001", "SCT", "Colon"),
+    Code("38848004", "SCT", "Duodenum"),
+    Code("32849002", "SCT", "Esophagus"),
+    Code("71341001", "SCT", "Femur"),
+    Code("28231008", "SCT", "Gallbladder"),
+    Code("80891009", "SCT", "Heart"),
+    Code("29836001", "SCT", "Hip"),
+    Code("64131007", "SCT", "Inferior vena cava"),
+    Code("64033007", "SCT", "Kidney"),
+    Code("10200004", "SCT", "Liver"),
+    Code("39607008", "SCT", "Lung"),
+    Code("15776009", "SCT", "Pancreas"),
+    Code("32764006", "SCT", "Portal vein"),
+    Code("41216001", "SCT", "Prostate"),
+    Code("113197003", "SCT", "Rib"),
+    Code("54735007", "SCT", "Sacrum"),
+    Code("30315005", "SCT", "Small intestine"),
+    Code("78961009", "SCT", "Spleen"),
+    Code("56873002", "SCT", "Sternum"),
+    Code("69695003", "SCT", "Stomach"),
+    Code("69748006", "SCT", "Thyroid"),
+    Code("44567001", "SCT", "Trachea"),
+    Code("51282000", "SCT", "Vertebra"),
+)
+NODULE: Final = Code("27925004", "SCT", "Nodule")
+MASS: Final = Code("4147007", "SCT", "Mass")
+NEOPLASM: Final = Code("108369006", "SCT", "Neoplasm")
+
+
 def _table() -> dict[tuple[str, str], str]:
     found: list[Code] = []
     for value in list(globals().values()):

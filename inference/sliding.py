@@ -21,6 +21,9 @@ _REPRODUCIBLE = functools.partial(
 # Windows that go through the network at once.
 _WINDOWS = 4
 
+# Of channels that are equally probable none has the voxel.
+_MORE_THAN_HALF = 0.5 + 1e-6
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VolumeMaps:
@@ -151,9 +154,9 @@ class VolumeNetwork:
             ]
         )
         return VolumeMaps(
-            torch.where(belongs >= 0.0, maps, torch.zeros_like(maps)).cpu(),
+            torch.where(belongs > 0.0, maps, torch.zeros_like(maps)).cpu(),
             ((belongs + 1.0) / 2.0).cpu(),
-            (0.5,) * len(wanted),
+            (_MORE_THAN_HALF,) * len(wanted),
         )
 
     def _activated(self, outputs: torch.Tensor) -> torch.Tensor:

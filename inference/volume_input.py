@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -199,8 +198,12 @@ def _sized(values: torch.Tensor, axes: Axes, spec: VolumeSpec) -> tuple[torch.Te
     if spec.size is None:
         return values, axes
     if spec.fit == "stretch":
-        mode: Literal["trilinear"] = "trilinear"
-        fitted = F.interpolate(values[None, None], size=spec.size, mode=mode, align_corners=False)
+        if spec.resize == "area":
+            fitted = F.interpolate(values[None, None], size=spec.size, mode="area")
+        else:
+            fitted = F.interpolate(
+                values[None, None], size=spec.size, mode="trilinear", align_corners=False
+            )
         a, b, c = (axis.stretched(n) for axis, n in zip(axes, spec.size, strict=True))
         return fitted[0, 0], (a, b, c)
     firsts = [

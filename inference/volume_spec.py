@@ -11,6 +11,7 @@ from .intensity_spec import Intensity
 
 Fit = Literal["stretch", "center"]
 IntensityPlace = Literal["first", "spaced", "last"]
+Resize = Literal["linear", "area"]
 Blend = Literal["constant", "gaussian"]
 Padding = Literal["constant", "replicate", "reflect"]
 Sides = tuple[int, int, int]
@@ -39,6 +40,8 @@ class VolumeSpec:
         Voxels along those axes, after the spacing; None takes what there is.
     fit : {"stretch", "center"}
         How a volume becomes that size: stretched, or cut and padded with zeros around its centre.
+    resize : {"linear", "area"}
+        How a volume is stretched: linear between voxels, or the mean over each new voxel.
     intensity : tuple of Intensity
         Steps from HU to what the network sees, in this order.
     intensity_at : {"first", "spaced", "last"}
@@ -63,6 +66,7 @@ class VolumeSpec:
     spacing: Millimetres | None = None
     size: Sides | None = None
     fit: Fit = "stretch"
+    resize: Resize = "linear"
     intensity: tuple[Intensity, ...] = ()
     intensity_at: IntensityPlace = "spaced"
     antialias: bool = True
@@ -135,6 +139,7 @@ class VolumeSpec:
 
 _WORDS: Mapping[str, tuple[str, ...]] = {
     "fit": get_args(Fit),
+    "resize": get_args(Resize),
     "intensity_at": get_args(IntensityPlace),
     "blend": get_args(Blend),
     "padding": get_args(Padding),

@@ -69,10 +69,10 @@ def test_what_lies_in_a_volume_lies_where_it_was_in_its_slices(
         [slice_of(maps, volume.axes, geometry, n)[0] >= 0.5 for n in range(len(numbers))]
     )
     truth = np.stack([painted.inside(n) for n in numbers])
-    assert dice(found, truth) > 0.9
+    assert dice(found, truth) > 0.98
     ml = pixel_ml(stack)
     assert ml is not None
-    assert (found.sum(axis=(1, 2)) * ml).sum() == pytest.approx(painted.ml, rel=0.05)
+    assert (found.sum(axis=(1, 2)) * ml).sum() == pytest.approx(painted.ml, rel=0.03)
 
 
 @settings(max_examples=20, deadline=None)
@@ -163,13 +163,14 @@ def test_a_size_changes_no_place(fit: str, size: tuple[int, int, int]) -> None:
     assert dice(found, AXIAL.inside(middle)) > 0.88
 
 
-def test_a_stretched_size_is_that_of_monai() -> None:
+@pytest.mark.parametrize(("resize", "mode"), [("linear", "trilinear"), ("area", "area")])
+def test_a_stretched_size_is_that_of_monai(resize: str, mode: str) -> None:
     from monai.transforms import Resize
 
-    spec = VolumeSpec("LPS", None, size=(40, 30, 30))
+    spec = VolumeSpec("LPS", None, size=(40, 30, 30), resize=resize)  # type: ignore[arg-type]
     volume, _, _, numbers = prepared(AXIAL, spec)
     values = np.stack([AXIAL.pixels(n) for n in numbers]).transpose(2, 1, 0).copy()
-    theirs = Resize((40, 30, 30), mode="trilinear")(torch.from_numpy(values)[None])
+    theirs = Resize((40, 30, 30), mode=mode)(torch.from_numpy(values)[None])
     assert torch.allclose(volume.tensor[0], torch.as_tensor(theirs), atol=1e-3)
 
 
@@ -285,7 +286,7 @@ def test_a_wrong_specification_is_refused_by_name(raw: dict[str, object], messag
 
 def test_a_specification_survives_its_json_form() -> None:
     spec = VolumeSpec(
-        "LPS", (1.0, 1.5, 2.0), (32, 48, 64), "center",
+        "LPS", (1.0, 1.5, 2.0), (32, 48, 64), "center", "area",
         (Intensity("range", (-57.0, 164.0)), Intensity("standardize", nonzero=True)),
         "last", False, False, 3, (32, 32, 32), 0.5, "gaussian", "replicate",
     )  # fmt: skip

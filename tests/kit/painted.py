@@ -28,7 +28,7 @@ class Painted:
     turn: Array
     along: tuple[float, ...]
     shear: float = 0.0
-    shape: tuple[int, int] = (60, 72)
+    shape: tuple[int, int] = (64, 72)
     spacing: tuple[float, float] = (1.5, 1.25)
     radii: tuple[float, float, float] = (18.0, 14.0, 16.0)
 
