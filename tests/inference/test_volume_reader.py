@@ -51,11 +51,13 @@ def bundle_of(path: Path, network: nn.Module, definition: dict[str, Any], **prer
     return open_bundle(path)
 
 
-def threshold_bundle(path: Path, outputs: int = 1, **preread: Any) -> Bundle:
-    """Return a bundle whose network says 'spot' where a voxel is bright."""
+def threshold_bundle(path: Path, bias: tuple[float, ...] = (-10.0,), **preread: Any) -> Bundle:
+    """Return a bundle whose network says 'spot' where a voxel is bright; others are constant."""
+    outputs = len(bias)
     network = nn.Conv3d(1, outputs, 1)
-    network.weight.data = torch.linspace(20.0, 0.0, outputs)[:, None, None, None, None]
-    network.bias.data = torch.full((outputs,), -10.0)
+    network.weight.data = torch.zeros(outputs, 1, 1, 1, 1)
+    network.weight.data[0] = 20.0
+    network.bias.data = torch.tensor(bias)
     labels = [{"name": "spot", "code": CODE, "thresholds": {"low": 0.2, "high": 0.5}}]
     return bundle_of(
         path,
@@ -164,19 +166,18 @@ def test_too_little_of_it_is_not_it(tmp_path: Path, write_image: Write, sources:
 def test_of_labels_that_exclude_each_other_the_most_probable_has_the_voxel(
     tmp_path: Path, write_image: Write, sources: Sources
 ) -> None:
-    """Softmax of three: bright 20 x - 10, between 10 x - 10, background -10; none over 0.5."""
     labels = [
         {"name": name, "code": CODE, "thresholds": {"low": 0.1, "high": 0.3}, "output": output}
         for name, output in (("spot", 0), ("never", 1))
     ]
     bundle = threshold_bundle(
-        tmp_path / "bundle", 3, labels=labels, exclusive=True, activation="softmax"
+        tmp_path / "bundle", (0.0, 9.9, 10.0), labels=labels, exclusive=True, activation="softmax"
     )
     painted = Painted(np.eye(3), tuple(3.0 * n for n in range(24)))
     reading = load_reader(bundle, "cpu").read(sources(series(painted, write_image)))
     spot, never = reading.findings
     assert (spot.presence, never.presence) == (Presence.PRESENT, Presence.ABSENT)
-    assert never.probability == 0.0  # 0.33 in the body, and no more than the others
+    assert never.probability == 0.0  # 0.48 in the body, where the background has 0.52
     assert overlap(reading.masks, reading, painted) > 0.95
 
 
