@@ -5,6 +5,7 @@ The same as ``configs/preread.json`` of a bundle that was made for Preread.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -128,7 +129,8 @@ class InputSettings(_Settings):
         default=None, description="ct_volume: show only the box around values above 0."
     )
     channels: int | None = Field(
-        default=None, description="ct_volume: how often the volume is given, 3 for colours."
+        default=None,
+        description="radiograph, ct_volume: how often it is given, 3 for a network of colours.",
     )
     roi: int | tuple[int, int, int] | None = Field(
         default=None, description="ct_volume: side of the window that slides, in voxels."
@@ -204,8 +206,18 @@ class PoolingSettings(_Settings):
 
 
 class SectionSettings(_Settings):
-    """What a bundle does not say, or what the site says instead."""
+    """Which bundle it is, and what it does not say or the site says instead."""
 
+    name: str = Field(
+        min_length=1,
+        description="Name of the model, as its bundle states it; one without configs/preread.json, "
+        "as those of MONAI's Model Zoo, goes by this name.",
+    )
+    path: Path | None = Field(
+        default=None,
+        description="Folder of its MONAI Bundle; without one, the shipped bundle of that name.",
+    )
+    enabled: bool = Field(default=True, description="Offer the model.")
     input: InputSettings = Field(default_factory=InputSettings)
     label: tuple[LabelSettings, ...] = Field(
         default=(), description="Outputs that are served, instead of all that the bundle names."

@@ -34,8 +34,11 @@ def open_catalogue(
     """
     shipped = shipped_bundles() if settings.shipped else ()
     named = {model.name for model in models}
+    # What a bundle does not say may stand under its [[model]]: it cannot be opened without.
+    said = {model.name: model.section for model in models if model.path is None}
     offered: dict[str, Bundle] = {}
-    for bundle in map(open_bundle, (*shipped, *settings.bundles)):
+    for path in (*shipped, *settings.bundles):
+        bundle = open_bundle(path, said.get(path.name))
         if bundle.name in offered:
             raise BundleError(
                 f"{bundle.path} and {offered[bundle.name].path} are both named {bundle.name}; "

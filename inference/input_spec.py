@@ -46,6 +46,8 @@ class InputSpec:
         no header's grey levels change the input.
     volume : VolumeSpec or None
         Of kind ``ct_volume`` only: everything else about it.
+    copies : int
+        Radiographs only: how often the picture is given, 3 for a network made for colours.
     """
 
     kind: ReaderKind
@@ -55,6 +57,7 @@ class InputSpec:
     crop: Crop = "none"
     voi: bool = False
     volume: VolumeSpec | None = None
+    copies: int = 1
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(ReaderKind):
@@ -71,11 +74,15 @@ class InputSpec:
             raise ValueError("ct_slices needs at least one window, other kinds take none")
         if not isinstance(self.voi, bool) or (self.voi and self.kind != "radiograph"):
             raise ValueError("voi is true or false, and true for a radiograph alone")
+        if not 1 <= self.copies <= (16 if self.kind == "radiograph" else 1):
+            raise ValueError(f"a {self.kind} input cannot have {self.copies} channels")
 
     @property
     def channels(self) -> int:
         """Channels of the input tensor."""
-        return self.volume.channels if self.volume is not None else len(self.windows) or 1
+        if self.volume is not None:
+            return self.volume.channels
+        return len(self.windows) or self.copies
 
     def to_dict(self) -> dict[str, object]:
         """Return the JSON form, resize kernel included."""
@@ -93,7 +100,7 @@ class InputSpec:
             stated["crop"] = self.crop
         if self.voi:
             stated["voi"] = True
-        return stated
+        return stated if self.copies == 1 else {**stated, "channels": self.copies}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, object]) -> InputSpec:
@@ -109,7 +116,9 @@ class InputSpec:
         if raw["kind"] == "ct_volume":
             volume = VolumeSpec.from_dict({k: v for k, v in raw.items() if k != "kind"})
             return cls("ct_volume", 0, volume=volume)
-        unknown = raw.keys() - {"kind", "size", "windows", "polarity", "resize", "crop", "voi"}
+        unknown = raw.keys() - {
+            "kind", "size", "windows", "polarity", "resize", "crop", "voi", "channels",
+        }  # fmt: skip
         if unknown:
             raise ValueError(f"unknown keys in an input: {', '.join(sorted(unknown))}")
         if raw.get("resize", RESIZE_KERNEL) != RESIZE_KERNEL:
@@ -122,4 +131,5 @@ class InputSpec:
             polarity=cast(Polarity, raw.get("polarity", "tag")),
             crop=cast(Crop, raw.get("crop", "none")),
             voi=cast(bool, raw.get("voi", False)),
+            copies=int(str(raw.get("channels", 1))),
         )

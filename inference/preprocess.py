@@ -76,8 +76,8 @@ def prepare_radiograph(
 
     Returns
     -------
-    Tensor of float32, (1, 1, size, size)
-        0 to 1; all zero for a picture without contrast.
+    Tensor of float32, (1, channels, size, size)
+        0 to 1, the same in every channel; all zero for a picture without contrast.
     """
     picture = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).to(device)
     # An offset is removed before anything is rounded: a MONOCHROME1 image and its MONOCHROME2 twin
@@ -89,7 +89,7 @@ def prepare_radiograph(
     fitted = _fit(picture[None, None], placed)
     low, high = _percentiles(fitted)
     spread = (fitted - low) / (high - low) if high > low else torch.zeros_like(fitted)
-    return _center(spread.clamp(0.0, 1.0), spec.size)
+    return _center(spread.clamp(0.0, 1.0), spec.size).repeat(1, spec.copies, 1, 1)
 
 
 def prepare_ct(

@@ -164,16 +164,6 @@ class SuitabilitySettings(_Settings):
 class ModelSettings(SectionSettings):
     """One model of this node: a bundle to add, or what to change about one that is there."""
 
-    name: str = Field(
-        min_length=1,
-        description="Name of the model, as its bundle states it; one without configs/preread.json, "
-        "as those of MONAI's Model Zoo, goes by this name.",
-    )
-    path: Path | None = Field(
-        default=None,
-        description="Folder of its MONAI Bundle; without one, the shipped bundle of that name.",
-    )
-    enabled: bool = Field(default=True, description="Offer the model.")
     thresholds: dict[str, ThresholdSettings] = Field(
         default_factory=dict,
         description="Thresholds by label, instead of the bundle's: any = {low = 0.2, high = 0.6}.",

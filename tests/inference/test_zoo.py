@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -19,6 +20,7 @@ from inference.bundle import Bundle, open_bundle
 from inference.catalogue import open_catalogue
 from inference.errors import BundleError
 from inference.intensity_spec import Intensity
+from inference.model import load_reader
 from inference.network import load_network
 from inference.reading import Code, Thresholds
 from inference.settings import InferenceSettings, ModelSettings
@@ -163,16 +165,16 @@ def test_a_kind_in_the_settings_says_all_of_the_input(spleen: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "section"),
     [
-        ("radiograph", {"size": 64, "polarity": "chest"}),
-        ("ct_slices", {"size": 64, "windows": [{"center": 40, "width": 80}]}),
+        ("radiograph", {"size": 64, "polarity": "chest", "channels": 3}),
+        ("ct_slices", {"size": 64, "windows": [{"center": c, "width": 80} for c in (0, 40, 80)]}),
     ],
 )
 def test_a_network_of_images_is_told_by_the_settings_what_it_is_shown(
-    kind: str, section: dict[str, Any], tmp_path: Path
+    kind: str, section: dict[str, Any], tmp_path: Path, write_image: Any, sources: Any
 ) -> None:
     config = {
         "network_def": {
-            "_target_": "DenseNet121", "spatial_dims": 2, "in_channels": 1, "out_channels": 4,
+            "_target_": "DenseNet121", "spatial_dims": 2, "in_channels": 3, "out_channels": 4,
             "init_features": 8, "growth_rate": 4, "block_config": [2, 2], "pretrained": True,
         },
         "preprocessing": {
@@ -207,7 +209,11 @@ def test_a_network_of_images_is_told_by_the_settings_what_it_is_shown(
     )
     assert bundle.spec.kind == kind
     assert [(o.index, o.label.name) for o in bundle.outputs] == [(3, "d")]
-    load_network(bundle, CPU)
+    pixels = np.arange(80 * 70, dtype=np.int16).reshape(80, 70) % 300
+    modality = "DX" if kind == "radiograph" else "CT"
+    images = sources([write_image(pixels, Modality=modality)])
+    reading = load_reader(bundle, "cpu").read(images)
+    assert {finding.label.name for finding in reading.findings} == {"d"}
 
 
 def without_code(content: dict[str, Any]) -> None:
@@ -224,6 +230,12 @@ def test_a_label_that_nobody_has_a_code_for_is_asked_for_by_its_key(spleen: Path
     code = {"value": "1", "scheme": "99X", "meaning": "Splenic lesion"}
     bundle = served(spleen, label=[{"name": "splenic_lesion", "code": code}])
     assert bundle.outputs[0].index == 1
+    # The same of a folder of inference.bundles.
+    model = ModelSettings.model_validate(
+        {"name": spleen.name, "label": [{"name": "splenic_lesion", "code": code}]}
+    )
+    (same,) = open_catalogue(InferenceSettings(shipped=False, bundles=(spleen,)), (model,)).values()
+    assert same.labels == bundle.labels
 
 
 @pytest.mark.parametrize(
