@@ -189,6 +189,8 @@ def open_bundle(
         raise BundleError(f"{where}: {error.args[0]} is missing") from error
     except (ValueError, TypeError, AttributeError) as error:
         raise BundleError(f"{where}: {error}") from error
+    if bundle.mapped and bundle.spec.volume is not None:
+        raise BundleError(f"{where}: masks of a volume are true or false, not a list of labels")
     return replace(bundle, configuration_digest=_configuration_digest(bundle))
 
 

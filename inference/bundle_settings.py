@@ -228,8 +228,10 @@ class SectionSettings(_Settings):
     primary: str | None = Field(
         default=None, description="The label that stands for the others; the first if not set."
     )
-    masks: bool | None = Field(
-        default=None, description="The network gives a map for each label: a segmentation."
+    masks: bool | tuple[str, ...] | None = Field(
+        default=None,
+        description="The network gives a map for each label: a segmentation. Names of labels: it "
+        "gives numbers, and beside them maps of these (not of a volume).",
     )
     exclusive: bool | None = Field(
         default=None,
@@ -250,8 +252,10 @@ class SectionSettings(_Settings):
     @property
     def section(self) -> dict[str, Any]:
         """What is set, by the keys of ``configs/preread.json``."""
+        masks = list(self.masks) if isinstance(self.masks, tuple) else self.masks
         parts = {
             **{name: getattr(self, name) for name in _PLAIN},
+            "masks": masks,
             "input": self.input.said,
             "pooling": self.pooling.said,
             "labels": [one.said for one in self.label],
@@ -259,4 +263,4 @@ class SectionSettings(_Settings):
         return {name: part for name, part in parts.items() if part not in (None, (), {}, [])}
 
 
-_PLAIN = ("activation", "primary", "masks", "exclusive", "ignore", "manufacturer")
+_PLAIN = ("activation", "primary", "exclusive", "ignore", "manufacturer")

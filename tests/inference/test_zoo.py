@@ -288,7 +288,7 @@ def test_a_label_that_nobody_has_a_code_for_is_asked_for_by_its_key(spleen: Path
             ),
             r"KeepLargestConnectedComponentd is not done.*ignore = \[\"KeepLargest",
         ),
-        (lambda c: c.pop("network_def"), r"network_def with a _target_ is missing"),
+        (lambda c: c.update(network_def={}), r"network_def with a _target_ is missing"),
         (
             lambda c: c["inferer"].update(roi_size=[96, 96, 2]),
             r"a roi of \[96, 96, 2\] voxels is outside",
@@ -358,6 +358,12 @@ def test_resized_without_a_mode_takes_the_mean_as_monai_does(classifier: Path) -
     assert volume.resize == "area"
 
 
+def test_masks_of_a_volume_are_all_or_none(spleen: Path) -> None:
+    with pytest.raises(BundleError, match="true or false, not a list"):
+        served(spleen, masks=["spleen"])
+    assert not served(spleen, masks=False).masks
+
+
 def test_torchscript_is_not_run(spleen: Path) -> None:
     (spleen / "models" / "model.pt").rename(spleen / "models" / "model.ts")
     with pytest.raises(BundleError, match=r"model\.ts is TorchScript, which is code and is not"):
@@ -400,6 +406,8 @@ def test_a_preread_section_and_the_settings_agree(ct_bundle: Bundle) -> None:
     assert changed.pooling.key_slices == ct_bundle.pooling.key_slices
     assert changed.primary == "subdural"
     assert changed.spec == ct_bundle.spec
+    some = served(ct_bundle.path, "hemorrhage", masks=["any", "subdural"])
+    assert some.mapped == ("any", "subdural")
     larger = served(ct_bundle.path, "hemorrhage", input={"size": 64})
     assert larger.spec.size == 64
     assert larger.spec.windows == ct_bundle.spec.windows
