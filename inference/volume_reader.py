@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from .display import pixel_aspect, show_slice, window_text
 from .errors import ODD_DATA, NotAnalysableError
 from .measure import pixel_ml, volumes
 from .pixels import ModalityImage, common_notes, hounsfield_values, open_image
-from .reader import DEFAULT_BATCH, Opened, admitted
+from .reader import DEFAULT_BATCH, admitted
 from .reading import Finding, Illustration, Mask, Presence, Reading, Scope, SourceImage
 from .sliding import VolumeMaps, VolumeNetwork
 from .suitability import check_stack
@@ -106,7 +106,10 @@ class CtVolumeReader:
             geometry = geometry_of(stack)
         except NotAnalysableError as error:
             raise NotAnalysableError(error.code, error.reason, facts) from error
-        volume, notes = self._prepared(stack, geometry, opened)
+        headers = {uid: one.header for uid, one in opened.items()}
+        datasets = {uid: one.dataset for uid, one in opened.items()}
+        opened.clear()  # the pixels of an image leave memory once it is decoded
+        volume, notes = self._prepared(stack, geometry, datasets)
         facts |= {
             "volume_voxels": [axis.count for axis in volume.axes],
             "volume_spacing_mm": [round(abs(axis.step), 4) for axis in volume.axes],
@@ -131,12 +134,12 @@ class CtVolumeReader:
             facts=facts,
             illustrations=shown,
             masks=masks,
-            headers=tuple(opened[uid].header for uid in uids),
+            headers=tuple(headers[uid] for uid in uids),
             measurements=() if ml is None else volumes(masks, _images(stack), ml),
         )
 
     def _prepared(
-        self, stack: Stack, geometry: Geometry, opened: Mapping[str, Opened]
+        self, stack: Stack, geometry: Geometry, datasets: dict[str, Dataset]
     ) -> tuple[Volume, list[tuple[str, ...]]]:
         """Return the volume, and what was done to the pixels of each slice."""
         spec = self.bundle.spec.volume
@@ -148,7 +151,6 @@ class CtVolumeReader:
             notes.append(image.notes)
             return image.values
 
-        datasets = {uid: one.dataset for uid, one in opened.items()}
         slices = (
             noted(image)
             for number, image in enumerate(hounsfield_slices(stack, datasets))

@@ -20,6 +20,7 @@ from inference.bundle import Bundle, open_bundle
 from inference.errors import BundleError, NotAnalysableError
 from inference.model import load_reader
 from inference.network import load_network
+from inference.pixels import hounsfield_values, open_image
 from inference.reading import Mask, Presence, Reading, SourceImage
 from inference.sliding import VolumeNetwork
 from inference.volume_reader import CtVolumeReader, reached
@@ -203,6 +204,29 @@ def test_a_volume_that_is_classified_is_that_of_monai(
     assert ours == pytest.approx(theirs.tolist(), abs=1e-4)
     assert reading.masks == reading.measurements == ()
     assert len(reading.illustrations) == 1
+
+
+def test_bone_of_a_real_tilted_head_lies_where_it_is_in_its_slices(
+    tmp_path: Path, shared_data: Path, sources: Sources
+) -> None:
+    bundle = threshold_bundle(
+        tmp_path / "bundle",
+        input={
+            "kind": "ct_volume",
+            "spacing": [0.6, 0.6, 2.5],
+            "intensity": [{"kind": "range", "source": [200, 400]}],
+            "roi": [96, 96, 32],
+        },
+    )
+    images = sources(sorted((shared_data / "head_ct_ge").glob("*.dcm")))
+    reading = load_reader(bundle, "cpu").read(images)
+    masks = {mask.sop_instance_uid: mask.pixels for mask in reading.masks}
+    found, truth = [], []
+    for image in images:
+        hu = hounsfield_values(open_image(image.path)).values
+        truth.append(hu >= 300)
+        found.append(masks.get(image.sop_instance_uid, np.zeros(hu.shape, dtype=np.bool_)))
+    assert dice(np.stack(found), np.stack(truth)) > 0.9
 
 
 def test_a_unet_of_the_zoo_finds_what_it_was_taught(
