@@ -14,7 +14,7 @@ from typing import Any
 from .known_labels import is_anatomy, known_code, label_name
 from .reading import Code
 from .zoo_config import Configuration
-from .zoo_transforms import input_keys, transform_name
+from .zoo_transforms import changes_nothing, input_keys, transform_name
 
 # A network answers which it is; a threshold between has to be chosen by whoever serves it.
 _THRESHOLDS = {"low": 0.5, "high": 0.5}
@@ -155,10 +155,10 @@ def _input(config: Configuration, formats: _Formats, ignored: Collection[str]) -
 
 def _windows(config: Configuration) -> dict[str, Any]:
     """Return what the inferer says of windows that slide."""
-    inferer = config.get("inferer")
-    if inferer is None:
+    inferer = config.content.get("inferer")
+    if not isinstance(inferer, Mapping):
         return {}
-    name = str(inferer.get("_target_", "")).rpartition(".")[2]
+    name = str(config.plain(inferer.get("_target_", ""), "inferer#_target_")).rpartition(".")[2]
     if name == "SimpleInferer":
         return {}
     if name not in ("SlidingWindowInferer", "SlidingWindowInfererAdapt"):
@@ -167,7 +167,12 @@ def _windows(config: Configuration) -> dict[str, Any]:
             "say kind and roi by [model.input]"
         )
     keys = {"roi": "roi_size", "overlap": "overlap", "blend": "mode", "padding": "padding_mode"}
-    return {ours: inferer[theirs] for ours, theirs in keys.items() if theirs in inferer}
+    # Its device, such as $torch.device('cuda:0'), is this node's own.
+    return {
+        ours: config.plain(inferer[theirs], f"inferer#{theirs}")
+        for ours, theirs in keys.items()
+        if theirs in inferer
+    }
 
 
 def _transforms(config: Configuration, name: str) -> list[Mapping[str, Any]]:
@@ -193,8 +198,11 @@ def _transforms(config: Configuration, name: str) -> list[Mapping[str, Any]]:
 
 
 def _told(config: Configuration, one: Mapping[str, Any], where: str) -> Mapping[str, Any]:
-    # A type such as $torch.float32 changes nothing here: all is done in single precision.
-    kept = {key: value for key, value in one.items() if key not in ("dtype", "device")}
+    if changes_nothing(one):
+        kept = {key: value for key, value in one.items() if key in ("_target_", "keys")}
+    else:
+        # A type such as $torch.float32 says nothing here: all is done in single precision.
+        kept = {key: value for key, value in one.items() if key not in ("dtype", "device")}
     told: Mapping[str, Any] = config.plain(kept, where)
     return told
 

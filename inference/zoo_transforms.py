@@ -101,6 +101,11 @@ def transform_name(definition: Mapping[str, Any]) -> str:
     return name
 
 
+def changes_nothing(definition: Mapping[str, Any]) -> bool:
+    """Tell whether a transform only brings an image into a form that it has here anyway."""
+    return transform_name(definition) in _NOTHING
+
+
 def _written(definition: Mapping[str, Any]) -> str:
     return str(definition.get("_target_", "")).rpartition(".")[2]
 

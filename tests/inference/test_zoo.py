@@ -106,6 +106,28 @@ def test_a_folder_among_the_bundles_goes_by_its_name(spleen: Path) -> None:
     assert bundle.outputs[0].index == 1
 
 
+def test_what_says_nothing_of_the_input_need_not_be_understood(spleen: Path) -> None:
+    """Forms that other bundles of the zoo have: choices, keys by reference, devices, types."""
+    before = served(spleen).spec.volume
+
+    def change(content: dict[str, Any]) -> None:
+        content["displayable_configs"] = {"highres": False, "sw_overlap": 0.5}
+        content["image_key"] = "image"
+        content["pixdim"] = "$[1.5, 1.5, 1.5] if @displayable_configs#highres else [3.0, 3.0, 3.0]"
+        for one in transforms(content):
+            one["keys"] = "@image_key"
+        transforms(content)[0]["reader"] = "$monai.data.ITKReader"
+        transforms(content)[3]["pixdim"] = "@pixdim"
+        transforms(content)[5] |= {"device": "@device", "dtype": "$torch.float32"}
+        content["inferer"] |= {
+            "overlap": "@displayable_configs#sw_overlap",
+            "device": "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')",
+        }
+
+    edit(spleen, change)
+    assert served(spleen).spec.volume == before
+
+
 def test_yaml_says_the_same(spleen: Path) -> None:
     before = served(spleen)
     file = spleen / "configs" / "inference.json"
