@@ -101,6 +101,9 @@ class InputSettings(_Settings):
     crop: Crop | None = Field(
         default=None, description="radiograph: none or lungs; ct_slices: none or head."
     )
+    voi: bool | None = Field(
+        default=None, description="radiograph: apply the VOI LUT or window of the header."
+    )
     orientation: str | None = Field(
         default=None, description="ct_volume: where each axis grows to, as MONAI means it: RAS."
     )

@@ -14,6 +14,7 @@ from .bundle import Bundle
 from .ct_slices_reader import hounsfield_slices
 from .display import pixel_aspect, show_slice, window_text
 from .errors import ODD_DATA, NotAnalysableError
+from .head_seen import HeadSeen
 from .measure import pixel_ml, volumes
 from .pixels import ModalityImage, common_notes, hounsfield_values, open_image
 from .reader import DEFAULT_BATCH, admitted
@@ -146,9 +147,12 @@ class CtVolumeReader:
         assert spec is not None, "a bundle of volumes"
         notes: list[tuple[str, ...]] = []
         opening = set(geometry.opening.tolist())
+        head = HeadSeen(len(opening)) if self.bundle.suitability.anatomy == "head" else None
 
         def noted(image: ModalityImage) -> NDArray[np.float32]:
             notes.append(image.notes)
+            if head is not None:
+                head.look(image.values[None])
             return image.values
 
         slices = (
@@ -156,7 +160,10 @@ class CtVolumeReader:
             for number, image in enumerate(hounsfield_slices(stack, datasets))
             if number in opening
         )
-        return prepare_volume(slices, geometry, spec, self._device), notes
+        volume = prepare_volume(slices, geometry, spec, self._device)
+        if head is not None:
+            head.check()
+        return volume, notes
 
     def _classified(self, probabilities: NDArray[np.float64], stack: Stack) -> list[Found]:
         """Return each label; a number for the whole tells no slice, so the middle one is shown."""

@@ -261,6 +261,14 @@ def test_series_that_are_no_volume_are_not_analysed(
     assert refusal(RescaleSlope=0) == "unsupported_pixels"
 
 
+def test_a_reader_of_heads_refuses_what_is_none(
+    tmp_path: Path, write_image: Write, sources: Sources
+) -> None:
+    bundle = threshold_bundle(tmp_path / "bundle", suitability={"anatomy": "head"})
+    with pytest.raises(NotAnalysableError):
+        load_reader(bundle, "cpu").read(sources(series(TILTED, write_image)))
+
+
 def test_a_gpu_that_is_full_is_helped_by_the_host(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
