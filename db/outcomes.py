@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
@@ -22,6 +22,7 @@ from .schema import (
     Delivery,
     DeliveryState,
     Finding,
+    Measurement,
     Presence,
     ResultObject,
     Scope,
@@ -44,6 +45,18 @@ class FindingRecord:
     threshold_high: float
     presence: Presence
     key_sop_instance_uid: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class MeasurementRecord:
+    """A measured quantity as it is stored; `unit` in UCUM."""
+
+    label: str
+    code_value: str
+    code_scheme: str
+    code_meaning: str
+    value: float
+    unit: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +93,14 @@ class Outcome:
     reason: str | None = None
     facts: Mapping[str, object] | None = None
     notifications: tuple[Notified, ...] = ()
+    measurements: tuple[MeasurementRecord, ...] = ()
 
 
 # Built once: SQLAlchemy takes several times as long to build a statement as the database to run it,
 # and these are built while everybody else waits for the write lock.
 _ANALYSIS = cast(sa.Table, Analysis.__table__)
 _INSERT_FINDINGS = sa.insert(cast(sa.Table, Finding.__table__))
+_INSERT_MEASUREMENTS = sa.insert(cast(sa.Table, Measurement.__table__))
 _END = (
     sa.update(_ANALYSIS)
     .where(_ANALYSIS.c.id == sa.bindparam("of_id"), _ANALYSIS.c.state == AnalysisState.PENDING)
@@ -159,6 +174,9 @@ def record_outcome(connection: sa.Connection, analysis_id: str, outcome: Outcome
     if study is None:
         return False
     _insert_findings(connection, analysis_id, study, outcome.findings)
+    if outcome.measurements:
+        rows = [{"analysis_id": analysis_id, **asdict(one)} for one in outcome.measurements]
+        connection.execute(_INSERT_MEASUREMENTS, rows)
     for made in outcome.objects:
         _insert_object(connection, analysis_id, made, now)
     add_notifications(connection, analysis_id, outcome.notifications, now)

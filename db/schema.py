@@ -384,6 +384,25 @@ class Finding(Base):
     key_sop_instance_uid: Mapped[str | None] = mapped_column(String(64))
 
 
+class Measurement(Base):
+    """A quantity of one label that was measured in the images of an analysis."""
+
+    __tablename__ = "measurement"
+    __table_args__ = (
+        Index("ix_measurement_analysis_id", "analysis_id"),
+        Index("ix_measurement_label_value", "label", "value"),
+    )
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
+    analysis_id: Mapped[str] = mapped_column(ForeignKey("analysis.id"))
+    label: Mapped[str] = mapped_column(String(64))
+    code_value: Mapped[str] = mapped_column(String(64))
+    code_scheme: Mapped[str] = mapped_column(String(16))
+    code_meaning: Mapped[str] = mapped_column(String(64))
+    value: Mapped[float] = mapped_column(Float)
+    unit: Mapped[str] = mapped_column(String(16))
+
+
 class ResultObject(Base):
     """A DICOM object that an analysis produced; its bytes are kept and re-sent, never rebuilt.
 

@@ -29,6 +29,7 @@ _NOT_ANALYSED = {
     NotAnalysed.MISSING_SLICES: "gaps in the volume",
     NotAnalysed.DUPLICATE_SLICES: "too many slices at a position that another one has",
     NotAnalysed.UNEVEN_SPACING: "distances of slices that differ from those next to them",
+    NotAnalysed.NO_GEOMETRY: "slices whose headers do not say where they lie in space",
     NotAnalysed.CONTRAST: "with a contrast agent, or without one, against the model's rule",
     NotAnalysed.KERNEL: "a reconstruction kernel that the model does not read",
     NotAnalysed.NOT_AN_IMAGE: "an object without pixels",

@@ -7,6 +7,7 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import (
@@ -288,7 +289,8 @@ def _describe(prefix: str, model: type[BaseModel]) -> Iterator[tuple[str, str, s
             continue
         element = next(iter(get_args(inner)), None)
         if isinstance(element, type) and issubclass(element, BaseModel):
-            yield from _describe(f"{prefix}[[{name}]].", element)
+            part = name if NoneType in get_args(inner) else f"[[{name}]]"
+            yield from _describe(f"{prefix}{part}.", element)
             continue
         default = (
             "required"

@@ -14,7 +14,14 @@ import structlog
 from db.corrections import still_holds
 from db.files import FileStore
 from db.notifications import Notified
-from db.outcomes import Destined, FindingRecord, ObjectRecord, Outcome, record_outcome
+from db.outcomes import (
+    Destined,
+    FindingRecord,
+    MeasurementRecord,
+    ObjectRecord,
+    Outcome,
+    record_outcome,
+)
 from db.results import RequestedAnalysis, latest_object, load, mark_started
 from db.schema import AnalysisState
 
@@ -22,7 +29,7 @@ from .bundle import Bundle
 from .errors import CorrectedMeanwhileError, InferenceError, NotAnalysableError, ObjectError
 from .objects import DeviceIdentity, object_bytes
 from .objects.corrected import correct
-from .reading import Finding, Reading, SourceImage
+from .reading import Finding, Measurement, Reading, SourceImage
 from .result_objects import KINDS, MadeObject, ResultBasis, make_objects
 
 _log = structlog.get_logger()
@@ -171,6 +178,7 @@ class Analyst:
         reading = self._reader_of(bundle).read(images)
         used = reading.used_sop_instance_uids
         findings = tuple(_record(finding) for finding in reading.findings)
+        measured = tuple(_measured(one) for one in reading.measurements)
         try:
             objects, facts = self._objects(asked, bundle, started_at, used, reading)
         except ObjectError as error:
@@ -182,10 +190,12 @@ class Analyst:
                 reason_code="report_failed",
                 reason=str(error),
                 facts=reading.facts,
+                measurements=measured,
             )
         return Outcome(
             AnalysisState.DONE,
             findings=findings,
+            measurements=measured,
             objects=objects,
             facts={**reading.facts, **facts},
         )
@@ -305,4 +315,16 @@ def _record(finding: Finding) -> FindingRecord:
         threshold_high=label.thresholds.high,
         presence=finding.presence,
         key_sop_instance_uid=next(iter(finding.key_sop_instance_uids), finding.sop_instance_uid),
+    )
+
+
+def _measured(measurement: Measurement) -> MeasurementRecord:
+    quantity = measurement.quantity
+    return MeasurementRecord(
+        label=measurement.label,
+        code_value=quantity.value,
+        code_scheme=quantity.scheme,
+        code_meaning=quantity.meaning,
+        value=measurement.value,
+        unit=measurement.unit.value,
     )

@@ -16,6 +16,8 @@ each label of the list in that order; a place belongs to a mask from a probabili
 
 With a ``sequence`` section (`sequence_spec`) a head in ``models/sequence.safetensors`` says what
 the slices of a series mean together; pooling then only chooses the slices that show it.
+A bundle without ``preread.json``, as those of MONAI's Model Zoo, is read by `zoo`; what it does not
+say comes from the settings.
 
 Light: no torch, so that the process that receives images can name the models it routes to.
 """
@@ -32,6 +34,7 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 from safetensors.numpy import save_file
 
+from .bundle_files import WEIGHTS_FILES, Stated, find_weights, stated
 from .calibration import Calibration
 from .criteria import Criteria
 from .errors import BundleError
@@ -43,11 +46,10 @@ from .sequence_spec import SEQUENCE_WEIGHTS, SequenceSpec
 
 Activation = Literal["sigmoid", "softmax"]
 
-WEIGHTS_FILES = ("model.safetensors", "model.pt")
 SCHEMA = 1
 _KEYS = {
     "schema", "input", "labels", "activation", "primary", "pooling", "suitability", "masks",
-    "calibration", "sequence",
+    "calibration", "sequence", "exclusive",
 }  # fmt: skip
 METADATA_SCHEMA = (
     "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
@@ -77,6 +79,8 @@ class Bundle:
         What is done to the probabilities before anyone sees them; maps beside them stay.
     sequence : SequenceSpec or None
         A head over the slices of a series.
+    exclusive : bool
+        Whether a voxel of its maps belongs to its most probable channel alone.
     """
 
     path: Path
@@ -95,6 +99,7 @@ class Bundle:
     mapped: tuple[str, ...] = ()
     calibration: Calibration | None = None
     sequence: SequenceSpec | None = None
+    exclusive: bool = False
 
     @property
     def labels(self) -> tuple[Label, ...]:
@@ -104,7 +109,7 @@ class Bundle:
     @property
     def weights_path(self) -> Path:
         """The weights file."""
-        return _weights_path(self.path)
+        return find_weights(self.path)
 
     @property
     def card(self) -> str:
@@ -155,13 +160,20 @@ class Bundle:
         return replace(changed, configuration_digest=_configuration_digest(changed))
 
 
-def open_bundle(path: Path) -> Bundle:
+def open_bundle(
+    path: Path, said: Mapping[str, Any] | None = None, *, name: str | None = None
+) -> Bundle:
     """Read the configuration of a bundle and hash its weights.
 
     Parameters
     ----------
     path : Path
         Folder of the bundle.
+    said : mapping, optional
+        What the settings say, by the keys of ``configs/preread.json``; comes before what the
+        bundle says.
+    name : str, optional
+        Name of a bundle without ``configs/preread.json``; that of its folder otherwise.
 
     Returns
     -------
@@ -173,16 +185,15 @@ def open_bundle(path: Path) -> Bundle:
     BundleError
         If a file is missing or says something impossible; the message names it.
     """
-    metadata = _read_json(path / "configs" / "metadata.json")
-    network_def = _network_def(path / "configs" / "inference.json")
-    preread_path = path / "configs" / "preread.json"
-    preread = _read_json(preread_path)
+    where, told = stated(path, said or {}, name)
     try:
-        bundle = _bundle(path, metadata, network_def, preread)
+        bundle = _bundle(path, told)
     except KeyError as error:
-        raise BundleError(f"{preread_path}: {error.args[0]} is missing") from error
+        raise BundleError(f"{where}: {error.args[0]} is missing") from error
     except (ValueError, TypeError, AttributeError) as error:
-        raise BundleError(f"{preread_path}: {error}") from error
+        raise BundleError(f"{where}: {error}") from error
+    if bundle.mapped and bundle.spec.volume is not None:
+        raise BundleError(f"{where}: masks of a volume are true or false, not a list of labels")
     return replace(bundle, configuration_digest=_configuration_digest(bundle))
 
 
@@ -245,12 +256,8 @@ def write_bundle(
     open_bundle(path)
 
 
-def _bundle(
-    path: Path,
-    metadata: Mapping[str, Any],
-    network_def: Mapping[str, Any],
-    preread: Mapping[str, Any],
-) -> Bundle:
+def _bundle(path: Path, told: Stated) -> Bundle:
+    metadata, preread = told.metadata, told.preread
     if preread.get("schema", SCHEMA) != SCHEMA:
         raise ValueError(f"schema {preread['schema']} is not known; this version reads {SCHEMA}")
     unknown = preread.keys() - _KEYS
@@ -258,7 +265,8 @@ def _bundle(
         raise ValueError(f"unknown keys: {', '.join(sorted(unknown))}")
     outputs = parse_outputs(preread["labels"])
     name, version = str(metadata["name"]), str(metadata["version"])
-    weights = hashlib.sha256(_weights_path(path).read_bytes()).hexdigest()
+    with find_weights(path).open("rb") as file:
+        weights = hashlib.file_digest(file, "sha256").hexdigest()
     manufacturer = str(metadata.get("manufacturer", "Preread"))
     return Bundle(
         path=path,
@@ -271,12 +279,13 @@ def _bundle(
         pooling=SeriesPooling.from_dict(preread.get("pooling", {})),
         activation=_activation(preread.get("activation", "sigmoid")),
         primary=_primary(preread, outputs),
-        network_def=network_def,
+        network_def=told.network_def,
         configuration_digest="",
         masks=preread.get("masks", False) is True,
         mapped=_mapped(preread.get("masks", False), outputs),
         calibration=_calibration(preread.get("calibration"), len(outputs)),
         sequence=_sequence(preread, path),
+        exclusive=_flag("exclusive", preread.get("exclusive", False)),
     )
 
 
@@ -311,6 +320,12 @@ def _sequence(preread: Mapping[str, Any], path: Path) -> SequenceSpec | None:
     return SequenceSpec.from_dict(raw, path)
 
 
+def _flag(name: str, raw: object) -> bool:
+    if not isinstance(raw, bool):
+        raise ValueError(f"{name} is {raw!r}, not true or false")
+    return raw
+
+
 def _primary(preread: Mapping[str, Any], outputs: Sequence[Output]) -> str:
     primary = str(preread.get("primary", outputs[0].label.name))
     if primary not in {output.label.name for output in outputs}:
@@ -340,34 +355,17 @@ def _configuration_digest(bundle: Bundle) -> str:
         facts["calibration"] = bundle.calibration.to_dict()
     if bundle.sequence:
         facts["sequence"] = bundle.sequence.facts()
+    if bundle.exclusive:
+        facts["exclusive"] = True
+    extras = {
+        o.label.name: [o.min_volume_ml, o.label.anatomy]
+        for o in bundle.outputs
+        if o.min_volume_ml or o.label.anatomy
+    }
+    if extras:
+        facts["labels"] = extras
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _network_def(path: Path) -> Mapping[str, Any]:
-    network_def = _read_json(path).get("network_def")
-    if not isinstance(network_def, dict) or "_target_" not in network_def:
-        raise BundleError(f"{path}: network_def with a _target_ is missing")
-    return network_def
-
-
-def _weights_path(path: Path) -> Path:
-    for name in WEIGHTS_FILES:
-        if (candidate := path / "models" / name).is_file():
-            return candidate
-    raise BundleError(f"{path}/models holds neither {' nor '.join(WEIGHTS_FILES)}")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise BundleError(f"{path} is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise BundleError(f"{path} must hold a JSON object")
-    return content
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -34,8 +34,11 @@ def open_catalogue(
     """
     shipped = shipped_bundles() if settings.shipped else ()
     named = {model.name for model in models}
+    # What a bundle does not say may stand under its [[model]]: it cannot be opened without.
+    said = {model.name: model.section for model in models if model.path is None}
     offered: dict[str, Bundle] = {}
-    for bundle in map(open_bundle, (*shipped, *settings.bundles)):
+    for path in (*shipped, *settings.bundles):
+        bundle = open_bundle(path, said.get(path.name))
         if bundle.name in offered:
             raise BundleError(
                 f"{bundle.path} and {offered[bundle.name].path} are both named {bundle.name}; "
@@ -48,7 +51,10 @@ def open_catalogue(
         if not model.enabled:
             offered.pop(model.name, None)
         elif model.path is None and model.name in offered:
-            offered[model.name] = model.apply_to(offered[model.name])
+            bundle = offered[model.name]
+            if model.section:
+                bundle = open_bundle(bundle.path, model.section, name=model.name)
+            offered[model.name] = model.apply_to(bundle)
         else:
             offered[model.name] = model.open()
     return dict(sorted(offered.items()))

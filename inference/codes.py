@@ -40,6 +40,8 @@ FINDING: Final = Code("121071", "DCM", "Finding")
 FINDING_SITE: Final = Code("363698007", "SCT", "Finding Site")
 PROBABILITY: Final = Code("122157", "DCM", "Probability")
 PERCENT: Final = Code("%", "UCUM", "Percent")
+VOLUME: Final = Code("118565006", "SCT", "Volume")
+MILLILITRE: Final = Code("ml", "UCUM", "Milliliter")
 SOURCE_OF_MEASUREMENT: Final = Code("121112", "DCM", "Source of Measurement")
 ALGORITHM_NAME: Final = Code("111001", "DCM", "Algorithm Name")
 ALGORITHM_VERSION: Final = Code("111003", "DCM", "Algorithm Version")
@@ -120,6 +122,7 @@ NOT_ANALYSED: Final[Mapping[NotAnalysed, Code]] = MappingProxyType(
         NotAnalysed.MISSING_SLICES: Code("MISSING_SLICES", PRIVATE_SCHEME, "Missing slices"),
         NotAnalysed.DUPLICATE_SLICES: Code("DUPLICATE_SLICES", PRIVATE_SCHEME, "Duplicate slices"),
         NotAnalysed.UNEVEN_SPACING: Code("UNEVEN_SPACING", PRIVATE_SCHEME, "Uneven slice spacing"),
+        NotAnalysed.NO_GEOMETRY: Code("NO_GEOMETRY", PRIVATE_SCHEME, "Unknown geometry"),
         NotAnalysed.CONTRAST: Code("CONTRAST", PRIVATE_SCHEME, "Wrong contrast phase"),
         NotAnalysed.KERNEL: Code("KERNEL", PRIVATE_SCHEME, "Wrong reconstruction kernel"),
         NotAnalysed.NOT_AN_IMAGE: Code("NOT_AN_IMAGE", PRIVATE_SCHEME, "Not an image"),
@@ -137,6 +140,7 @@ OF_INTEREST: Final = Code("113000", "DCM", "Of Interest")  # CID 7010
 KEY_OBJECT_DESCRIPTION: Final = Code("113012", "DCM", "Key Object Description")
 SOURCE_IMAGE: Final = Code("121322", "DCM", "Source image for image processing operation")
 SEGMENTATION: Final = Code("113076", "DCM", "Segmentation")  # CID 7203
+ANATOMICAL_STRUCTURE: Final = Code("91723000", "SCT", "Anatomical Structure")  # CID 7150
 ABNORMAL_STRUCTURE: Final = Code("49755003", "SCT", "Morphologically Abnormal Structure")
 
 PROCESSING_EQUIPMENT: Final = Code("109102", "DCM", "Processing Equipment")
@@ -199,6 +203,42 @@ CHEST_SITES: Final[Mapping[str, Code]] = MappingProxyType(
         "enlarged_cardiomediastinum": MEDIASTINUM,
     }
 )
+
+
+# Parts of the body that networks segment (CID 7151, 7192), and what they look for there.
+ORGANS: Final = (
+    Code("23451007", "SCT", "Adrenal gland"),
+    Code("15825003", "SCT", "Aorta"),
+    Code("89837001", "SCT", "Bladder"),
+    Code("3138006", "SCT", "Bone"),
+    BRAIN,
+    Code("71854001", "SCT", "Colon"),
+    Code("38848004", "SCT", "Duodenum"),
+    Code("32849002", "SCT", "Esophagus"),
+    Code("71341001", "SCT", "Femur"),
+    Code("28231008", "SCT", "Gallbladder"),
+    Code("80891009", "SCT", "Heart"),
+    Code("29836001", "SCT", "Hip"),
+    Code("64131007", "SCT", "Inferior vena cava"),
+    Code("64033007", "SCT", "Kidney"),
+    Code("10200004", "SCT", "Liver"),
+    Code("39607008", "SCT", "Lung"),
+    Code("15776009", "SCT", "Pancreas"),
+    Code("32764006", "SCT", "Portal vein"),
+    Code("41216001", "SCT", "Prostate"),
+    Code("113197003", "SCT", "Rib"),
+    Code("54735007", "SCT", "Sacrum"),
+    Code("30315005", "SCT", "Small intestine"),
+    Code("78961009", "SCT", "Spleen"),
+    Code("56873002", "SCT", "Sternum"),
+    Code("69695003", "SCT", "Stomach"),
+    Code("69748006", "SCT", "Thyroid"),
+    Code("44567001", "SCT", "Trachea"),
+    Code("51282000", "SCT", "Vertebra"),
+)
+NODULE: Final = Code("27925004", "SCT", "Nodule")
+MASS: Final = Code("4147007", "SCT", "Mass")
+NEOPLASM: Final = Code("108369006", "SCT", "Neoplasm")
 
 
 def _table() -> dict[tuple[str, str], str]:

@@ -14,6 +14,7 @@ from .errors import NotAnalysableError
 from .functional_groups import damaged
 from .head_seen import HeadSeen
 from .illustrate import View, slice_views, window_of
+from .measure import pixel_ml
 from .pixels import ModalityImage, hounsfield_values, open_image
 from .postprocess import Probabilities, series_findings
 from .preprocess import place_ct, prepare_ct
@@ -30,6 +31,7 @@ _OPTIONAL = {
     "ImageOrientationPatient": ("PlaneOrientationSequence", 6),
     "SliceLocation": ("", 1),
     "SliceThickness": ("PixelMeasuresSequence", 1),
+    "PixelSpacing": ("PixelMeasuresSequence", 2),
     "GantryDetectorTilt": ("CTGeometrySequence", 1),
 }
 
@@ -65,6 +67,7 @@ class CtSlicesReader(Reader):
             positions_mm=stack.positions_mm,
             headers=tuple(opened[uid].header for uid in dict.fromkeys(uids)),
             facts=facts,
+            pixel_ml=pixel_ml(stack),
         )
 
     def encode(
@@ -112,7 +115,7 @@ class CtSlicesReader(Reader):
         )
 
     def _batches(self, stack: Stack, datasets: dict[str, Dataset]) -> Iterator[Batch]:
-        slices = _hounsfield_slices(stack, datasets)
+        slices = hounsfield_slices(stack, datasets)
         contrast = False
         seen = HeadSeen(len(stack.slices)) if self.bundle.suitability.anatomy == "head" else None
         while batch := list(itertools.islice(slices, self._batch_size)):
@@ -133,7 +136,7 @@ class CtSlicesReader(Reader):
             seen.check()
 
 
-def _hounsfield_slices(stack: Stack, datasets: dict[str, Dataset]) -> Iterator[ModalityImage]:
+def hounsfield_slices(stack: Stack, datasets: dict[str, Dataset]) -> Iterator[ModalityImage]:
     """Decode slice by slice; the pixels of an instance leave memory with its last frame."""
     for image, run in itertools.groupby(stack.slices, key=lambda one: one.image):
         dataset = datasets.pop(image.sop_instance_uid, None) or open_image(image.path)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Literal, cast, get_args
 
+from .volume_spec import VolumeSpec
 from .windows import Window
 
-ReaderKind = Literal["radiograph", "ct_slices"]
+ReaderKind = Literal["radiograph", "ct_slices", "ct_volume"]
 Polarity = Literal["tag", "chest"]
 Crop = Literal["none", "head", "square", "lungs"]
 Intensity = Literal["percentiles", "full_range"]
@@ -19,11 +20,12 @@ Intensity = Literal["percentiles", "full_range"]
 RESIZE_KERNEL = "torch-bilinear-antialias"
 _KEYS = (
     "kind", "size", "windows", "polarity", "resize", "crop", "voi", "intensity",
-    "value_range",
+    "value_range", "channels",
 )  # fmt: skip
 _CROPS: Mapping[ReaderKind, tuple[Crop, ...]] = {
     "radiograph": ("none", "square", "lungs"),
     "ct_slices": ("none", "head"),
+    "ct_volume": ("none",),
 }
 
 
@@ -33,10 +35,10 @@ class InputSpec:
 
     Attributes
     ----------
-    kind : {"radiograph", "ct_slices"}
+    kind : {"radiograph", "ct_slices", "ct_volume"}
         Which preparation makes the tensor.
     size : int
-        Rows and columns of the (square) input.
+        Rows and columns of the (square) input; 0 for a volume.
     windows : tuple of Window
         CT only: one channel each, in this order.
     polarity : {"tag", "chest"}
@@ -53,6 +55,10 @@ class InputSpec:
         ``full_range`` at the values that Bits Stored (0028,0101) has room for.
     value_range : tuple of float
         Radiographs only: black and white in the tensor.
+    volume : VolumeSpec or None
+        Of kind ``ct_volume`` only: everything else about it.
+    copies : int
+        Radiographs only: how often the picture is given, 3 for a network made for colours.
     """
 
     kind: ReaderKind
@@ -63,10 +69,14 @@ class InputSpec:
     voi: bool = False
     intensity: Intensity = "percentiles"
     value_range: tuple[float, float] = (0.0, 1.0)
+    volume: VolumeSpec | None = None
+    copies: int = 1
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(ReaderKind):
             raise ValueError(f"unknown kind of reader: {self.kind!r}")
+        if (self.kind == "ct_volume") != (self.volume is not None):
+            raise ValueError("ct_volume needs the specification of a volume, other kinds none")
         if self.polarity not in get_args(Polarity):
             raise ValueError(f"unknown polarity: {self.polarity!r}")
         if self.crop not in _CROPS[self.kind]:
@@ -76,22 +86,28 @@ class InputSpec:
         black, white = self.value_range
         if not (isfinite(black) and isfinite(white) and black < white):
             raise ValueError(f"value_range {[black, white]} does not lead from black to white")
-        if not 16 <= self.size <= 4096:
+        if self.volume is None and not 16 <= self.size <= 4096:
             raise ValueError(f"an input size of {self.size} is outside 16 to 4096")
         if (self.kind == "ct_slices") != bool(self.windows):
-            raise ValueError("ct_slices needs at least one window, a radiograph takes none")
+            raise ValueError("ct_slices needs at least one window, other kinds take none")
         if not isinstance(self.voi, bool) or (self.voi and self.kind != "radiograph"):
             raise ValueError("voi is true or false, and true for a radiograph alone")
         if self.kind != "radiograph" and (added := self._intensity()):
             raise ValueError(f"only a radiograph has {', '.join(added)}")
+        if not 1 <= self.copies <= (16 if self.kind == "radiograph" else 1):
+            raise ValueError(f"a {self.kind} input cannot have {self.copies} channels")
 
     @property
     def channels(self) -> int:
         """Channels of the input tensor."""
-        return len(self.windows) or 1
+        if self.volume is not None:
+            return self.volume.channels
+        return len(self.windows) or self.copies
 
     def to_dict(self) -> dict[str, object]:
         """Return the JSON form, resize kernel included."""
+        if self.volume is not None:
+            return {"kind": self.kind, **self.volume.to_dict()}
         stated: dict[str, object] = {
             "kind": self.kind,
             "size": self.size,
@@ -105,7 +121,7 @@ class InputSpec:
             stated["crop"] = self.crop
         if self.voi:
             stated["voi"] = True
-        return stated
+        return stated if self.copies == 1 else {**stated, "channels": self.copies}
 
     def _intensity(self) -> dict[str, object]:
         """Return what is not as it always was; left out else, like the crop."""
@@ -127,6 +143,9 @@ class InputSpec:
         KeyError
             If ``kind`` or ``size`` is missing.
         """
+        if raw["kind"] == "ct_volume":
+            volume = VolumeSpec.from_dict({k: v for k, v in raw.items() if k != "kind"})
+            return cls("ct_volume", 0, volume=volume)
         unknown = raw.keys() - set(_KEYS)
         if unknown:
             raise ValueError(f"unknown keys in an input: {', '.join(sorted(unknown))}")
@@ -142,6 +161,7 @@ class InputSpec:
             voi=cast(bool, raw.get("voi", False)),
             intensity=cast(Intensity, raw.get("intensity", "percentiles")),
             value_range=_pair(raw.get("value_range", (0.0, 1.0))),
+            copies=int(str(raw.get("channels", 1))),
         )
 
 

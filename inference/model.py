@@ -8,19 +8,23 @@ from types import MappingProxyType
 from .bundle import Bundle
 from .ct_slices_reader import CtSlicesReader
 from .device import choose_device
+from .errors import BundleError
 from .input_spec import ReaderKind
 from .network import load_network
 from .radiograph_reader import RadiographReader
 from .reader import DEFAULT_BATCH, Reader
+from .volume_reader import CtVolumeReader
 
-__all__ = ["Reader", "load_network", "load_reader"]
+__all__ = ["LoadedReader", "Reader", "load_image_reader", "load_network", "load_reader"]
 
-_KINDS: Mapping[ReaderKind, type[Reader]] = MappingProxyType(
-    {"radiograph": RadiographReader, "ct_slices": CtSlicesReader}
+LoadedReader = Reader | CtVolumeReader
+
+_KINDS: Mapping[ReaderKind, type[LoadedReader]] = MappingProxyType(
+    {"radiograph": RadiographReader, "ct_slices": CtSlicesReader, "ct_volume": CtVolumeReader}
 )
 
 
-def load_reader(bundle: Bundle, device: str, batch_size: int = DEFAULT_BATCH) -> Reader:
+def load_reader(bundle: Bundle, device: str, batch_size: int = DEFAULT_BATCH) -> LoadedReader:
     """Return the reader of a bundle, loaded onto `device`, which may be ``auto``.
 
     Raises
@@ -32,4 +36,23 @@ def load_reader(bundle: Bundle, device: str, batch_size: int = DEFAULT_BATCH) ->
     """
     reader = _KINDS[bundle.spec.kind](bundle, batch_size)
     reader.setup(choose_device(device))
+    return reader
+
+
+def load_image_reader(bundle: Bundle, device: str, batch_size: int = DEFAULT_BATCH) -> Reader:
+    """Return the reader of a bundle that reads images or slices one by one.
+
+    Raises
+    ------
+    BundleError
+        If it reads whole volumes, or as of `load_reader`.
+    InferenceError
+        If a GPU is asked for that is not there.
+    """
+    reader = load_reader(bundle, device, batch_size)
+    if isinstance(reader, CtVolumeReader):
+        raise BundleError(
+            f"model {bundle.name} reads whole volumes (ct_volume), which have no figure for each "
+            "image; a node serves it"
+        )
     return reader

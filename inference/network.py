@@ -69,8 +69,21 @@ def _weights(bundle: Bundle) -> Mapping[str, Any]:
         raise BundleError(f"{path} cannot be read: {error}") from error
     except pickle.UnpicklingError as error:
         raise BundleError(f"{path} holds more than weights and is not loaded") from error
+    if isinstance(loaded, Mapping):
+        loaded = _unwrapped(loaded)
     if not isinstance(loaded, Mapping):
         raise BundleError(f"{path} holds a {type(loaded).__name__}, not a state dict")
+    return loaded
+
+
+def _unwrapped(loaded: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the weights out of a checkpoint, by the names that they have on one device."""
+    for name in ("model", "state_dict", "network"):
+        if isinstance(loaded.get(name), Mapping):
+            loaded = loaded[name]
+            break
+    if loaded and all(str(key).startswith("module.") for key in loaded):
+        return {str(key).removeprefix("module."): value for key, value in loaded.items()}
     return loaded
 
 

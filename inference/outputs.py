@@ -12,10 +12,17 @@ from .reading import Code, Label, Thresholds
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One output of the network: its index, and the label that it means."""
+    """One output of the network: its index, and the label that it means.
+
+    Attributes
+    ----------
+    min_volume_ml : float
+        Of maps of volumes: how much must reach a probability for the label to have it.
+    """
 
     index: int
     label: Label
+    min_volume_ml: float = 0.0
 
 
 def parse_outputs(raw: Sequence[Mapping[str, Any]]) -> tuple[Output, ...]:
@@ -40,16 +47,23 @@ def parse_outputs(raw: Sequence[Mapping[str, Any]]) -> tuple[Output, ...]:
 def _output(position: int, raw: Mapping[str, Any]) -> Output:
     site = raw.get("site")
     thresholds = raw["thresholds"]
+    anatomy = raw.get("anatomy", False)
+    if not isinstance(anatomy, bool):
+        raise ValueError(f"label {raw['name']}: anatomy is {anatomy!r}, not true or false")
     label = Label(
         name=str(raw["name"]),
         code=_code(raw["code"]),
         thresholds=Thresholds(low=float(thresholds["low"]), high=float(thresholds["high"])),
         site=_code(site) if site is not None else None,
+        anatomy=anatomy,
     )
     index = int(raw.get("output", position))
     if index < 0:
         raise ValueError(f"label {label.name}: output {index} is negative")
-    return Output(index, label)
+    volume = float(raw.get("min_volume_ml", 0.0))
+    if not 0.0 <= volume <= 10_000.0:
+        raise ValueError(f"label {label.name}: min_volume_ml is {volume}, outside 0 to 10000")
+    return Output(index, label, volume)
 
 
 def _code(raw: Mapping[str, Any]) -> Code:

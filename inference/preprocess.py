@@ -82,9 +82,9 @@ def prepare_radiograph(
 
     Returns
     -------
-    Tensor of float32, (1, 1, size, size)
-        Within the value range, 0 to 1 by default; of one value alone for a picture without
-        contrast.
+    Tensor of float32, (1, channels, size, size)
+        Within the value range, 0 to 1 by default; the same in every channel, and of one
+        value alone for a picture without contrast.
 
     Raises
     ------
@@ -105,7 +105,9 @@ def prepare_radiograph(
         spread = (spread - low) / (high - low) if high > low else torch.zeros_like(spread)
     centered = _center(spread.clamp(0.0, 1.0), spec.size)
     black, white = spec.value_range
-    return centered if (black, white) == (0.0, 1.0) else centered * (white - black) + black
+    if (black, white) != (0.0, 1.0):
+        centered = centered * (white - black) + black
+    return centered.repeat(1, spec.copies, 1, 1)
 
 
 def prepare_ct(

@@ -24,6 +24,7 @@ from .errors import ODD_DATA, BundleError, NotAnalysableError
 from .forward import Network
 from .illustrate import View
 from .masks import MASK_CUTOFF, highest, masks_of, of_present
+from .measure import volumes
 from .pixels import common_notes, header_of, open_image
 from .placement import Placement
 from .postprocess import Probabilities
@@ -71,6 +72,8 @@ class Decoded:
         Of each image, in the order of the rows, without pixels and as they came.
     facts : mapping
         What the headers said.
+    pixel_ml : ndarray of float64, (rows,), or None
+        Volume of one pixel of each row, where the headers tell.
     """
 
     uids: tuple[str, ...]
@@ -79,6 +82,7 @@ class Decoded:
     positions_mm: NDArray[np.float64]
     headers: tuple[Dataset, ...]
     facts: Mapping[str, object] = field(default_factory=dict)
+    pixel_ml: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -260,11 +264,16 @@ class Reader(ABC):
         scores = np.concatenate(probabilities)
         reading = self.encode(decoded, scores, notes)
         shown, failed = self.illustrate(images, decoded, scores)
+        kept = of_present(masks, reading.findings)
+        images_of = list(zip(decoded.uids, decoded.frames, strict=True))
         return replace(
             reading,
             headers=decoded.headers,
             illustrations=shown,
-            masks=of_present(masks, reading.findings),
+            masks=kept,
+            measurements=()
+            if decoded.pixel_ml is None
+            else volumes(kept, images_of, decoded.pixel_ml),
             facts={**reading.facts, **({"illustration_failed": failed} if failed else {})},
         )
 

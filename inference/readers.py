@@ -6,8 +6,7 @@ import threading
 from collections.abc import Mapping
 
 from .bundle import Bundle
-from .model import load_reader
-from .reader import Reader
+from .model import LoadedReader, load_reader
 
 
 class WarmReaders:
@@ -24,10 +23,10 @@ class WarmReaders:
     def __init__(self, device: str, batch_size: int) -> None:
         self._device = device
         self._batch_size = batch_size
-        self._readers: dict[str, Reader] = {}
+        self._readers: dict[str, LoadedReader] = {}
         self._loading = threading.Lock()
 
-    def __call__(self, bundle: Bundle) -> Reader:
+    def __call__(self, bundle: Bundle) -> LoadedReader:
         """Return the loaded reader of `bundle`."""
         with self._loading:
             if bundle.name not in self._readers:

@@ -24,6 +24,7 @@ class NotAnalysed(StrEnum):
     MISSING_SLICES = "missing_slices"
     DUPLICATE_SLICES = "duplicate_slices"
     UNEVEN_SPACING = "uneven_spacing"
+    NO_GEOMETRY = "no_geometry"
     CONTRAST = "contrast"
     KERNEL = "kernel"
     NOT_AN_IMAGE = "not_an_image"
@@ -61,12 +62,19 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One output of a model: its name in the database, its code, its site and its thresholds."""
+    """One output of a model: its name in the database, its code, its site and its thresholds.
+
+    Attributes
+    ----------
+    anatomy : bool
+        Whether it is a part of the body, such as an organ, and no abnormality.
+    """
 
     name: str
     code: Code
     thresholds: Thresholds
     site: Code | None = None
+    anatomy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +181,26 @@ class Mask:
 
 
 @dataclass(frozen=True, slots=True)
+class Measurement:
+    """A quantity of one label that was measured in the images.
+
+    Attributes
+    ----------
+    label : str
+        Name of the label.
+    quantity, unit : Code
+        What was measured, such as Volume, and in which unit of UCUM.
+    value : float
+        Finite, 0 or more.
+    """
+
+    label: str
+    quantity: Code
+    value: float
+    unit: Code
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """What a reader found in one set of images.
 
@@ -188,6 +216,8 @@ class Reading:
         What a person is shown, best first; no part of what makes two readings equal.
     masks : tuple of Mask
         Where the findings are, of models that tell; no part of what makes two readings equal.
+    measurements : tuple of Measurement
+        Of labels that have masks, as far as the geometry of the images allows.
     headers : tuple of Dataset
         Of the images used, in the same order, without pixels; empty where nobody kept them. No part
         of what makes two readings equal.
@@ -199,6 +229,7 @@ class Reading:
     illustrations: tuple[Illustration, ...] = field(default=(), repr=False, compare=False)
     masks: tuple[Mask, ...] = field(default=(), repr=False, compare=False)
     headers: tuple[Dataset, ...] = field(default=(), repr=False, compare=False)
+    measurements: tuple[Measurement, ...] = ()
 
 
 __all__ = [
@@ -207,6 +238,7 @@ __all__ = [
     "Illustration",
     "Label",
     "Mask",
+    "Measurement",
     "ModelIdentity",
     "NotAnalysed",
     "Presence",

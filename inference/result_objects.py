@@ -182,7 +182,12 @@ def _statements(content: AnalysisContent, picture: Illustration) -> tuple[str, .
     uid, found = picture.sop_instance_uid, content.reported
     mine = [f for f in found if not content.is_one_of_many(f) or f.sop_instance_uid == uid]
     shown = [f for f in mine if f.label.name in picture.labels] or mine
-    return tuple(_statement(finding, found) for finding in shown)
+    return tuple(_statement(finding, found) + _measured(content, finding) for finding in shown)
+
+
+def _measured(content: AnalysisContent, finding: Finding) -> str:
+    parts = content.measured(finding)
+    return "".join(f", {p.quantity.meaning.lower()} {p.value:g} {p.unit.value}" for p in parts)
 
 
 def _statement(finding: Finding, others: tuple[Finding, ...]) -> str:

@@ -8,6 +8,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .bundle import Bundle, open_bundle
+from .bundle_settings import SectionSettings
 from .criteria import Anatomy, Contrast
 from .errors import BundleError
 from .reading import Thresholds
@@ -160,15 +161,9 @@ class SuitabilitySettings(_Settings):
         return {name: value for name, value in set_here.items() if value is not None}
 
 
-class ModelSettings(_Settings):
+class ModelSettings(SectionSettings):
     """One model of this node: a bundle to add, or what to change about one that is there."""
 
-    name: str = Field(min_length=1, description="Name of the model, as its bundle states it.")
-    path: Path | None = Field(
-        default=None,
-        description="Folder of its MONAI Bundle; without one, the shipped bundle of that name.",
-    )
-    enabled: bool = Field(default=True, description="Offer the model.")
     thresholds: dict[str, ThresholdSettings] = Field(
         default_factory=dict,
         description="Thresholds by label, instead of the bundle's: any = {low = 0.2, high = 0.6}.",
@@ -203,7 +198,7 @@ class ModelSettings(_Settings):
         if path is None:
             known = ", ".join(p.name for p in shipped_bundles()) or "none"
             raise BundleError(f"[[model]] {self.name}: no such model ships ({known}); say its path")
-        bundle = open_bundle(path)
+        bundle = open_bundle(path, self.section, name=self.name)
         if bundle.name != self.name:
             raise BundleError(f"[[model]] {self.name}: the bundle in {path} is named {bundle.name}")
         return self.apply_to(bundle)

@@ -21,6 +21,14 @@ def unique(positions_mm: NDArray[np.float64]) -> NDArray[np.float64]:
     return positions_mm[np.concatenate(([True], apart))]
 
 
+def same_place(positions_mm: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return the number of each ascending position's place, from 0; one position is one place."""
+    if len(positions_mm) == 0:
+        return np.zeros(0, dtype=np.intp)
+    apart = np.diff(positions_mm) > _SAME_POSITION_MM
+    return np.concatenate(([0], np.cumsum(apart))).astype(np.intp)
+
+
 def gaps(positions_mm: NDArray[np.float64], factor: float) -> list[tuple[float, float]]:
     """Return pairs of positions between which slices are missing.
 

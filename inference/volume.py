@@ -43,6 +43,8 @@ class Slice:
         Slice Location.
     coloured : bool
         More than one sample for a pixel, or a palette: a capture of a screen.
+    pixel_spacing : tuple of float or None
+        Distance of rows, then of columns, in mm; both above 0.
     """
 
     image: SourceImage
@@ -57,6 +59,7 @@ class Slice:
     gantry_tilt: float | None
     localizer: bool
     coloured: bool = False
+    pixel_spacing: Vector | None = None
 
     @property
     def normal(self) -> NDArray[np.float64] | None:
@@ -189,10 +192,16 @@ def _slice(image: SourceImage, dataset: Dataset, frame: int) -> Slice:
         orientation=orientation,
         location=number(element(dataset, "SliceLocation")),
         thickness=number(of_frame("PixelMeasuresSequence", "SliceThickness")),
+        pixel_spacing=_spacing(of_frame("PixelMeasuresSequence", "PixelSpacing")),
         gantry_tilt=number(of_frame("CTGeometrySequence", "GantryDetectorTilt")),
         localizer=_is_localizer(kind),
         coloured=_is_coloured(dataset),
     )
+
+
+def _spacing(value: Any) -> Vector | None:
+    spacing = numbers(value, 2)
+    return spacing if spacing is not None and min(spacing) > 0.0 else None
 
 
 def _is_localizer(kind: Any) -> bool:

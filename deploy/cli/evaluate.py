@@ -90,7 +90,7 @@ def evaluate(
     )
     from inference.evaluation.plots import drawing
     from inference.evaluation.report import Circumstances, write_report
-    from inference.model import load_reader
+    from inference.model import load_image_reader
 
     greys = window_from(window)
     drawing()  # before hours of reading, not after
@@ -103,7 +103,7 @@ def evaluate(
     if part is not Split.ALL:
         files = part_of(files, folder, part)
     if by is Unit.SERIES:
-        reader = load_reader(opened if gate else ungated(opened), device, batch)
+        reader = load_image_reader(opened if gate else ungated(opened), device, batch)
         with progress_of(None, "reading series") as bar:
             scored = measuring.score_series(
                 reader, files, columns, follow=lambda results: advancing(results, bar)

@@ -154,9 +154,9 @@ def _by_series(
 ) -> int:
     from inference.evaluation.images import ungated
     from inference.evaluation.series import find_series, read_series
-    from inference.model import load_reader
+    from inference.model import load_image_reader
 
-    reader = load_reader(bundle if gate else ungated(bundle), device, batch)
+    reader = load_image_reader(bundle if gate else ungated(bundle), device, batch)
     if test_time is not None:
         reader = reader.augmented(test_time)
     series, strays = find_series(paths)

@@ -134,7 +134,7 @@ def score_series(
     Parameters
     ----------
     reader : Reader
-        Of `model.load_reader`.
+        Of `model.load_image_reader`.
     labelled, columns, follow
         As of `score`.
 

@@ -22,7 +22,7 @@ from ..criteria import Criteria
 from ..display import window_text
 from ..errors import ODD_DATA, InferenceError, NotAnalysableError
 from ..functional_groups import element
-from ..model import load_reader
+from ..model import load_image_reader
 from ..pictures import as_ct, as_radiograph, is_picture
 from ..reader import Batch, Reader
 from ..reading import SourceImage
@@ -120,7 +120,7 @@ def image_reader(
             f"{bundle.path}: a {bundle.spec.kind} reader reads whole series, not single images: "
             "use --by series"
         )
-    reader = load_reader(singly(bundle) if gate else ungated(bundle), device, batch)
+    reader = load_image_reader(singly(bundle) if gate else ungated(bundle), device, batch)
     return reader if test_time is None else reader.augmented(test_time)
 
 

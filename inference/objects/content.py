@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from math import isfinite
 
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from ..errors import ObjectError
-from ..reading import Finding, ModelIdentity, Reading, Scope
+from ..reading import Finding, Measurement, ModelIdentity, Presence, Reading, Scope
 from . import uids
 from .headers import Headers
 
@@ -92,6 +93,7 @@ class AnalysisContent:
         object.__setattr__(self, "sources", Headers(self.sources))
         if self.reading is not None:
             _require_known_images(self.reading, frozenset(self.source_uids))
+            _require_measurements(self.reading)
 
     @property
     def headers(self) -> Headers:
@@ -146,6 +148,16 @@ class AnalysisContent:
         """Tell whether a finding speaks of one image among several that were read."""
         return finding.scope is Scope.IMAGE and len(self.sources) > 1
 
+    def measured(self, finding: Finding) -> tuple[Measurement, ...]:
+        """Return what was measured of a finding, rounded as it is written.
+
+        What is not present has no size: a report that gave one would contradict itself.
+        """
+        if self.reading is None or finding.presence is not Presence.PRESENT:
+            return ()
+        own = (m for m in self.reading.measurements if m.label == finding.label.name)
+        return tuple(replace(m, value=significant(m.value)) for m in own)
+
     def tracking(self, finding: Finding, inputs: str) -> tuple[str, UID]:
         """Return Tracking ID and Tracking UID (0062,0020-0021), shared by SR, SEG and captures.
 
@@ -164,6 +176,11 @@ def shown(finding: Finding) -> tuple[str, ...]:
     """Return the SOP Instance UIDs of the images that a finding points at."""
     own = (finding.sop_instance_uid,) if finding.sop_instance_uid is not None else ()
     return tuple(dict.fromkeys((*own, *finding.key_sop_instance_uids)))
+
+
+def significant(value: float) -> float:
+    """Round a measurement to three significant digits: a mask tells no more."""
+    return float(f"{value:.3g}")
 
 
 def reported_findings(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
@@ -196,3 +213,16 @@ def _require_known_images(reading: Reading, known: frozenset[str]) -> None:
     unknown = sorted(named - known)
     if unknown:
         raise ObjectError(f"findings name images that are no sources: {', '.join(unknown)}")
+
+
+def _require_measurements(reading: Reading) -> None:
+    series = {f.label.name for f in reading.findings if f.scope is not Scope.IMAGE}
+    for one in reading.measurements:
+        # A measurement speaks of all images together; of findings in single images none has one.
+        if one.label not in series:
+            raise ObjectError(f"a measurement is of {one.label!r}, no label of the whole series")
+        if not (isfinite(one.value) and one.value >= 0.0):
+            raise ObjectError(f"a measurement of {one.label} is {one.value}")
+    names = [(one.label, one.quantity) for one in reading.measurements]
+    if len(set(names)) != len(names):
+        raise ObjectError("a quantity of one label is measured twice")

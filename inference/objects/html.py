@@ -125,6 +125,7 @@ def _row(items: list[Dataset]) -> str:
             label, presence = _meaning(concept_name(item)), str(known[value])
     site = next((_meaning(concept_value(i)) for i in _named(items, codes.FINDING_SITE)), "")
     probability = next((text_value(i) for i in _named(items, codes.PROBABILITY)), "")
+    numbers = [probability, *(text_value(i) for i in _named(items, codes.VOLUME))]
     images = "<br>".join(
         f"<code>{escape(text_value(item))}</code>"
         for item in _named(items, codes.SOURCE_OF_MEASUREMENT)
@@ -133,7 +134,7 @@ def _row(items: list[Dataset]) -> str:
     return (
         f"<tr><td>{escape(label)}</td><td>{escape(site)}</td>"
         f'<td class="{style}">{escape(presence)}</td>'
-        f'<td class="number">{escape(probability)}</td><td>{images}</td>'
+        f'<td class="number">{"<br>".join(map(escape, numbers))}</td><td>{images}</td>'
     )
 
 

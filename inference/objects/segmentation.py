@@ -138,7 +138,8 @@ def _segment(segment: Segment, content: SegmentationContent, inputs: str) -> Dat
     item.SegmentNumber = segment.number
     item.SegmentLabel = content.title(segment.finding)[:64].rstrip()
     item.SegmentDescription = "AI unverified"
-    item.SegmentedPropertyCategoryCodeSequence = [coded(codes.ABNORMAL_STRUCTURE)]
+    category = codes.ANATOMICAL_STRUCTURE if label.anatomy else codes.ABNORMAL_STRUCTURE
+    item.SegmentedPropertyCategoryCodeSequence = [coded(category)]
     item.SegmentedPropertyTypeCodeSequence = [coded(label.code)]
     if label.site is not None:
         item.AnatomicRegionSequence = [coded(label.site)]

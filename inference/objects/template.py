@@ -139,6 +139,9 @@ GROUP: Final = (
     Row(_CONTAINS, "NUM", codes.PROBABILITY, children=(
         Row(_MODIFIES, "CODE", codes.FINDING),
     )),
+    Row(_CONTAINS, "NUM", codes.VOLUME, least=0, children=(
+        Row(_MODIFIES, "CODE", codes.FINDING),
+    )),
     Row(_CONTAINS, "CODE", None, values=tuple(codes.PRESENCE.values())),
     Row(_CONTAINS, "IMAGE", codes.SOURCE_OF_MEASUREMENT, least=0, most=MANY),
     Row(_CONTAINS, "IMAGE", codes.ILLUSTRATION, least=0, most=MANY),

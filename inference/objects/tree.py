@@ -29,7 +29,7 @@ from pydicom.dataset import Dataset
 
 from .. import codes
 from ..errors import ObjectError
-from ..reading import Code, Finding, ModelIdentity, NotAnalysed, Presence
+from ..reading import Code, Finding, Label, ModelIdentity, NotAnalysed, Presence
 from . import uids
 from .concepts import concept
 from .content import DeviceIdentity, shown
@@ -116,7 +116,10 @@ def _group(
         finding_type=concept(label.code) if presence is Presence.PRESENT else None,
         finding_sites=sites,
         algorithm_id=_algorithm(finding, model),
-        measurements=[_probability(finding)],
+        measurements=[
+            _number(codes.PROBABILITY, _percent(finding), codes.PERCENT, label),
+            *(_number(m.quantity, m.value, m.unit, label) for m in content.measured(finding)),
+        ],
         qualitative_evaluations=[
             QualitativeEvaluation(concept(label.code), concept(codes.PRESENCE[presence]))
         ],
@@ -177,14 +180,13 @@ def _algorithm(finding: Finding, model: ModelIdentity) -> AlgorithmIdentificatio
     )
 
 
-def _probability(finding: Finding) -> Measurement:
+def _percent(finding: Finding) -> float:
+    return percent(finding.probability, finding.label.thresholds)
+
+
+def _number(name: Code, value: float, unit: Code, label: Label) -> Measurement:
     """TID 300, with the label as its modifier: a viewer shows numbers without their group."""
-    label = finding.label
-    measurement = Measurement(
-        name=concept(codes.PROBABILITY),
-        value=percent(finding.probability, label.thresholds),
-        unit=concept(codes.PERCENT),
-    )
+    measurement = Measurement(name=concept(name), value=value, unit=concept(unit))
     measurement[0].ContentSequence = ContentSequence(
         [_code(codes.FINDING, label.code, _HAS_CONCEPT_MOD)]
     )
@@ -224,11 +226,15 @@ def conclusion(finding: Finding, content: ReportContent) -> str:
     what = content.title(finding)
     if finding.sop_instance_uid and any(f.label.name == label.name for f in others):
         what += f" in image {finding.sop_instance_uid}"
-    probability = _short(percent(finding.probability, limits))
+    probability = _short(_percent(finding))
     high, low = _short(100 * limits.high), _short(100 * limits.low)
+    measured = "".join(
+        f", {m.quantity.meaning.lower()} {_short(m.value)} {m.unit.value}"
+        for m in content.measured(finding)
+    )
     return (
         f"{what}: {finding.presence}, AI probability {probability} %"
-        f" (Present from {high} %, Absent below {low} %)."
+        f" (Present from {high} %, Absent below {low} %){measured}."
     )
 
 

@@ -89,8 +89,8 @@ def _segments(segments: list[Dataset]) -> Iterator[str]:
             if not segment.get(keyword):
                 yield f"segment {name}: {keyword} is empty"
         category = checks.first_code(segment, "SegmentedPropertyCategoryCodeSequence")
-        if category != codes.ABNORMAL_STRUCTURE:
-            yield f"segment {name} is of no abnormal structure"
+        if category not in (codes.ABNORMAL_STRUCTURE, codes.ANATOMICAL_STRUCTURE):
+            yield f"segment {name} is of no abnormal structure and of no part of the body"
         kind = checks.first_code(segment, "SegmentedPropertyTypeCodeSequence")
         fault = f"segment {name} has no type" if kind is None else codes.fault(kind)
         if fault is not None:

@@ -21,6 +21,9 @@ _FLAGS: Final[dict[str, object]] = {
     "PreliminaryFlag": "PRELIMINARY",
 }
 
+# More than a person has: a hundred litres.
+_MOST_ML: Final = 100_000.0
+
 
 def report_faults(ds: Dataset) -> Iterator[str]:
     """Yield what is wrong with a report (TID 1500)."""
@@ -99,22 +102,30 @@ def _group(group: Dataset) -> Iterator[str]:
     if findings != ([label] if presence == codes.PRESENCE[Presence.PRESENT] else []):
         yield f"{label}: Finding must stand where, and only where, it is Present"
     for number in _named(items, codes.PROBABILITY):
-        modifiers = [concept_value(i) for i in number.get("ContentSequence") or ()]
-        if modifiers != [label]:
-            yield f"{label}: the probability does not say of what it is"
-        yield from _percentage(number, label)
+        yield from _quantity(number, label, codes.PROBABILITY, codes.PERCENT, 100.0)
+    for number in _named(items, codes.VOLUME):
+        if presence != codes.PRESENCE[Presence.PRESENT]:
+            yield f"{label}: has a volume and is not Present"
+        yield from _quantity(number, label, codes.VOLUME, codes.MILLILITRE, _MOST_ML)
 
 
-def _percentage(number: Dataset, label: Code | None) -> Iterator[str]:
+def _quantity(
+    number: Dataset, label: Code | None, name: Code, unit: Code, most: float
+) -> Iterator[str]:
+    """Check a NUM (TID 300): of the label of its group, in the unit, from 0 to `most`."""
+    what = f"the {name.meaning.lower()}"
+    modifiers = [concept_value(i) for i in number.get("ContentSequence") or ()]
+    if modifiers != [label]:
+        yield f"{label}: {what} does not say of what it is"
     measured = list(number.get("MeasuredValueSequence") or ())
     if len(measured) != 1:
-        yield f"{label}: the probability has {len(measured)} values"
+        yield f"{label}: {what} has {len(measured)} values"
         return
     units = [i.get("CodeValue") for i in measured[0].get("MeasurementUnitsCodeSequence") or ()]
-    if units != [codes.PERCENT.value]:
-        yield f"{label}: the probability is not in percent"
-    if not 0.0 <= float(measured[0].get("NumericValue", -1)) <= 100.0:
-        yield f"{label}: the probability is not between 0 and 100"
+    if units != [unit.value]:
+        yield f"{label}: {what} is not in {unit.meaning.lower()}"
+    if not 0.0 <= float(measured[0].get("NumericValue", -1)) <= most:
+        yield f"{label}: {what} is not between 0 and {most:g}"
 
 
 def _companions(ds: Dataset) -> Iterator[str]:

@@ -9,7 +9,14 @@ import pytest
 import sqlalchemy as sa
 
 from db.ingest import Ingest, InstanceRecord
-from db.outcomes import Destined, FindingRecord, ObjectRecord, Outcome, record_outcome
+from db.outcomes import (
+    Destined,
+    FindingRecord,
+    MeasurementRecord,
+    ObjectRecord,
+    Outcome,
+    record_outcome,
+)
 from db.query import Filter, analyses, findings, in_progress, is_known, rows_of
 from db.results import (
     AnalysisRequest,
@@ -111,6 +118,20 @@ def record(engine: sa.Engine, analysis_id: str, outcome: Outcome) -> bool:
 def state(engine: sa.Engine) -> str:
     with engine.connect() as connection:
         return rows_of(connection, "v_studies", order_by="received_at")[0]["state"]
+
+
+def test_measurements_are_there_to_be_asked_for(received: sa.Engine) -> None:
+    measured = MeasurementRecord("any", "118565006", "SCT", "Volume", 12.34, "ml")
+    with received.begin() as connection:
+        request_analysis(connection, REQUEST)
+        assert record_outcome(connection, REQUEST.id, replace(DONE, measurements=(measured,)))
+        assert not record_outcome(connection, REQUEST.id, replace(DONE, measurements=(measured,)))
+        (row,) = connection.execute(sa.text("SELECT * FROM v_measurements")).mappings()
+    assert (row["label"], row["quantity"], row["value"], row["unit"]) == (
+        "any", "Volume", 12.34, "ml",
+    )  # fmt: skip
+    assert row["is_current"]
+    assert row["patient_id"] is not None
 
 
 def test_asking_twice_is_asking_once(received: sa.Engine) -> None:

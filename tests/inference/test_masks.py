@@ -110,7 +110,7 @@ def test_a_mask_lies_where_the_finding_is_in_the_matrix_of_the_source(
 def test_masks_of_slices_are_kept_for_findings_of_the_series_alone(
     slices_bundle: Bundle, write_image: Write, sources: Sources
 ) -> None:
-    def series(*bright: int) -> Reading:
+    def series(*bright: int, **elements: Any) -> Reading:
         paths = []
         for number in range(12):
             pixels = np.full((80, 100), -150, dtype=np.int16)
@@ -122,6 +122,7 @@ def test_masks_of_slices_are_kept_for_findings_of_the_series_alone(
                     ImagePositionPatient=[0, 0, 2.5 * number],
                     ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
                     InstanceNumber=number,
+                    **elements,
                 )
             )
         return load_reader(slices_bundle, "cpu").read(sources(paths))
@@ -132,6 +133,12 @@ def test_masks_of_slices_are_kept_for_findings_of_the_series_alone(
     truth = np.zeros((80, 100), dtype=bool)
     truth[20:40, 50:80] = True
     assert all(overlap(m.pixels, truth) > 0.85 for m in many.masks)
+    # Without a pixel spacing nobody knows how large it is.
+    assert many.measurements == ()
+    (measured,) = series(4, 5, 6, 7, 8, PixelSpacing=[0.5, 0.8]).measurements
+    pixels = sum(int(mask.pixels.sum()) for mask in many.masks)
+    assert (measured.label, measured.unit.value) == ("spot", "ml")
+    assert measured.value == pytest.approx(pixels * 0.5 * 0.8 * 2.5 / 1000.0)
     # One slice that its neighbours do not show is smoothed away, and so has no mask.
     lone = series(5)
     assert in_series(lone, "spot") is not Presence.PRESENT

@@ -17,12 +17,12 @@ from pydicom import Dataset
 from read_sources import ABSENT, PRESENT, UNDETERMINED, read, refused
 from varied_sources import VariedSource, make_source
 
-from inference import result_objects
+from inference import codes, result_objects
 from inference.errors import InvalidObjectError, ObjectError
 from inference.objects import secondary_capture
 from inference.objects.checks import named, nodes
 from inference.objects.picture import Caption
-from inference.reading import Presence, Reading, Thresholds
+from inference.reading import Measurement, Presence, Reading, Thresholds
 from inference.result_objects import KINDS, ResultBasis, ResultObjects, make_objects
 
 
@@ -73,6 +73,17 @@ def words(basis: ResultBasis) -> list[Caption]:
     with captions() as seen:
         make_objects(basis)
     return seen
+
+
+def test_pictures_say_how_large_it_is(ct: VariedSource) -> None:
+    basis = read(ct)
+    reading = reading_of(basis)
+    label = next(f.label for f in reading.findings if f.presence is Presence.PRESENT)
+    volume = Measurement(label.name, codes.VOLUME, 12.345, codes.MILLILITRE)
+    said = words(replace(basis, reading=replace(reading, measurements=(volume,))))
+    lines = [line for caption in said for line in caption.lines]
+    assert any(line.endswith(" %, volume 12.3 ml") for line in lines)
+    assert not any("volume" in line for caption in words(basis) for line in caption.lines)
 
 
 def failing(

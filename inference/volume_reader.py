@@ -1,0 +1,313 @@
+"""The reader of CT series as volumes: 3-D classification, and segmentation by a sliding window."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydicom import Dataset
+
+from .bundle import Bundle
+from .ct_slices_reader import hounsfield_slices
+from .display import pixel_aspect, show_slice, window_text
+from .errors import ODD_DATA, NotAnalysableError
+from .head_seen import HeadSeen
+from .measure import pixel_ml, volumes
+from .pixels import ModalityImage, common_notes, hounsfield_values, open_image
+from .reader import DEFAULT_BATCH, admitted
+from .reading import Finding, Illustration, Mask, Presence, Reading, Scope, SourceImage
+from .sliding import VolumeMaps, VolumeNetwork
+from .suitability import check_stack
+from .volume import Stack, arrange, slices_of
+from .volume_grid import Geometry, geometry_of
+from .volume_input import Volume, prepare_volume, seen, slice_of
+from .windows import SOFT, VoiLutFunction, Window
+
+# Slices that are shown at most.
+_MOST_SHOWN = 6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """One label in a series.
+
+    Attributes
+    ----------
+    finding : Finding
+    masks : tuple of Mask
+        In the order of the slices; none where it is not present.
+    shown : tuple of int
+        Slices that show it best, best first.
+    """
+
+    finding: Finding
+    masks: tuple[Mask, ...] = ()
+    shown: tuple[int, ...] = ()
+
+
+class CtVolumeReader:
+    """Reads a CT series as one volume.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        Of kind ``ct_volume``.
+    batch_size : int
+        As of other readers; windows that go through the network at once are its own matter.
+    """
+
+    def __init__(self, bundle: Bundle, batch_size: int = DEFAULT_BATCH) -> None:
+        self.bundle = bundle
+        self._device = torch.device("cpu")
+        self._network: VolumeNetwork | None = None
+
+    def setup(self, device: str) -> None:
+        """Load the network onto `device`, a device of torch.
+
+        Raises
+        ------
+        BundleError
+            If definition and weights do not fit each other.
+        """
+        self._device = torch.device(device)
+        self._network = VolumeNetwork(self.bundle, self._device)
+
+    def read(self, images: Sequence[SourceImage]) -> Reading:
+        """Read a series from files to findings.
+
+        Parameters
+        ----------
+        images : sequence of SourceImage
+            A series, in any order.
+
+        Returns
+        -------
+        Reading
+            The same for the same images, whatever their order.
+
+        Raises
+        ------
+        NotAnalysableError
+            If the images are not what the model reads.
+        BundleError
+            If the network does not give what the bundle promises.
+        """
+        assert self._network is not None, "setup was not called"
+        opened, refused = admitted(images, self.bundle)
+        stack = arrange([s for one in opened.values() for s in slices_of(one.image, one.dataset)])
+        set_aside = {**refused, **stack.set_aside}
+        facts: dict[str, object] = dict(stack.facts)
+        if set_aside:
+            facts["set_aside"] = set_aside
+        try:
+            check_stack(stack, self.bundle.suitability)
+            geometry = geometry_of(stack)
+        except NotAnalysableError as error:
+            raise NotAnalysableError(error.code, error.reason, facts) from error
+        headers = {uid: one.header for uid, one in opened.items()}
+        datasets = {uid: one.dataset for uid, one in opened.items()}
+        opened.clear()  # the pixels of an image leave memory once it is decoded
+        volume, notes = self._prepared(stack, geometry, datasets)
+        facts |= {
+            "volume_voxels": [axis.count for axis in volume.axes],
+            "volume_spacing_mm": [round(abs(axis.step), 4) for axis in volume.axes],
+        }
+        if counted := common_notes(notes):
+            facts["pixel_notes"] = counted
+        maps: VolumeMaps | None = None
+        if self.bundle.masks:
+            maps = self._network.maps(volume.tensor)
+            found = self._segmented(maps, volume, geometry, stack)
+        else:
+            found = self._classified(self._network.probabilities(volume.tensor), stack)
+        shown, failed = self._illustrate(found, maps, volume, geometry, stack)
+        if failed:
+            facts["illustration_failed"] = failed
+        uids = tuple(dict.fromkeys(one.image.sop_instance_uid for one in stack.slices))
+        masks = tuple(mask for one in found for mask in one.masks)
+        ml = pixel_ml(stack)
+        return Reading(
+            findings=tuple(one.finding for one in found),
+            used_sop_instance_uids=uids,
+            facts=facts,
+            illustrations=shown,
+            masks=masks,
+            headers=tuple(headers[uid] for uid in uids),
+            measurements=() if ml is None else volumes(masks, _images(stack), ml),
+        )
+
+    def _prepared(
+        self, stack: Stack, geometry: Geometry, datasets: dict[str, Dataset]
+    ) -> tuple[Volume, list[tuple[str, ...]]]:
+        """Return the volume, and what was done to the pixels of each slice."""
+        spec = self.bundle.spec.volume
+        assert spec is not None, "a bundle of volumes"
+        notes: list[tuple[str, ...]] = []
+        opening = set(geometry.opening.tolist())
+        head = HeadSeen(len(opening)) if self.bundle.suitability.anatomy == "head" else None
+
+        def noted(image: ModalityImage) -> NDArray[np.float32]:
+            notes.append(image.notes)
+            if head is not None:
+                head.look(image.values[None])
+            return image.values
+
+        slices = (
+            noted(image)
+            for number, image in enumerate(hounsfield_slices(stack, datasets))
+            if number in opening
+        )
+        volume = prepare_volume(slices, geometry, spec, self._device)
+        if head is not None:
+            head.check()
+        return volume, notes
+
+    def _classified(self, probabilities: NDArray[np.float64], stack: Stack) -> list[Found]:
+        """Return each label; a number for the whole tells no slice, so the middle one is shown."""
+        middle = (len(stack.slices) // 2,)
+        return [
+            Found(Finding(label, Scope.SERIES, float(probability)), shown=middle)
+            for label, probability in zip(self.bundle.labels, probabilities, strict=True)
+        ]
+
+    def _segmented(
+        self, maps: VolumeMaps, volume: Volume, geometry: Geometry, stack: Stack
+    ) -> list[Found]:
+        inside = seen(volume.axes, geometry)
+        uids = [one.image.sop_instance_uid for one in stack.slices]
+        found = []
+        for column, output in enumerate(self.bundle.outputs):
+            probability = maps.probability[column]
+            if inside is not None:
+                probability = torch.where(inside, probability, torch.zeros_like(probability))
+            voxels = max(1, round(output.min_volume_ml / volume.voxel_ml))
+            level = reached(probability, voxels)
+            finding = Finding(output.label, Scope.SERIES, level)
+            masks: tuple[Mask, ...] = ()
+            shown = [_slice_of_peak(probability, volume, geometry)]
+            if finding.presence is Presence.PRESENT:
+                masks, sizes = self._masks(column, maps, volume, geometry, stack)
+                shown = [int(n) for n in np.argsort(-sizes, kind="stable") if sizes[n]] or shown
+            keys = tuple(dict.fromkeys(uids[n] for n in shown))[: self.bundle.pooling.key_slices]
+            if finding.presence is not Presence.ABSENT:
+                finding = Finding(output.label, Scope.SERIES, level, key_sop_instance_uids=keys)
+            found.append(Found(finding, masks, tuple(shown[: self.bundle.pooling.key_slices])))
+        return found
+
+    def _masks(
+        self, column: int, maps: VolumeMaps, volume: Volume, geometry: Geometry, stack: Stack
+    ) -> tuple[tuple[Mask, ...], NDArray[np.int64]]:
+        """Return the masks of one label, and how many pixels each slice has."""
+        label, limit = self.bundle.labels[column], maps.limits[column]
+        sizes = np.zeros(len(stack.slices), dtype=np.int64)
+        masks = []
+        for number, one in enumerate(stack.slices):
+            found = slice_of(maps.belongs[column : column + 1], volume.axes, geometry, number)[0]
+            pixels = (found >= limit) & (found > 0.0)
+            sizes[number] = int(pixels.sum())
+            if sizes[number]:
+                masks.append(Mask(label.name, one.image.sop_instance_uid, one.frame, pixels))
+        if not masks:
+            # Interpolation flattens a peak: what made the label present stays in its mask.
+            number = _slice_of_peak(maps.probability[column], volume, geometry)
+            nearest = slice_of(maps.probability[column : column + 1], volume.axes, geometry, number)
+            pixels = nearest[0] >= max(float(nearest.max()), 1e-9)
+            one = stack.slices[number]
+            sizes[number] = int(pixels.sum())
+            masks.append(Mask(label.name, one.image.sop_instance_uid, one.frame, pixels))
+        return tuple(masks), sizes
+
+    def _illustrate(
+        self,
+        found: Sequence[Found],
+        maps: VolumeMaps | None,
+        volume: Volume,
+        geometry: Geometry,
+        stack: Stack,
+    ) -> tuple[tuple[Illustration, ...], dict[str, str]]:
+        """Show the slices of what was found, and of nothing found the one that came nearest."""
+        reported = [one for one in found if one.finding.presence is not Presence.ABSENT]
+        nearest = max(found, key=lambda one: one.finding.probability)
+        wanted: dict[int, list[str]] = {}
+        for one in reported or [nearest]:
+            for number in one.shown:
+                names = wanted.setdefault(number, [])
+                if one in reported:
+                    names.append(one.finding.label.name)
+        shown: list[Illustration] = []
+        failed: dict[str, str] = {}
+        for number, names in list(wanted.items())[:_MOST_SHOWN]:
+            image = stack.slices[number].image
+            try:
+                dataset = open_image(image.path)
+                shown.append(self._picture(dataset, number, names, maps, volume, geometry, stack))
+            except (NotAnalysableError, *ODD_DATA) as error:
+                failed[image.sop_instance_uid] = type(error).__name__
+        return tuple(shown), failed
+
+    def _picture(
+        self,
+        dataset: Dataset,
+        number: int,
+        names: Sequence[str],
+        maps: VolumeMaps | None,
+        volume: Volume,
+        geometry: Geometry,
+        stack: Stack,
+    ) -> Illustration:
+        one = stack.slices[number]
+        window = window_of(self.bundle)
+        saliency = None
+        columns = [n for n, label in enumerate(self.bundle.labels) if label.name in names]
+        if maps is not None and columns:
+            saliency = slice_of(maps.probability[columns], volume.axes, geometry, number).max(
+                axis=0
+            )
+        return Illustration(
+            sop_instance_uid=one.image.sop_instance_uid,
+            frame=one.frame,
+            pixels=show_slice(hounsfield_values(dataset, one.frame).values, window),
+            window=window_text(window),
+            pixel_aspect=pixel_aspect(dataset, one.frame),
+            saliency=saliency,
+            labels=tuple(names),
+            position_mm=float(stack.positions_mm[number]),
+        )
+
+
+def reached(probability: torch.Tensor, voxels: int) -> float:
+    """Return the probability that so many voxels reach: the highest one for 1.
+
+    Parameters
+    ----------
+    probability : Tensor of float32
+    voxels : int
+        1 or more; of a volume that has fewer it is the lowest of all.
+    """
+    flat = probability.flatten()
+    count = min(voxels, flat.numel())
+    return float(flat.kthvalue(flat.numel() - count + 1).values)
+
+
+def window_of(bundle: Bundle) -> Window:
+    """Return the window in which a person is shown what the network saw: its range of HU."""
+    steps = bundle.spec.volume.intensity if bundle.spec.volume is not None else ()
+    for step in steps:
+        if step.kind == "range" and step.source is not None:
+            low, high = step.source
+            return Window((low + high) / 2.0, high - low, "model", VoiLutFunction.LINEAR_EXACT)
+    return SOFT
+
+
+def _images(stack: Stack) -> list[tuple[str, int]]:
+    return [(one.image.sop_instance_uid, one.frame) for one in stack.slices]
+
+
+def _slice_of_peak(probability: torch.Tensor, volume: Volume, geometry: Geometry) -> int:
+    """Return the slice that lies nearest to the most probable voxel."""
+    peak = np.unravel_index(int(probability.argmax()), probability.shape)
+    (number, axis), *_ = [(n, a) for n, a in enumerate(volume.axes) if a.source == 0]
+    return int(np.abs(geometry.along - axis.positions[peak[number]]).argmin())

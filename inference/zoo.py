@@ -1,0 +1,296 @@
+"""A bundle in the layout of MONAI's Model Zoo: what its configuration says, as a Preread section.
+
+``configs/metadata.json`` names its inputs and outputs, ``configs/inference.json`` (or ``.yaml``)
+its network, its preprocessing, its inferer and its postprocessing. What these say is translated
+into the keys of ``configs/preread.json``; what the settings say comes before. Light: no torch.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from .known_labels import is_anatomy, known_code, label_name
+from .reading import Code
+from .zoo_config import Configuration
+from .zoo_transforms import changes_nothing, input_keys, transform_name
+
+# A network answers which it is; a threshold between has to be chosen by whoever serves it.
+_THRESHOLDS = {"low": 0.5, "high": 0.5}
+_BACKGROUND = {"background", "bg", "other", "others", "none", "everything_else"}
+_SEGMENTS = {"segmentation"}
+_CLASSIFIES = {"classification", "labels", "label", "probabilities", "probability"}
+# Postprocessing that writes files, turns a map back to its image, or is what thresholds are for.
+_NOTHING_AFTER = {
+    "Activations", "AsDiscrete", "Invert", "SaveImage", "EnsureType", "ToTensor", "Identity",
+    "CopyItems", "DeleteItems", "SelectItems",
+}  # fmt: skip
+# Keys of a section that are the section's alone, none of `configs/preread.json`.
+_OWN = ("ignore", "manufacturer")
+
+
+def network_def(config: Configuration) -> Mapping[str, Any]:
+    """Return the definition of the network as plain values, its classes by their full names.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or it cannot be told without running code.
+    """
+    definition = config.get("network_def")
+    if not isinstance(definition, Mapping) or "_target_" not in definition:
+        raise ValueError("network_def with a _target_ is missing")
+    named = _named(definition)
+    assert isinstance(named, dict), "of a mapping"
+    return named
+
+
+def preread_section(
+    config: Configuration, metadata: Mapping[str, Any], said: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what ``configs/preread.json`` of the bundle would say.
+
+    Parameters
+    ----------
+    config : Configuration
+        Of inference.
+    metadata : mapping
+        Of ``configs/metadata.json``.
+    said : mapping
+        What the settings say, by the same keys, and ``ignore``: names of transforms that are left
+        out on purpose.
+
+    Raises
+    ------
+    ValueError
+        If something is neither said nor can be told; the message names it and the key to say it.
+    """
+    ignored = tuple(said.get("ignore", ()))
+    stated = {key: value for key, value in said.items() if key not in _OWN}
+    formats = _Formats.of(metadata)
+    after = _transforms(config, "postprocessing")
+    _require_nothing_after(after, ignored)
+    section: dict[str, Any] = {}
+    given = stated.get("input", {})
+    section["input"] = given if "kind" in given else {**_input(config, formats, ignored), **given}
+    is_volume = section["input"].get("kind") == "ct_volume"
+    section["masks"] = stated.get("masks", formats.has_masks)
+    if is_volume and "kind" in given and section["masks"]:
+        section["input"] = {**_windows(config), **given}
+    if (activation := _activation(after)) is not None:
+        section["activation"] = activation
+    if _takes_highest(after) and section["masks"]:
+        section["exclusive"] = True
+    if is_volume:
+        section["suitability"] = {"modalities": ["CT"], "min_slices": 2}
+    section["labels"] = labels(stated.get("labels", ()), formats.channels)
+    rest = {key: value for key, value in stated.items() if key not in ("input", "labels")}
+    return {**section, **rest}
+
+
+def manufacturer(metadata: Mapping[str, Any]) -> str:
+    """Return who made a model, as far as a report can write it: printable ASCII, 64 characters."""
+    told = metadata.get("manufacturer") or metadata.get("authors") or "unknown"
+    plain = unicodedata.normalize("NFKD", str(told)).encode("ascii", "ignore").decode()
+    return " ".join(plain.replace("\\", "/").split())[:64].strip() or "unknown"
+
+
+class _Formats:
+    """What ``network_data_format`` of the metadata says of the first input and output."""
+
+    def __init__(self, image: str, given: Mapping[str, Any], made: Mapping[str, Any]) -> None:
+        self.image = image
+        self._given = given
+        self._made = made
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, Any]) -> _Formats:
+        formats = metadata.get("network_data_format", {})
+        inputs, outputs = formats.get("inputs", {}), formats.get("outputs", {})
+        image = next(iter(inputs), "image")
+        return cls(image, inputs.get(image, {}), next(iter(outputs.values()), {}))
+
+    @property
+    def dimensions(self) -> int:
+        """Of space; 0 if it does not say."""
+        return len(self._given.get("spatial_shape", ()))
+
+    @property
+    def modality(self) -> str:
+        return str(self._given.get("modality", "")).upper()
+
+    @property
+    def channels(self) -> dict[int, str]:
+        """Name of each output that means something."""
+        names = {int(key): str(name) for key, name in self._made.get("channel_def", {}).items()}
+        return {n: name for n, name in names.items() if label_name(name) not in _BACKGROUND}
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether it says that the outputs are maps."""
+        kind = str(self._made.get("format", "")).lower()
+        if kind in _SEGMENTS | _CLASSIFIES:
+            return kind in _SEGMENTS
+        return bool(self.dimensions) and len(self._made.get("spatial_shape", ())) == self.dimensions
+
+
+def _input(config: Configuration, formats: _Formats, ignored: Collection[str]) -> dict[str, Any]:
+    """Return the keys of ``[model.input]`` of a volume."""
+    dimensions = formats.dimensions or (config.get("network_def") or {}).get("spatial_dims", 0)
+    if dimensions != 3 or not formats.modality.startswith("CT"):
+        what = f"{dimensions}-D" if dimensions else "of unknown dimensions"
+        raise ValueError(
+            f"the network is {what} and reads {formats.modality or 'no named modality'}: say by "
+            '[model.input] kind = "radiograph" or "ct_slices", with size and, of CT, windows, or '
+            'kind = "ct_volume" what it is to be shown'
+        )
+    transforms = _transforms(config, "preprocessing")
+    return {
+        "kind": "ct_volume",
+        **input_keys(transforms, formats.image, ignored),
+        **_windows(config),
+    }
+
+
+def _windows(config: Configuration) -> dict[str, Any]:
+    """Return what the inferer says of windows that slide."""
+    inferer = config.content.get("inferer")
+    if not isinstance(inferer, Mapping):
+        return {}
+    name = str(config.plain(inferer.get("_target_", ""), "inferer#_target_")).rpartition(".")[2]
+    if name == "SimpleInferer":
+        return {}
+    if name not in ("SlidingWindowInferer", "SlidingWindowInfererAdapt"):
+        raise ValueError(
+            f"inferer {name} is none that this node knows (SlidingWindowInferer, SimpleInferer); "
+            "say kind and roi by [model.input]"
+        )
+    keys = {"roi": "roi_size", "overlap": "overlap", "blend": "mode", "padding": "padding_mode"}
+    # Its device, such as $torch.device('cuda:0'), is this node's own.
+    return {
+        ours: config.plain(inferer[theirs], f"inferer#{theirs}")
+        for ours, theirs in keys.items()
+        if theirs in inferer
+    }
+
+
+def _transforms(config: Configuration, name: str) -> list[Mapping[str, Any]]:
+    """Return the transforms of a stage as plain values; those that cannot be told as they are.
+
+    Postprocessing names files to write by expressions: nothing is asked of those.
+    """
+    holder = config.content.get(name)
+    if isinstance(holder, str):
+        holder = config.get(name)
+    listed = holder.get("transforms", ()) if isinstance(holder, Mapping) else holder or ()
+    if isinstance(listed, str):
+        listed = config.plain(listed, f"{name}#transforms")
+    found: list[Mapping[str, Any]] = []
+    for number, one in enumerate(listed):
+        if not isinstance(one, Mapping):
+            found.append(config.plain(one, f"{name}#transforms#{number}"))
+        elif name == "preprocessing":
+            found.append(_told(config, one, f"{name}#transforms#{number}"))
+        else:
+            found.append(one)
+    return found
+
+
+def _told(config: Configuration, one: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    if changes_nothing(one):
+        kept = {key: value for key, value in one.items() if key in ("_target_", "keys")}
+    else:
+        # A type such as $torch.float32 says nothing here: all is done in single precision.
+        kept = {key: value for key, value in one.items() if key not in ("dtype", "device")}
+    told: Mapping[str, Any] = config.plain(kept, where)
+    return told
+
+
+def _require_nothing_after(after: Sequence[Mapping[str, Any]], ignored: Collection[str]) -> None:
+    for one in after:
+        name, written = transform_name(one), str(one.get("_target_", "")).rpartition(".")[2]
+        if name not in _NOTHING_AFTER and not {name, written} & set(ignored):
+            raise ValueError(
+                f"postprocessing {written} is not done by this node; leave it out knowingly with "
+                f'ignore = ["{written}"] under its [[model]]'
+            )
+
+
+def _activation(after: Sequence[Mapping[str, Any]]) -> str | None:
+    for one in after:
+        if transform_name(one) == "Activations":
+            for name in ("softmax", "sigmoid"):
+                if _first(one.get(name)):
+                    return name
+    return "softmax" if _takes_highest(after) else None
+
+
+def _takes_highest(after: Sequence[Mapping[str, Any]]) -> bool:
+    return any(transform_name(one) == "AsDiscrete" and _first(one.get("argmax")) for one in after)
+
+
+def _first(value: Any) -> bool:
+    return bool(value[0] if isinstance(value, list) and value else value)
+
+
+def labels(said: Sequence[Mapping[str, Any]], channels: Mapping[int, str]) -> list[dict[str, Any]]:
+    """Return each label with its output, its code and its thresholds.
+
+    Parameters
+    ----------
+    said : sequence of mapping
+        Labels of the settings; without any it is all outputs.
+    channels : mapping of int to str
+        Name of each output that means something.
+
+    Raises
+    ------
+    ValueError
+        If there are none, or a label has no code that is given or known.
+    """
+    if not said and not channels:
+        raise ValueError(
+            "neither network_data_format of metadata.json nor [[model.label]] names an output"
+        )
+    wanted = said or [{"name": name, "output": n} for n, name in channels.items()]
+    return [_label(position, one, channels) for position, one in enumerate(wanted)]
+
+
+def _label(position: int, said: Mapping[str, Any], channels: Mapping[int, str]) -> dict[str, Any]:
+    name = label_name(str(said["name"]))
+    output = said.get("output")
+    if output is None:
+        named = [n for n, channel in channels.items() if label_name(channel) == name]
+        output = named[0] if named else position
+    code = said.get("code")
+    if code is None:
+        known = known_code(name)
+        if known is None:
+            raise ValueError(
+                f"label {name} (output {output}) has no code that this node knows: give it by "
+                f'[[model.label]] name = "{name}", output = {output}, code = {{value = "...", '
+                'scheme = "SCT", meaning = "..."}'
+            )
+        code = {"value": known.value, "scheme": known.scheme, "meaning": known.meaning}
+    made = {"thresholds": _THRESHOLDS, **said, "name": name, "output": output, "code": code}
+    if "anatomy" not in made:
+        parts = (str(code[key]) for key in ("value", "scheme", "meaning"))
+        if is_anatomy(Code(*parts)):
+            made["anatomy"] = True
+    return made
+
+
+def _named(node: Any) -> Any:
+    """Give classes their full names, and keep weights from being fetched from elsewhere."""
+    if isinstance(node, list):
+        return [_named(one) for one in node]
+    if not isinstance(node, Mapping):
+        return node
+    made = {key: _named(value) for key, value in node.items() if key != "_desc_"}
+    target = made.get("_target_")
+    if isinstance(target, str) and "." not in target:
+        made["_target_"] = f"monai.networks.nets.{target}"
+    if made.get("pretrained"):
+        made["pretrained"] = False
+    return made
