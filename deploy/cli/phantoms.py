@@ -18,6 +18,7 @@ def add_to(app: typer.Typer) -> None:
     )
     group.command("siim")(siim)
     group.command("rsna")(rsna)
+    group.command("gallery")(gallery)
     app.add_typer(group, name="phantoms")
 
 
@@ -47,3 +48,28 @@ def rsna(
 
     table = write_rsna(folder, count, seed, size, slices, test)
     print(f"{count} series of {slices} slices in {folder}; labels: {table}")
+
+
+def gallery(
+    out: Annotated[Path, typer.Argument(help="PNG file to write.")],
+    count: Annotated[int, typer.Option(min=1, max=500, help="Slices to draw, besides twins.")] = 18,
+    seed: _Seed = 1,
+    backgrounds: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder with a head CT series without hemorrhage, to paint on too."),
+    ] = None,
+    pictures: Annotated[
+        bool, typer.Option("--pictures", help="Show them as 8-bit pictures, as training sees most.")
+    ] = False,
+    outlines: Annotated[
+        bool, typer.Option("--outlines/--no-outlines", help="Outline the blood.")
+    ] = True,
+) -> None:
+    """Draw a sheet of painted bleeds: what the hemorrhage reader that ships learnt from."""
+    from inference.training.gallery import write_gallery
+    from inference.training.phantoms.backgrounds import read_backgrounds
+
+    grounds = read_backgrounds(backgrounds) if backgrounds else []
+    seeds = range(1000 * seed, 1000 * seed + count)
+    shown = write_gallery(out, seeds, grounds, as_pictures=pictures, outlined=outlines)
+    print(f"{shown} slices in {out}")
