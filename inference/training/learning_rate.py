@@ -17,7 +17,7 @@ from .scores import weighted_loss
 from .sweep import Sweep, suggest
 
 LOWEST, HIGHEST, STEPS = 1e-6, 1.0, 100
-_SMOOTHING = 0.9
+_SMOOTHING = 0.95
 # A loss so many times the lowest ends the trial: nothing is learnt any more.
 _DIVERGED = 4.0
 _AUGMENTATION, _DROPOUT = 3, 4

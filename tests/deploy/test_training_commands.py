@@ -109,6 +109,7 @@ def test_what_cannot_be_done_is_said(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_hemorrhage_tutorial_from_files_to_a_reader(tmp_path: Path) -> None:
     """In processes of its own, as a person runs it: decoding by two, the result in a pipe."""
     data, out = tmp_path / "data", tmp_path / "bundle"

@@ -93,6 +93,7 @@ def test_the_pivot_keeps_a_name_and_six_bytes_of_each_image(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_four_million_rows_take_seconds_and_little_memory(tmp_path: Path) -> None:
     table_of(tmp_path / "labels.csv", 674_258)
     (tmp_path / "ID_000000007.dcm").touch()
