@@ -30,6 +30,7 @@ class PixelNote(StrEnum):
     COLOUR_TO_LUMINANCE = "colour_to_luminance"
     PALETTE_TO_LUMINANCE = "palette_to_luminance"
     POLARITY_CORRECTED = "polarity_corrected"
+    LUNGS_NOT_FOUND = "lungs_not_found"
     PIXELS_NOT_SQUARE = "pixels_not_square"
 
 

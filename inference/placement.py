@@ -47,6 +47,11 @@ class Placement:
         return cls(shape, (0, 0, *shape), size)
 
     @property
+    def whole_source(self) -> bool:
+        """Whether all of the source is shown."""
+        return self.box == (0, 0, *self.shape)
+
+    @property
     def fitted(self) -> Shape:
         """Rows and columns of the part within the input, padding left out."""
         top, left, bottom, right = self.box

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from .heads import head_boxes
 from .input_spec import InputSpec
+from .lungs import lung_box
 from .placement import Box, Placement
 from .polarity import looks_negative
 
@@ -36,10 +37,17 @@ _TAIL = 0.005
 
 
 def place_radiograph(values: NDArray[np.float32], spec: InputSpec) -> Placement:
-    """Return which part of a radiograph, (rows, columns), is shown and where in the input."""
+    """Return which part of a radiograph, (rows, columns), is shown and where in the input.
+
+    Where a reader of lungs is to see them and none are found, it sees the whole picture.
+    """
     rows, columns = values.shape
     if spec.crop == "square":
         return Placement((rows, columns), _central(rows, columns), spec.size)
+    if spec.crop == "lungs":
+        bone_high = -values if spec.polarity == "chest" and looks_negative(values) else values
+        if (box := lung_box(bone_high)) is not None:
+            return Placement((rows, columns), box, spec.size)
     return Placement.whole((rows, columns), spec.size)
 
 

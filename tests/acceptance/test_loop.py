@@ -61,7 +61,7 @@ def equal_ones(node: Node) -> int:
 
 
 def chest(folder: Path) -> list[Path]:
-    return [write_chest(folder, seed=3, pneumothorax=True)]
+    return [write_chest(folder, seed=13, pneumothorax=True)]
 
 
 def head(folder: Path) -> list[Path]:

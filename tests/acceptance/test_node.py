@@ -66,7 +66,7 @@ def test_postgresql_takes_the_same_way(
         f'{orthanc.as_destination}objects = ["sr"]\n'
     )
     node.start()
-    chest = write_chest(tmp_path / "chest", seed=3, pneumothorax=True)
+    chest = write_chest(tmp_path / "chest", seed=13, pneumothorax=True)
     send(node, chest)
 
     done = node.preread("results", "--format", "json", "--patient", patient(chest), "--wait", "60")

@@ -31,7 +31,7 @@ def test_a_positive_is_told_once_and_a_negative_to_nobody(node: Node, tmp_path: 
         )
         node.start()
         send(node, write_chest(tmp_path / "negative", seed=4))
-        send(node, write_chest(tmp_path / "positive", seed=3, pneumothorax=True))
+        send(node, write_chest(tmp_path / "positive", seed=13, pneumothorax=True))
         wait_for(lambda: web.posts, 90, "the webhook")
         said = json.loads(web.posts[0].body)
         assert [(one["label"], one["presence"]) for one in said["findings"]] == [

@@ -23,7 +23,6 @@ from db.outcomes import Destined, Outcome
 from db.query import Filter, analyses, findings, rows_of
 from db.results import request_analysis
 from db.workers import WorkerIdentity
-from inference import codes
 from inference.analyst import Analyst, AnalystSettings
 from inference.bundle import Bundle
 from inference.codes import NOT_ANALYSED
@@ -31,7 +30,7 @@ from inference.errors import ObjectError
 from inference.jobs import JobQueue, Priority
 from inference.model import load_reader
 from inference.objects import DeviceIdentity
-from inference.reading import Measurement, NotAnalysed, Reading, SourceImage, Thresholds
+from inference.reading import NotAnalysed, Reading, SourceImage
 from inference.requests import request_analysis_of
 from inference.worker import Worker, WorkerSettings, claim_worker_id
 
@@ -158,36 +157,6 @@ def test_findings_report_and_delivery_are_recorded(
     assert report.StudyInstanceUID == "1.2.3"
     delivered = {row["sop_instance_uid"] for row in deliveries if row["kind"] == "sr"}
     assert delivered == {str(report.SOPInstanceUID)}
-
-
-class MeasuringReader:
-    """A reader that says how large the first label is."""
-
-    def __init__(self, bundle: Bundle) -> None:
-        self._reader = load_reader(bundle, "cpu")
-
-    def read(self, images: Sequence[SourceImage]) -> Reading:
-        reading = self._reader.read(images)
-        name = reading.findings[0].label.name
-        volume = Measurement(name, codes.VOLUME, 12.345, codes.MILLILITRE)
-        return replace(reading, measurements=(volume,))
-
-
-def test_what_was_measured_is_recorded_with_the_findings(
-    engine: sa.Engine, files: FileStore, head_ct: tuple[int, ...], ct_bundle: Bundle
-) -> None:
-    sure = ct_bundle.with_thresholds({"any": Thresholds(0.0, 0.0)})
-    asked = ask(engine, sure, head_ct)
-    reader = MeasuringReader(sure)
-    Analyst(engine, files, {sure.name: sure}, lambda _bundle: reader, SETTINGS).analyse(asked)
-
-    with engine.connect() as connection:
-        (row,) = rows_of(connection, "v_measurements", order_by="measurement_id")
-    assert (row["label"], row["quantity"], row["value"], row["unit"]) == (
-        "any", "Volume", 12.345, "ml",
-    )  # fmt: skip
-    (report,) = reports(engine, files)
-    assert "volume 12.3 ml" in report.to_json()
 
 
 def test_a_repeated_analysis_changes_nothing(

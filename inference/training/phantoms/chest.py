@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from .fields import FloatArray, SmoothField, between, blurred, chance, logistic, noise_image, ridge
@@ -90,8 +91,15 @@ class Chest:
         heart = self.thorax.heart_shadow(placed)
         value = np.maximum(value, heart * between(rng, 0.62, 0.8) + value * (1 - heart))
         value = value + self.thorax.ribs(placed) + opacities(rng, placed)
-        value = value + _decoys(rng, placed)
+        value = value + decoys(rng, placed)
         return _detected(rng, value)
+
+    def free_air(self, size: int, pneumothorax: Pneumothorax) -> NDArray[np.bool_]:
+        """Return where the picture of the same `size` shows air outside the lung, (size, size)."""
+        placed = self.thorax.placed(Canvas.square(size))
+        lung = next(one for one in self.thorax.lungs if one.side == pneumothorax.side)
+        remaining = pneumothorax.collapsed(lung).margin(placed.x, placed.y)
+        return np.asarray((lung.margin(placed.x, placed.y) > 0) & (remaining < 0), dtype=np.bool_)
 
 
 def _grain(rng: np.random.Generator, canvas: Canvas) -> FloatArray:
@@ -125,7 +133,7 @@ def _air(
     )
 
 
-def _decoys(rng: np.random.Generator, canvas: Canvas) -> FloatArray:
+def decoys(rng: np.random.Generator, canvas: Canvas) -> FloatArray:
     """Return lines and edges that are no pleura: skin folds, scapulae, tubes, electrodes."""
     total = np.zeros(canvas.x.shape, np.float32)
     for side in (-1, 1):
