@@ -251,16 +251,16 @@ def test_the_whole_test_set_is_written_in_little_memory(tmp_path: Path) -> None:
     """78,545 images are 471,270 rows; what is kept is an ID for each, to find a second one."""
     out = tmp_path / "submission.csv"
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    started = time.monotonic()
+    started = time.process_time()
     done = write_submission(out, many_results(78_545), SUBTYPES, {})
-    seconds = time.monotonic() - started
+    seconds = time.process_time() - started
     grown_mb = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     assert (done.images, done.rows, len(done.unread)) == (78_545, 471_270, 79)
     with out.open() as lines:
         assert next(lines) == "ID,Label\n"
         rows = sum(1 for _ in lines)
     assert rows == 471_270
-    assert seconds < 30
+    assert seconds < 15
     assert grown_mb < 60
 
 
