@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.networks.nets import EfficientNetBN
+from monai.networks.nets.efficientnet import EfficientNetBN
 from torch import nn
 
 from ..lungs import Outline

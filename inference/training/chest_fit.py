@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from monai.networks.blocks.activation import MemoryEfficientSwish
-from monai.networks.nets import EfficientNetBN
+from monai.networks.nets.efficientnet import EfficientNetBN
 from numpy.typing import NDArray
 from torch import nn
 
@@ -135,7 +135,7 @@ def _map_loss(maps: torch.Tensor, pairs: list[Pair]) -> torch.Tensor:
             known[2 * row] = 0
         else:
             air = torch.from_numpy(pair.air).to(maps.device).float()[None]
-            truth[2 * row] = F.adaptive_avg_pool2d(air, list(maps.shape[-2:]))
+            truth[2 * row] = F.adaptive_avg_pool2d(air, (maps.shape[-2], maps.shape[-1]))
     rare = torch.full((1,), _RARE, device=maps.device)
     each = F.binary_cross_entropy_with_logits(maps, truth, reduction="none", pos_weight=rare)
     return (each.mean(dim=(1, 2, 3)) * known).sum() / known.sum().clamp(min=1)
