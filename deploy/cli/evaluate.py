@@ -90,7 +90,7 @@ def evaluate(
     )
     from inference.evaluation.plots import drawing
     from inference.evaluation.report import Circumstances, write_report
-    from inference.model import load_image_reader
+    from inference.model import LoadedReader, load_reader
 
     greys = window_from(window)
     drawing()  # before hours of reading, not after
@@ -102,17 +102,18 @@ def evaluate(
     part = split or (Split.TEST if (folder / SPLIT_FILE).is_file() else Split.ALL)
     if part is not Split.ALL:
         files = part_of(files, folder, part)
+    reader: LoadedReader
     if by is Unit.SERIES:
-        reader = load_image_reader(opened if gate else ungated(opened), device, batch)
+        reader = load_reader(opened if gate else ungated(opened), device, batch)
         with progress_of(None, "reading series") as bar:
             scored = measuring.score_series(
                 reader, files, columns, follow=lambda results: advancing(results, bar)
             )
     else:
-        reader = image_reader(opened, device, gate=gate, batch=batch)
+        reader = single = image_reader(opened, device, gate=gate, batch=batch)
         with progress_of(len(files), "reading") as bar:
             scored = measuring.score(
-                reader,
+                single,
                 files,
                 columns,
                 batch=batch,

@@ -154,10 +154,12 @@ def _by_series(
 ) -> int:
     from inference.evaluation.images import ungated
     from inference.evaluation.series import find_series, read_series
-    from inference.model import load_image_reader
+    from inference.model import Reader, load_reader
 
-    reader = load_image_reader(bundle if gate else ungated(bundle), device, batch)
+    reader = load_reader(bundle if gate else ungated(bundle), device, batch)
     if test_time is not None:
+        if not isinstance(reader, Reader):
+            raise DeployError("--tta is for readers of images; this one reads whole volumes")
         reader = reader.augmented(test_time)
     series, strays = find_series(paths)
     names = [label.name for label in bundle.labels]

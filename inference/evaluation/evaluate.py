@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..bundle import Bundle
 from ..errors import InferenceError
+from ..model import LoadedReader
 from ..reader import Reader
 from ..windows import BRAIN, Window
 from .figures import Figure
@@ -123,7 +124,7 @@ def score(
 
 
 def score_series(
-    reader: Reader,
+    reader: LoadedReader,
     labelled: Labelled,
     columns: tuple[int, ...],
     *,
@@ -134,7 +135,7 @@ def score_series(
     Parameters
     ----------
     reader : Reader
-        Of `model.load_image_reader`.
+        Of `model.load_reader`.
     labelled, columns, follow
         As of `score`.
 
@@ -163,7 +164,7 @@ def score_series(
 
 
 def _scored(
-    reader: Reader,
+    reader: LoadedReader,
     read: Sequence[ImageResult],
     truth: NDArray[np.bool_],
     columns: tuple[int, ...],

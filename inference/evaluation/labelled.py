@@ -6,7 +6,6 @@ import csv
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,10 +66,7 @@ def labelled_files(table: Path, folder: Path, names: Sequence[str]) -> Labelled:
     InferenceError
         If the table cannot be used.
     """
-    found: Any = read_labels(table, folder, names)
-    if isinstance(found, list):
-        truth = np.array([one.labels for one in found]) > 0.5
-        return Labelled(folder, lambda row: Path(found[row].path), truth)
+    found = read_labels(table, folder, names)
     return Labelled(folder, found.path, found.labels > 0, found.missing)
 
 

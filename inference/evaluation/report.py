@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from ..model import LoadedReader
 from ..reader import Reader
 from ..windows import BRAIN, Window
 from . import page, plots
@@ -92,7 +93,7 @@ class Circumstances:
 
 
 def write_report(
-    path: Path, evaluation: Evaluation, reader: Reader, circumstances: Circumstances
+    path: Path, evaluation: Evaluation, reader: LoadedReader, circumstances: Circumstances
 ) -> Path:
     """Write the page, and ``figures.json`` beside it.
 
@@ -177,7 +178,7 @@ def _title(evaluation: Evaluation) -> str:
 
 
 def _body(
-    title: str, evaluation: Evaluation, reader: Reader, circumstances: Circumstances
+    title: str, evaluation: Evaluation, reader: LoadedReader, circumstances: Circumstances
 ) -> Iterator[str]:
     yield f"<h1>{escape(title)}</h1>"
     yield page.facts(_facts(evaluation, circumstances))
@@ -365,9 +366,10 @@ def _thresholds(label: LabelFigures) -> str:
 
 
 def _losses(
-    evaluation: Evaluation, place: int, reader: Reader, circumstances: Circumstances
+    evaluation: Evaluation, place: int, reader: LoadedReader, circumstances: Circumstances
 ) -> Iterator[str]:
-    if not circumstances.top:
+    # A reader of volumes has no picture of a single image.
+    if not circumstances.top or not isinstance(reader, Reader):
         return
     scored = evaluation.scored
     column = scored.columns[place]

@@ -11,8 +11,8 @@ from pydicom.errors import InvalidDicomError
 
 from ..errors import ODD_DATA, NotAnalysableError
 from ..functional_groups import DAMAGE, element, transfer_syntax
+from ..model import LoadedReader
 from ..pictures import is_picture
-from ..reader import Reader
 from ..reading import Reading, Scope, SourceImage
 
 _TAGS = ["SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID"]
@@ -91,7 +91,7 @@ def find_series(paths: Iterable[Path]) -> tuple[list[SeriesFiles], list[tuple[Pa
     return [SeriesFiles(uid, tuple(images)) for uid, images in found.items()], strays
 
 
-def read_series(reader: Reader, series: Iterable[SeriesFiles]) -> Iterator[SeriesResult]:
+def read_series(reader: LoadedReader, series: Iterable[SeriesFiles]) -> Iterator[SeriesResult]:
     """Read series after series; the same call as the node's.
 
     Raises

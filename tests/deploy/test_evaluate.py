@@ -16,10 +16,18 @@ import numpy as np
 import pytest
 from PIL import Image
 from pydicom import dcmread
-from tiny_layouts import SUBTYPES, chest_reader, head_reader, rsna_layout, siim_layout
+from tiny_layouts import (
+    SUBTYPES,
+    chest_reader,
+    head_reader,
+    rsna_layout,
+    siim_layout,
+    volume_reader,
+)
 from typer.testing import CliRunner, Result
 
 from deploy.cli import app
+from deploy.errors import DeployError
 from inference.errors import InferenceError
 
 pytest.importorskip("matplotlib")
@@ -149,6 +157,22 @@ def test_series_are_measured_as_the_node_reads_them(tmp_path: Path) -> None:
     text = out.read_text()
     assert "3 series of 3 patients" in text
     assert text.count("data:image/jpeg") == 6
+
+
+def test_a_reader_of_volumes_is_measured_by_series(tmp_path: Path) -> None:
+    table = rsna_layout(tmp_path, 2, slices=4)
+    volume_reader(tmp_path / "bundle")
+    out = tmp_path / "report.html"
+    evaluate(tmp_path / "bundle", tmp_path / "dcm", table, "--by", "series", "--out", out)
+    document = figures_beside(out)
+    assert (document["unit"], document["images"]) == ("series", 2)
+    assert document["labels"]["any"]["positives"] == 1
+    assert "data:image/jpeg" not in out.read_text()
+    with pytest.raises(InferenceError, match="use --by series"):
+        evaluate(tmp_path / "bundle", tmp_path / "dcm", table, "--out", out)
+    arguments = [str(tmp_path / "bundle"), str(tmp_path / "dcm"), "--by", "series"]
+    with pytest.raises(DeployError, match="reads whole volumes"):
+        CliRunner().invoke(app, ["predict", *arguments, "--tta", "mean"], catch_exceptions=False)
 
 
 def test_one_label_can_be_chosen_by_another_word(siim: Path, rsna: Path, tmp_path: Path) -> None:

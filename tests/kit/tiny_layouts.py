@@ -61,6 +61,38 @@ def head_reader(path: Path, **preread: Any) -> Bundle:
     return tiny(path, spec, SUBTYPES, suitability=criteria, **preread)
 
 
+def volume_reader(path: Path) -> Bundle:
+    """Write a bundle that reads whole volumes: a map that is high in bright voxels."""
+    network = torch.nn.Conv3d(1, 1, 1)
+    torch.nn.init.constant_(network.weight, 20.0)
+    torch.nn.init.constant_(network.bias, -10.0)
+    write_bundle(
+        path,
+        name=path.name,
+        version="0.0.1",
+        network_def={
+            "_target_": "torch.nn.Conv3d",
+            "in_channels": 1,
+            "out_channels": 1,
+            "kernel_size": 1,
+        },
+        state_dict=network.state_dict(),
+        preread={
+            "input": {
+                "kind": "ct_volume",
+                "spacing": [8.0, 8.0, 8.0],
+                "intensity": [{"kind": "range", "source": [0, 80]}],
+                "roi": [16, 16, 16],
+            },
+            "labels": [_label("any")],
+            "masks": True,
+        },
+        metadata={},
+        card="",
+    )
+    return open_bundle(path)
+
+
 def tiny(path: Path, spec: InputSpec, labels: Sequence[str], **preread: Any) -> Bundle:
     """Write a bundle with a network of a few weights, the same every time."""
     torch.manual_seed(7)
