@@ -93,7 +93,7 @@ name = "pacs"
 ae_title = "{PACS_AE_TITLE}"
 host = "127.0.0.1"
 port = {pacs_port}
-objects = ["sr", "sc", "ko"]
+objects = ["sr", "sc", "ko", "seg"]
 """,
         encoding="utf-8",
     )
