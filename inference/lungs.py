@@ -30,8 +30,8 @@ _RING = 4
 _KEPT = 60
 # What size counts beside darkness: without it a pair of small dark parts of lungs would do.
 _LARGE = 2.0
-# A pair below this is no pair of lungs: of 243 films of one hospital and 1,000 of another (64
-# pixels) it refuses 2 % each.
+# A pair below this is no pair of lungs: it refuses 16 of 1,243 films of two hospitals, and noise
+# reaches 1.3.
 _LEAST_SCORE = 1.45
 # Room around the outlines, as a share of the box: what is crossed by a finding must be inside.
 _MARGIN = 0.09

@@ -126,7 +126,7 @@ def read_values(path: Path) -> NDArray[np.float32]:
         return radiograph_values(open_image(path)).values
     try:
         with Image.open(path) as picture:
-            return np.asarray(picture.convert("F"), dtype=np.float32)
+            return np.array(picture.convert("F"), dtype=np.float32)
     except OSError as error:
         raise InferenceError(f"{path} is no picture: {error}") from error
 
