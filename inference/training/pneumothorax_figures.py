@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -59,7 +60,9 @@ def choose_thresholds(
     """
     high = max(float(np.quantile(films, 1 - _ALARMS)) for films in (backgrounds, negatives))
     low = min(float(np.quantile(films, _SETTLED)) for films in (backgrounds, negatives))
-    return Thresholds(round(min(low, high), 3), round(min(1.0, high + 5e-4), 3))
+    # Strictly above: several films may have the very score.
+    above = (math.floor(1000 * high) + 1) / 1000
+    return Thresholds(round(min(low, high), 3), min(1.0, above))
 
 
 def measure(
