@@ -90,7 +90,7 @@ def make_reference(
     judged = [[painted_scores(judge, pool, form) for form in _FORMS] for judge in judges]
     series = [read_series(path, str(i)) for i, path in enumerate(sources.backgrounds)]
     crossed = [real_scores(judges, one) for one in series]
-    limits = thresholds(said, judged, [one.series for one in crossed])
+    limits = thresholds(said, crossed)
     dice = mask_dice(final, pool)
     measured = Measured(
         settings=settings,

@@ -14,12 +14,13 @@ from ..reading import Thresholds
 from .evaluate import auc, choose_thresholds
 from .painted_heads import MASK_SIZE
 from .painted_pool import Pool
-from .reference_hemorrhage import LABELS, SPEC, Scores, left_out
+from .reference_hemorrhage import LABELS, SPEC, RealScores, Scores, left_out
 
 _RESAMPLED = 1000
 _CPU = torch.device("cpu")
-# What is not a finding of real heads without blood must stay so much below an alarm.
-_MARGIN = 0.03
+# How far the lower and the upper threshold lie above all that is said of real slices without blood;
+# far, because one patient says little of others.
+_MARGIN, _ALARM_MARGIN = 0.03, 0.25
 _CUTOFF = 0.5
 
 
@@ -78,49 +79,28 @@ def never_seen(number: int) -> Callable[[Scores], NDArray[np.bool_]]:
     return lambda scores: left_out(scores.grounds, number)
 
 
-def thresholds(
-    final: Sequence[Scores],
-    judges: Sequence[Sequence[Scores]],
-    real: Sequence[NDArray[np.float64]],
-) -> dict[str, Thresholds]:
+def thresholds(final: Sequence[Scores], real: Sequence[RealScores]) -> dict[str, Thresholds]:
     """Choose where Absent ends and Present begins, for every label.
 
-    By painted slices first (`choose_thresholds`). Then real heads without blood must be Absent: the
-    highest that a judging network says of a series is as rare among its painted negatives as some
-    score is among those of the final network, and that score is below `low`.
+    By painted slices first (`choose_thresholds`). Then by real heads without blood: what judges say
+    of any slice that they never saw is Absent, and Present begins well above it.
 
     Parameters
     ----------
     final : sequence of Scores
         Of the network that ships, on slices that nobody learnt from.
-    judges : sequence of (sequence of Scores)
-        Of each judging network, on the same slices.
-    real : sequence of ndarray, (6,)
-        What the judges say of each real series as a whole.
+    real : sequence of RealScores
+        Of real series without blood, by the judging networks.
     """
     said = np.concatenate([one.scores for one in final])
     true = np.concatenate([one.truth for one in final])
-    judged = [np.concatenate([one.scores for one in of_one]) for of_one in judges]
     found = {}
     for column, name in enumerate(LABELS):
         chosen = choose_thresholds(said[:, column], true[:, column])
-        negative = ~true[:, column]
-        own = said[negative, column]
-        least = max(
-            _matched(float(series[column]), [j[negative, column] for j in judged], own)
-            for series in real
-        )
-        low = min(0.95, max(chosen.low, round(least + _MARGIN, 3)))
-        found[name] = Thresholds(low, max(low, chosen.high))
+        most = max(float(one.single[:, column].max()) for one in real)
+        low = round(max(chosen.low, most + _MARGIN), 3)
+        found[name] = Thresholds(low, round(max(chosen.high, low, most + _ALARM_MARGIN), 3))
     return found
-
-
-def _matched(
-    score: float, judged: Sequence[NDArray[np.float64]], own: NDArray[np.float64]
-) -> float:
-    """Return the score of the final network that is as rare as `score` is for the judges."""
-    rarer = [float((of_one >= score).mean()) for of_one in judged]
-    return float(np.quantile(own, 1 - min(rarer)))
 
 
 def mask_dice(network: torch.nn.Module, pool: Pool) -> NDArray[np.float64]:

@@ -46,8 +46,6 @@ _FOLDS = 2
 _VALIDATION_SEED = 5_000_000
 _CPU = torch.device("cpu")
 _BATCH = 16
-# No series of real slices without blood may come nearer to an alarm than this.
-_MARGIN = 0.05
 
 
 @dataclass(frozen=True, slots=True)
