@@ -188,10 +188,10 @@ def _thresholds(limits: Mapping[str, Thresholds]) -> str:
     lines += [f"| {name} | {limit.low:.3f} | {limit.high:.3f} |" for name, limit in limits.items()]
     lines.append("")
     lines.append(
-        "At first so that of painted slices 5 % of the bleeding ones fall below the lower and 2 % of "
-        "the others reach the upper; then raised until they lie 0.03 and 0.25 above all that is said, "
-        "by turns, of single real slices without blood. The second margin was set after a head of "
-        "which nothing was learnt had come out Present without it."
+        "At first so that of painted slices 5 % of the bleeding ones fall below the lower and 2 % "
+        "of the others reach the upper; then raised until they lie 0.03 and 0.25 above all that is "
+        "said, by turns, of single real slices without blood. The second margin was set after a "
+        "head of which nothing was learnt had come out Present without it."
     )
     return "\n".join(lines)
 

@@ -1,0 +1,62 @@
+"""The hemorrhage reader that ships, on real images and on phantoms that nobody trained it on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+from inference.bundle import open_bundle
+from inference.errors import NotAnalysableError
+from inference.model import load_reader
+from inference.reader import Reader
+from inference.reading import NotAnalysed, Presence, Reading, Scope, SourceImage
+from inference.settings import shipped_bundles
+from inference.training.phantoms.files import write_head_series
+
+Sources = Callable[[Iterable[Path]], list[SourceImage]]
+
+
+@pytest.fixture(scope="module")
+def reader() -> Reader:
+    path = next(path for path in shipped_bundles() if path.name == "hemorrhage")
+    reader = load_reader(open_bundle(path), "cpu")
+    assert isinstance(reader, Reader)
+    return reader
+
+
+def in_series(reading: Reading) -> dict[str, Presence]:
+    return {f.label.name: f.presence for f in reading.findings if f.scope is Scope.SERIES}
+
+
+def test_all_slices_of_the_real_head_and_the_whole_are_absent(
+    reader: Reader, sources: Sources, shared_data: Path
+) -> None:
+    reading = reader.read(sources(sorted((shared_data / "head_ct_ge").glob("*.dcm"))))
+    assert len(reading.used_sop_instance_uids) == 28
+    assert {finding.presence for finding in reading.findings} == {Presence.ABSENT}
+    assert reading.masks == ()
+
+
+def test_the_real_phantom_is_refused(reader: Reader, sources: Sources, shared_data: Path) -> None:
+    files = sorted((shared_data / "head_phantom_philips").glob("I*"))
+    assert len(files) == 28
+    with pytest.raises(NotAnalysableError) as refused:
+        reader.read(sources(files))
+    assert refused.value.code is NotAnalysed.NOT_A_PATIENT
+
+
+def test_a_drawn_bleed_is_found_where_it_is_and_its_twin_is_not(
+    reader: Reader, sources: Sources, tmp_path: Path
+) -> None:
+    found, missed = [], []
+    for seed in (11, 2041):
+        for bleed in ("intraparenchymal", None):
+            folder = tmp_path / f"{seed}-{bleed}"
+            reading = reader.read(sources(write_head_series(folder, seed, bleed, size=256)))
+            (found if bleed else missed).append(in_series(reading)["any"])
+            if bleed:
+                assert {mask.label for mask in reading.masks} >= {"any"}
+    assert found == [Presence.PRESENT] * 2
+    assert Presence.PRESENT not in missed
