@@ -93,9 +93,8 @@ def _play(folder: Path, console: Console) -> list[pydicom.Dataset]:
             _wait_for_results(settings_file, len(studies), console)
             step("every series is complete, routed and read")
             _wait_for_deliveries(settings_file)
-            step(
-                f"the PACS has stored {len(pacs.received)} objects: reports, pictures, key images, masks"
-            )
+            kinds = "reports, pictures, key images, masks"
+            step(f"the PACS has stored {len(pacs.received)} objects: {kinds}")
             say("\n[bold]Findings[/] (preread results; SELECT * FROM v_findings)")
             _show_results(settings_file, console)
             say("\n[bold]Studies[/] (SELECT * FROM v_studies)")
