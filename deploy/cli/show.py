@@ -123,9 +123,17 @@ def _read(path: Path) -> pydicom.Dataset:
 
 def _stored(connection: sa.Connection, uid: str) -> str:
     rows = rows_of(connection, "v_objects", order_by="object_id", equals={"sop_instance_uid": uid})
-    if not rows:
+    if rows:
+        return str(rows[0]["path"])
+    of_study = {"study_instance_uid": uid, "kind": "sr"}
+    found = rows_of(connection, "v_objects", order_by="object_id", equals=of_study)
+    reports = [row for row in found if row["is_current"]]
+    if not found:
         raise DeployError(f"{uid} is no file, and no result object or study of this node")
-    return str(rows[0]["path"])
+    if len(reports) != 1:
+        listed = ", ".join(str(row["sop_instance_uid"]) for row in reports) or "none is current"
+        raise DeployError(f"{uid} is a study with {len(reports)} reports; show one: {listed}")
+    return str(reports[0]["path"])
 
 
 def _as_text(ds: pydicom.Dataset) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from inference.reader import Reader
 from inference.reading import NotAnalysed, Presence, Reading, Scope, SourceImage
 from inference.settings import shipped_bundles
 from inference.training.phantoms.files import write_head_series
+from inference.training.reference_bundle import VERSION
+from inference.training.reference_hemorrhage import LABELS, NETWORK_DEF, SPEC, ReferenceSettings
 
 Sources = Callable[[Iterable[Path]], list[SourceImage]]
 
@@ -24,6 +27,22 @@ def reader() -> Reader:
     reader = load_reader(open_bundle(path), "cpu")
     assert isinstance(reader, Reader)
     return reader
+
+
+def test_it_is_what_its_command_makes(reader: Reader) -> None:
+    bundle, settings = reader.bundle, ReferenceSettings()
+    assert bundle.version == VERSION
+    assert bundle.spec == SPEC
+    assert bundle.network_def == NETWORK_DEF
+    assert tuple(label.name for label in bundle.labels) == bundle.mapped == LABELS
+    assert bundle.identity.weights_sha256 in bundle.card
+    command = re.search(r"preread reference hemorrhage .*", bundle.card)
+    assert command is not None
+    for option in ("seeds", "steps", "fold_steps", "more_seeds", "more_steps"):
+        assert f"--{option.replace('_', '-')} {getattr(settings, option)} " in command[0]
+    for label in bundle.labels:
+        limits = label.thresholds
+        assert f"| {label.name} | {limits.low:.3f} | {limits.high:.3f} |" in bundle.card
 
 
 def in_series(reading: Reading) -> dict[str, Presence]:
