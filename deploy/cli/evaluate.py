@@ -101,7 +101,16 @@ def evaluate(
     folder = run or run_folder(opened.path)
     part = split or (Split.TEST if (folder / SPLIT_FILE).is_file() else Split.ALL)
     if part is not Split.ALL:
-        files = part_of(files, folder, part)
+        whole, files = len(files), part_of(files, folder, part)
+        told = f"the {part} part by {folder / SPLIT_FILE}: {len(files)} of {whole} images"
+    else:
+        told = "all images, those that the model may have learnt from too"
+    print(f"preread: measuring {told}", file=sys.stderr)
+    if by is Unit.IMAGE and opened.spec.kind == "ct_slices":
+        print(
+            "preread: single slices; where thresholds were chosen on series, --by series is theirs",
+            file=sys.stderr,
+        )
     reader: LoadedReader
     if by is Unit.SERIES:
         reader = load_reader(opened if gate else ungated(opened), device, batch)
