@@ -6,6 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from inference.errors import InferenceError
 from inference.training.headers import read_headers
@@ -102,6 +105,24 @@ def test_headers_are_read_once_and_again_when_a_file_changes(rsna: Path, tmp_pat
     assert first.patients.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     assert first.positions[1] - first.positions[0] == pytest.approx(5.0)
     assert changed.patients[0] == changed.patients[2]
+
+
+def test_a_file_without_a_patient_is_of_the_patient_of_its_study(tmp_path: Path) -> None:
+    told = [("A", "1"), ("", "1"), ("", "2"), ("B", "3"), ("", "2"), ("A", "4"), ("", "4"), ("", "")]
+    for number, (patient, study) in enumerate(reversed(told)):
+        header = Dataset()
+        header.PatientID, header.StudyInstanceUID = patient, study
+        header.SOPClassUID, header.SOPInstanceUID = CTImageStorage, f"1.2.{number}"
+        header.file_meta = FileMetaDataset()
+        header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        header.save_as(tmp_path / f"{len(told) - 1 - number}.dcm", enforce_file_format=True)
+    table = tmp_path / "labels.csv"
+    for order in (range(8), (1, 0, *range(2, 8))):
+        table.write_text("\n".join(["file,label", *(f"{n}.dcm,No" for n in order)]))
+        files = read_labels(table, tmp_path, ["Pneumothorax"])
+        with Pool(1) as pool:
+            patients = read_headers(files, tmp_path / "h.npz", pool).patients
+        assert patients.tolist() == [0, 0, 1, 2, 1, 0, 0, 3]
 
 
 def test_no_patient_is_named_in_the_run_folder(rsna: Path, tmp_path: Path) -> None:
