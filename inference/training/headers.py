@@ -120,9 +120,7 @@ def read_headers(
     return headers
 
 
-def _of_their_studies(
-    patients: NDArray[np.int64], studies: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def _of_their_studies(patients: NDArray[np.int64], studies: NDArray[np.int64]) -> NDArray[np.int64]:
     """Give each file without a patient that of its study; number them as they come first."""
     named = patients != _NOBODY
     # Where a study has no patient, it is one itself, by a number that no patient has.

@@ -110,7 +110,16 @@ def test_headers_are_read_once_and_again_when_a_file_changes(rsna: Path, tmp_pat
 
 
 def test_a_file_without_a_patient_is_of_the_patient_of_its_study(tmp_path: Path) -> None:
-    told = [("A", "1"), ("", "1"), ("", "2"), ("B", "3"), ("", "2"), ("A", "4"), ("", "4"), ("", "")]
+    told = [
+        ("A", "1"),
+        ("", "1"),
+        ("", "2"),
+        ("B", "3"),
+        ("", "2"),
+        ("A", "4"),
+        ("", "4"),
+        ("", ""),
+    ]
     for number, (patient, study) in enumerate(reversed(told)):
         header = Dataset()
         header.PatientID, header.StudyInstanceUID = patient, study
