@@ -35,6 +35,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from .bundle_files import WEIGHTS_FILES, Stated, find_weights, stated
+from .bundle_swap import made_anew
 from .calibration import Calibration
 from .criteria import Criteria
 from .errors import BundleError
@@ -51,6 +52,8 @@ _KEYS = {
     "schema", "input", "labels", "activation", "primary", "pooling", "suitability", "masks",
     "calibration", "sequence", "exclusive",
 }  # fmt: skip
+_CONFIGS = ("configs/metadata.json", "configs/inference.json", "configs/preread.json")
+_CARD = "docs/README.md"
 METADATA_SCHEMA = (
     "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
     "meta_schema_20240725.json"
@@ -210,7 +213,10 @@ def write_bundle(
     half: bool = False,
     sequence: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a bundle that `open_bundle` accepts; files that stand there are replaced.
+    """Write a bundle that `open_bundle` accepts; files that stand there are replaced, all at once.
+
+    It is written beside `path` and takes its place when it is whole: what is served is never half
+    of one bundle and half of another. After an error the bundle of before stands there unchanged.
 
     Parameters
     ----------
@@ -241,19 +247,25 @@ def write_bundle(
     BundleError
         If what was written is not a bundle that can be opened.
     """
-    for folder in ("configs", "models", "docs"):
-        (path / folder).mkdir(parents=True, exist_ok=True)
+    weights_file = f"models/{WEIGHTS_FILES[0]}"
+    written = (*_CONFIGS, _CARD, weights_file, SEQUENCE_WEIGHTS)
     stated = {"schema": METADATA_SCHEMA, **metadata, "name": name, "version": version}
-    _write_json(path / "configs" / "metadata.json", stated)
-    _write_json(path / "configs" / "inference.json", {"network_def": dict(network_def)})
-    _write_json(path / "configs" / "preread.json", {"schema": SCHEMA, **preread})
-    (path / "docs" / "README.md").write_text(card, encoding="utf-8")
-    weights = {key: _array(tensor, half) for key, tensor in state_dict.items()}
-    save_file(weights, path / "models" / WEIGHTS_FILES[0])
-    if sequence is not None:
-        head = {key: _array(tensor, half=False) for key, tensor in sequence.items()}
-        save_file(head, path / SEQUENCE_WEIGHTS)
-    open_bundle(path)
+    configs = (stated, {"network_def": dict(network_def)}, {"schema": SCHEMA, **preread})
+    with made_anew(path, written) as new:
+        for folder in ("configs", "models", "docs"):
+            (new / folder).mkdir(exist_ok=True)
+        for file, content in zip(_CONFIGS, configs, strict=True):
+            _write_json(new / file, content)
+        (new / _CARD).write_text(card, encoding="utf-8")
+        weights = {key: _array(tensor, half) for key, tensor in state_dict.items()}
+        save_file(weights, new / weights_file)
+        if sequence is not None:
+            head = {key: _array(tensor, half=False) for key, tensor in sequence.items()}
+            save_file(head, new / SEQUENCE_WEIGHTS)
+        try:
+            open_bundle(new)
+        except BundleError as error:
+            raise BundleError(str(error).replace(str(new), str(path))) from error
 
 
 def _bundle(path: Path, told: Stated) -> Bundle:

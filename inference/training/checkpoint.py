@@ -61,19 +61,35 @@ class RunFolder:
         InferenceError
             If it is the folder of another training.
         """
-        wanted = json.loads(json.dumps(description))
         path = self.path / _DESCRIPTION
         if fresh:
             (self.path / _CHECKPOINT).unlink(missing_ok=True)
             path.unlink(missing_ok=True)
-        if path.is_file():
-            differing = _differing(_read(path), wanted)
-            if differing:
-                raise InferenceError(
-                    f"{self.path} holds another training ({differing}): go on with its settings, "
-                    "give another --run, or begin anew with --fresh"
-                )
-        write_durably(path, (json.dumps(wanted, indent=2) + "\n").encode())
+        if differing := self._differing(description):
+            raise InferenceError(
+                f"{self.path} holds another training ({differing}): go on with its settings, "
+                "give another --run, or begin anew with --fresh"
+            )
+        write_durably(path, (json.dumps(description, indent=2) + "\n").encode())
+
+    def check_free(self, description: Mapping[str, object]) -> None:
+        """Make sure that the folder is of no training, or of the one described; claim nothing.
+
+        Raises
+        ------
+        InferenceError
+            If it is the folder of another training.
+        """
+        if differing := self._differing(description):
+            raise InferenceError(
+                f"{self.path} holds another training ({differing}): give its settings or another "
+                "--run"
+            )
+
+    def _differing(self, description: Mapping[str, object]) -> str:
+        path = self.path / _DESCRIPTION
+        wanted = json.loads(json.dumps(description))
+        return _differing(_read(path), wanted) if path.is_file() else ""
 
     @property
     def has_checkpoint(self) -> bool:

@@ -106,11 +106,18 @@ def file_data(
     run: Path,
     pool: Pool,
     told: Listener,
+    claim: Callable[[str], None],
 ) -> Data:
     """Read labels and headers, split by patient, and prepare images as they are asked for.
 
     Labels are counted in ``labels.csv`` and ``labels.png`` of the folder `run`, and ``split.csv``
     tells the part of each file.
+
+    Parameters
+    ----------
+    claim : callable
+        Called with the digest before the folder says anything of these data; raises if it is that
+        of another training, whose split and inputs then stay.
 
     Raises
     ------
@@ -121,8 +128,6 @@ def file_data(
     images = read_labels(table, folder, names)
     counts = count_labels(images.labels, names)
     told.counted(counts, len(images), images.missing)
-    _write_counts(run, counts)
-    plot_labels(run / "labels.png", counts)
     headers = read_headers(images, run / "headers.npz", pool, told.reading_headers)
     groups = headers.patients if settings.split_by == "patient" else headers.studies
     shares = {"test": settings.test_share, "validation": settings.validation_share}
@@ -134,11 +139,14 @@ def file_data(
     rows = describe(parts, groups, images.labels, [label.name for label in recipe.labels])
     told.split(rows)
     digest = hashlib.sha256(f"{images.digest}{headers.digest}".encode()).hexdigest()
+    claim(digest)
+    _write_counts(run, counts)
+    plot_labels(run / "labels.png", counts)
+    _write_split(run, images, parts)
     key = cache_key(recipe.spec, digest)
     limit = int(settings.cache_gb * _GIB)
     cache = InputCache.open(run, key, len(images), recipe.spec, limit)
     inputs = PreparedImages(images, recipe.spec, cache, pool, told.unreadable)
-    _write_split(run, images, parts)
     made = {name: _part(inputs, images, headers, groups, chosen) for name, chosen in parts.items()}
     return Data(
         parts=made,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import floor, log10
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,9 +101,17 @@ def choose_thresholds(
     upper = float(np.quantile(scores[~truth], 1 - alarms))
     if lower > upper:
         third = (lower - upper) / 3
-        return Thresholds(_rounded(upper + third), _rounded(lower - third))
-    return Thresholds(_rounded(lower), _rounded(upper + 1e-3))
+        exact = upper + third, lower - third
+        low, high = map(_rounded, exact)
+        # A gap may be narrower than what rounding moves a threshold by.
+        return Thresholds(low, high) if upper < low <= high <= lower else Thresholds(*exact)
+    # Just above; near 0 and 1 by less, or no positive would reach it.
+    step = min(1e-3, upper / 10 or 1e-3, (1 - upper) / 10)
+    return Thresholds(_rounded(lower), _rounded(upper + step))
 
 
 def _rounded(probability: float) -> float:
-    return min(1.0, max(0.0, round(probability, 3)))
+    """Round to three decimals, near 0 and 1 to three digits of the distance from there."""
+    near = min(probability, 1 - probability)
+    digits = 3 if near >= 0.01 or near <= 0 else 2 - floor(log10(near))
+    return min(1.0, max(0.0, round(probability, digits)))

@@ -29,6 +29,9 @@ _TAGS = [
     "ImageType", "Rows", "Columns",
 ]  # fmt: skip
 _CHUNK = 64
+# Raised when the meaning of the numbers changes: what was kept before is then read anew.
+_VERSION = 2
+_NOBODY = -1
 _ASSUMED_MM = 5.0
 _FIELDS = ("patients", "studies", "series", "positions", "files")
 
@@ -40,8 +43,9 @@ class Headers:
     Attributes
     ----------
     patients, studies, series : ndarray of int64, (images,)
-        Equal numbers for equal ones. Without a Patient ID the study stands for the patient; a file
-        that says nothing stands alone.
+        Equal numbers for equal ones. A file without a Patient ID is of the patient whom another
+        file of its study names, or else the study stands for the patient; a file that says nothing
+        stands alone.
     positions : ndarray of float64, (images,)
         Along the normal of the slice, in mm.
     files : ndarray of int64, (images, 2)
@@ -103,14 +107,29 @@ def read_headers(
         for patient, study, series, position in rows:
             # Without a Patient ID the study, or at least the file, is held together.
             study = study or f"file {done}"
-            for column, text in enumerate((patient or study, study, series or study)):
+            for column, text in enumerate((patient, study, series or study)):
                 numbers[done, column] = codes[column].setdefault(text, len(codes[column]))
+            if not patient:
+                numbers[done, 0] = _NOBODY
             positions[done] = position
             done += 1
         on_progress(done, len(images))
-    headers = Headers(numbers[:, 0], numbers[:, 1], numbers[:, 2], positions, files)
+    patients = _of_their_studies(numbers[:, 0], numbers[:, 1])
+    headers = Headers(patients, numbers[:, 1], numbers[:, 2], positions, files)
     _keep(cache, images, headers)
     return headers
+
+
+def _of_their_studies(patients: NDArray[np.int64], studies: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Give each file without a patient that of its study; number them as they come first."""
+    named = patients != _NOBODY
+    # Where a study has no patient, it is one itself, by a number that no patient has.
+    of_study = np.arange(studies.max() + 1) + patients.max() + 1
+    with_patient, first = np.unique(studies[named], return_index=True)
+    of_study[with_patient] = patients[named][first]
+    whole = np.where(named, patients, of_study[studies])
+    _, first, places = np.unique(whole, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[places]
 
 
 def _end(begin: int, images: LabelledImages) -> int:
@@ -129,7 +148,11 @@ def _changes(images: LabelledImages) -> NDArray[np.int64]:
 def _kept(cache: Path, images: LabelledImages, files: NDArray[np.int64]) -> Headers | None:
     try:
         with np.load(cache, allow_pickle=False) as stored:
-            same = str(stored["images"]) == images.digest and np.array_equal(stored["files"], files)
+            same = (
+                int(stored["version"]) == _VERSION
+                and str(stored["images"]) == images.digest
+                and np.array_equal(stored["files"], files)
+            )
             return Headers(*(stored[name] for name in _FIELDS)) if same else None
     except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):
         return None  # not there, or not whole: it is read again
@@ -138,7 +161,8 @@ def _kept(cache: Path, images: LabelledImages, files: NDArray[np.int64]) -> Head
 def _keep(cache: Path, images: LabelledImages, headers: Headers) -> None:
     fields = {name: getattr(headers, name) for name in _FIELDS}
     temporary = cache.with_suffix(".tmp.npz")
-    np.savez(temporary, images=np.array(images.digest), **fields)
+    version = np.array(_VERSION)
+    np.savez(temporary, images=np.array(images.digest), version=version, **fields)
     temporary.replace(cache)
 
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from posixpath import normpath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,8 +98,8 @@ def read_labels(table: Path, folder: Path, names: Sequence[str]) -> LabelledImag
     Raises
     ------
     InferenceError
-        If the table cannot be read, is of neither layout, contradicts itself, or names no file
-        that is there.
+        If the table cannot be read, is of neither layout, contradicts itself, names a file outside
+        `folder` or one file by two names, or names no file that is there.
     """
     try:
         with table.open(newline="", encoding="utf-8-sig") as lines:
@@ -113,6 +115,9 @@ def read_labels(table: Path, folder: Path, names: Sequence[str]) -> LabelledImag
     if not there.any():
         raise InferenceError(f"{table} names no file that is in {folder}")
     kept = np.array([place.encode() for place in places if place is not None])
+    different, times = np.unique(kept, return_counts=True)
+    for twice in different[times > 1][:1]:
+        raise InferenceError(f"{table}: {twice.decode()} stands there by two names")
     return LabelledImages(folder, kept, labels[there], missing=int((~there).sum()))
 
 
@@ -133,7 +138,8 @@ def _siim(
 ) -> tuple[list[str], NDArray[np.uint8]]:
     wanted = [name.lower() for name in names]
     found: dict[str, tuple[int, ...]] = {}
-    for file, label in rows:
+    for written, label in rows:
+        file = _below(written, table)
         told = tuple(int(label.strip().lower() == name) for name in wanted)
         if found.setdefault(file, told) != told:
             raise InferenceError(f"{table}: {file} stands there twice, with different labels")
@@ -154,6 +160,7 @@ def _rsna(
     told = bytearray()
     for name, written in rows:
         image, _, subtype = name.rpartition("_")
+        image = _below(image, table)
         value = _VALUES.get(written.strip())
         if value is None:
             raise InferenceError(f"{table}: {name} has no label 0 or 1")
@@ -171,6 +178,15 @@ def _rsna(
     for row, index in np.argwhere(labels == _UNTOLD)[:1]:
         raise InferenceError(f"{table}: {images[row]} has no row for {names[index]}")
     return [f"{image}.dcm" for image in images], labels
+
+
+def _below(name: str, table: Path) -> str:
+    """Return the one way to write a path below the folder; refuse one that leaves it."""
+    if "\0" in name or name.startswith("/") or ".." in name.split("/"):
+        raise InferenceError(
+            f"{table}: {name!r} is no file below the folder of the data: write the path from there"
+        )
+    return normpath(name) if "/" in name else name
 
 
 def _places(folder: Path, files: Sequence[str], deeper: bool) -> list[str | None]:
@@ -196,7 +212,8 @@ def _places(folder: Path, files: Sequence[str], deeper: bool) -> list[str | None
 
 def _listing(folder: Path) -> frozenset[str]:
     try:
-        return frozenset(entry.name for entry in folder.iterdir())
+        with os.scandir(folder) as entries:
+            return frozenset(entry.name for entry in entries if entry.is_file())
     except OSError:
         return frozenset()
 

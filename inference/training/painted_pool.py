@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..errors import InferenceError
 from ..heads import head_boxes
+from .checkpoint import write_durably
 from .painted_heads import KINDS, MASK_SIZE, PaintedSlice, draw_slices
 from .phantom_samples import one_thread_each
 from .phantoms.backgrounds import SIZE, Background, read_backgrounds
@@ -67,10 +69,14 @@ def draw_pool(
         Folders with a head CT series each.
     workers : int
         Processes; the result does not depend on it.
+
+    Raises
+    ------
+    InferenceError
+        If the folder was drawn from other backgrounds, or with another share of them.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    stated = {"backgrounds": [path.name for path in backgrounds], "real_share": real_share}
-    (folder / "pool.json").write_text(json.dumps(stated), encoding="utf-8")
+    _claim(folder, {"backgrounds": [path.name for path in backgrounds], "real_share": real_share})
     starts = range(seeds.start, seeds.stop, _PART)
     parts = [range(start, min(start + _PART, seeds.stop)) for start in starts]
     task = partial(_draw_part, folder, tuple(backgrounds), real_share)
@@ -81,6 +87,24 @@ def draw_pool(
         with one_thread_each(), pool:
             paths = list(pool.map(task, parts))
     return _opened(paths)
+
+
+def _claim(folder: Path, stated: Mapping[str, object]) -> None:
+    """Say what the parts of a folder are drawn from, unless it says something else already."""
+    path = folder / "pool.json"
+    if not path.is_file():
+        write_durably(path, json.dumps(stated).encode())
+        return
+    try:
+        there = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InferenceError(f"{path} cannot be read: remove {folder} to draw it anew") from error
+    if there != stated:
+        raise InferenceError(
+            f"{folder} was drawn from other backgrounds, or another share of them: {path} says "
+            f"{json.dumps(there):.200}, now {json.dumps(stated):.200}; remove the folder to draw "
+            "it anew, or name another"
+        )
 
 
 def _draw_part(folder: Path, backgrounds: tuple[Path, ...], share: float, seeds: range) -> Path:

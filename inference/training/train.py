@@ -143,13 +143,23 @@ def default_run(out: Path) -> Path:
 
 
 def find(job: Job, listener: Listener | None = None) -> Sweep:
-    """Look for a learning rate; the plot goes to ``learning_rate.png`` in the run folder."""
-    told = listener or Listener()
+    """Look for a learning rate; the plot goes to ``learning_rate.png`` in the run folder.
+
+    Raises
+    ------
+    InferenceError
+        If the run folder is that of another training: its split has to stay what it learnt from.
+    """
+    told, folder = listener or Listener(), RunFolder(job.run)
+    network, start = _network(job)
+
+    def check(digest: str) -> None:
+        folder.check_free(_description(job, digest, start))
+
     with (
         Pool(job.settings.workers) as pool,
-        closing(_data(job, RunFolder(job.run), pool, told)) as known,
+        closing(_data(job, folder, pool, told, check)) as known,
     ):
-        network, _ = _network(job)
         return _find(job, network, known)
 
 
@@ -164,21 +174,25 @@ def _train(
     folder = RunFolder(job.run)
     if resume and not folder.has_checkpoint:
         raise InferenceError(f"{job.run} holds no checkpoint to go on from: leave out --resume")
-    with closing(_data(job, folder, pool, told)) as known:
-        return _trained(job, out, folder, known, told, on_epoch, resume)
+    network, start = _network(job)
+
+    def claim(digest: str) -> None:
+        folder.claim(_description(job, digest, start), fresh=resume is False)
+
+    with closing(_data(job, folder, pool, told, claim)) as known:
+        return _trained(job, out, folder, network, start, known, told, on_epoch)
 
 
 def _trained(
     job: Job,
     out: Path,
     folder: RunFolder,
+    network: nn.Module,
+    start: Start,
     known: Data,
     told: Listener,
     on_epoch: Callable[[EpochReport], None],
-    resume: bool | None,
 ) -> Trained:
-    network, start = _network(job)
-    folder.claim(_description(job, known, start), fresh=resume is False)
     state = folder.load()
     rate = _rate(job, network, known, state, told)
     job = replace(job, settings=replace(job.settings, learning_rate=rate))
@@ -190,15 +204,20 @@ def _trained(
     return trained
 
 
-def _data(job: Job, folder: RunFolder, pool: Pool, told: Listener) -> Data:
+def _data(
+    job: Job, folder: RunFolder, pool: Pool, told: Listener, claim: Callable[[str], None]
+) -> Data:
+    """Return the data; `claim` is called with their digest before the folder speaks of them."""
     if job.data is None:
-        return phantom_data(job.recipe, job.settings)
+        known = phantom_data(job.recipe, job.settings)
+        claim(known.digest)
+        return known
     if job.labels is None:
         raise InferenceError("training from files needs their labels too: give the table (CSV)")
-    return file_data(job.recipe, job.settings, job.data, job.labels, folder.path, pool, told)
+    return file_data(job.recipe, job.settings, job.data, job.labels, folder.path, pool, told, claim)
 
 
-def _description(job: Job, known: Data, start: Start) -> Mapping[str, object]:
+def _description(job: Job, digest: str, start: Start) -> Mapping[str, object]:
     """Return what must be the same for a training to go on."""
     return {
         "reader": job.recipe.name,
@@ -207,7 +226,7 @@ def _description(job: Job, known: Data, start: Start) -> Mapping[str, object]:
         "size": job.recipe.spec.size,
         "input": str(job.recipe.spec.to_dict()),
         "network_def": str(dict(job.recipe.network_def)),
-        "data": known.digest,
+        "data": digest,
         "torch": torch.__version__,
     }
 

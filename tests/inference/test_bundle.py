@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from inference.bundle import Bundle, open_bundle
+from inference.bundle import Bundle, open_bundle, write_bundle
 from inference.catalogue import open_catalogue
 from inference.criteria import Criteria
 from inference.errors import BundleError
@@ -152,8 +153,6 @@ def test_weights_of_both_kinds_load_alike(ct_bundle: Bundle, copied: Path) -> No
 
 
 def test_half_precision_is_storage_only(ct_bundle: Bundle, tmp_path: Path) -> None:
-    from inference.bundle import write_bundle
-
     network = load_network(ct_bundle, CPU)
     preread = json.loads((ct_bundle.path / "configs" / "preread.json").read_text())
     write_bundle(
@@ -248,3 +247,78 @@ def test_a_shipped_bundle_is_complete(path: Path) -> None:
     assert bundle.weights_path.stat().st_size < 25_000_000
     assert "demonstration" in bundle.card
     load_network(bundle, CPU)
+
+
+def _written_again(bundle: Bundle, path: Path, **changed: Any) -> None:
+    preread = json.loads((bundle.path / "configs" / "preread.json").read_text())
+    given = {
+        "name": "again",
+        "version": "2",
+        "network_def": bundle.network_def,
+        "state_dict": load_network(bundle, CPU).state_dict(),
+        "preread": preread,
+        "metadata": {},
+        "card": "# Again\n",
+    }
+    write_bundle(path, **{**given, **changed})
+
+
+def _content(folder: Path) -> dict[str, bytes]:
+    files = (one for one in folder.rglob("*") if one.is_file())
+    return {one.relative_to(folder).as_posix(): one.read_bytes() for one in files}
+
+
+def test_what_cannot_be_written_leaves_the_bundle_of_before(
+    ct_bundle: Bundle, copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = _content(copied.parent)
+
+    def full(*_: object) -> None:
+        raise OSError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("inference.bundle.save_file", full)
+        with pytest.raises(OSError, match="disk is full"):
+            _written_again(ct_bundle, copied)
+        with pytest.raises(OSError, match="disk is full"):
+            _written_again(ct_bundle, copied.with_name("new"))
+    with pytest.raises(
+        BundleError, match=rf"{copied}/configs/preread.json: .*unknown keys: lables"
+    ):
+        preread = json.loads((copied / "configs" / "preread.json").read_text())
+        _written_again(ct_bundle, copied, preread={**preread, "lables": []})
+    assert _content(copied.parent) == before
+    assert [one.name for one in copied.parent.iterdir()] == ["copied"]
+    assert open_bundle(copied).identity == ct_bundle.identity
+
+
+def test_killed_while_it_is_written_the_bundle_of_before_opens(
+    ct_bundle: Bundle, copied: Path
+) -> None:
+    script = (
+        "import os, signal, sys; from pathlib import Path; import inference.bundle as b\n"
+        "b.save_file = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "b.write_bundle(Path(sys.argv[1]), name='n', version='2', network_def={}, state_dict={},"
+        " preread={}, metadata={}, card='')"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(copied)], check=False, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    opened = open_bundle(copied)
+    assert opened.identity == ct_bundle.identity
+    assert opened.configuration_digest == ct_bundle.configuration_digest
+
+
+def test_written_again_it_keeps_what_else_is_in_the_folder_and_a_link_to_it(
+    ct_bundle: Bundle, copied: Path
+) -> None:
+    (copied / "LICENSE").write_text("of the weights")
+    (copied / "models" / "sequence.safetensors").write_bytes(b"of the bundle before")
+    link = copied.with_name("link")
+    link.symlink_to(copied, target_is_directory=True)
+    _written_again(ct_bundle, link)
+    assert link.is_symlink()
+    opened = open_bundle(copied)
+    assert (opened.name, opened.version, opened.card) == ("again", "2", "# Again\n")
+    assert (copied / "LICENSE").read_text() == "of the weights"
+    assert not (copied / "models" / "sequence.safetensors").exists()
+    assert sorted(one.name for one in copied.parent.iterdir()) == ["copied", "link"]

@@ -155,6 +155,19 @@ def test_a_pool_is_the_same_however_many_draw_and_goes_on_where_it_stopped(
     assert part.stat().st_mtime_ns == written
 
 
+def test_a_pool_is_of_its_backgrounds_alone(tmp_path: Path, folder: Path) -> None:
+    drawn_before = draw_pool(tmp_path / "pool", range(1), [], real_share=0.0)
+    said = (tmp_path / "pool" / "pool.json").read_bytes()
+    with pytest.raises(InferenceError, match="drawn from other backgrounds"):
+        draw_pool(tmp_path / "pool", range(1), [folder], real_share=0.0)
+    with pytest.raises(InferenceError, match="another share"):
+        draw_pool(tmp_path / "pool", range(1), [], real_share=0.5)
+    assert (tmp_path / "pool" / "pool.json").read_bytes() == said
+    (tmp_path / "pool" / "pool.json").unlink()  # as a folder from before says nothing
+    again = draw_pool(tmp_path / "pool", range(1), [], real_share=0.0)
+    assert np.array_equal(np.stack(again.hu), np.stack(drawn_before.hu))
+
+
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 100_000), share=st.sampled_from([0.0, 1.0]))
 def test_what_happens_to_a_slice_is_seeded_and_in_range(seed: int, share: float) -> None:

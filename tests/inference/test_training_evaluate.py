@@ -62,3 +62,32 @@ def test_thresholds_are_valid_and_separate_what_can_be_separated(
     if truth.any() and not truth.all() and scores[truth].min() > scores[~truth].max():
         assert (scores[truth] >= chosen.high).all()
         assert (scores[~truth] < chosen.low).all()
+
+
+@pytest.mark.parametrize(
+    ("negatives", "positives"),
+    [(1e-4, 4e-4), (0.5, 0.5004), (0.9990, 0.9999), (1e-9, 2e-9), (0.0, 1e-6), (0.2, 0.9)],
+)
+def test_thresholds_lie_in_a_gap_however_narrow(negatives: float, positives: float) -> None:
+    scores, truth = np.repeat([negatives, positives], 10), np.repeat([False, True], 10)
+    chosen = choose_thresholds(scores, truth)
+    assert negatives < chosen.low <= chosen.high <= positives
+    assert sensitivity(scores, truth, chosen.high) == specificity(scores, truth, chosen.high) == 1
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0])
+@pytest.mark.parametrize("from_one", [False, True])
+def test_overlapping_scores_near_an_end_still_are_told_apart(scale: float, from_one: bool) -> None:
+    scores = np.concatenate([np.linspace(0.1, 0.5, 100), np.linspace(0.4, 0.9, 100)]) * scale
+    truth = np.repeat([False, True], 100)
+    if from_one:
+        scores, truth = 1 - scores, ~truth
+    chosen = choose_thresholds(scores, truth)
+    assert sensitivity(scores, truth, chosen.high) > 0.6
+    assert specificity(scores, truth, chosen.high) > 0.97
+    assert (scores[~truth] < chosen.low).mean() > 0.7
+
+
+def test_ordinary_thresholds_are_round() -> None:
+    scores, truth = np.array([0.1, 0.9]), np.array([False, True])
+    assert choose_thresholds(scores, truth) == Thresholds(0.367, 0.633)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from inference.errors import InferenceError
+from inference.evaluation.labelled import labelled_files
 from inference.training.headers import read_headers
 from inference.training.layouts import LabelledImages, read_labels
 from inference.training.phantoms.files import write_chest, write_head_series
@@ -104,6 +109,33 @@ def test_headers_are_read_once_and_again_when_a_file_changes(rsna: Path, tmp_pat
     assert changed.patients[0] == changed.patients[2]
 
 
+def test_a_file_without_a_patient_is_of_the_patient_of_its_study(tmp_path: Path) -> None:
+    told = [
+        ("A", "1"),
+        ("", "1"),
+        ("", "2"),
+        ("B", "3"),
+        ("", "2"),
+        ("A", "4"),
+        ("", "4"),
+        ("", ""),
+    ]
+    for number, (patient, study) in enumerate(reversed(told)):
+        header = Dataset()
+        header.PatientID, header.StudyInstanceUID = patient, study
+        header.SOPClassUID, header.SOPInstanceUID = CTImageStorage, f"1.2.{number}"
+        header.file_meta = FileMetaDataset()
+        header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        header.save_as(tmp_path / f"{len(told) - 1 - number}.dcm", enforce_file_format=True)
+    table = tmp_path / "labels.csv"
+    for order in (range(8), (1, 0, *range(2, 8))):
+        table.write_text("\n".join(["file,label", *(f"{n}.dcm,No" for n in order)]))
+        files = read_labels(table, tmp_path, ["Pneumothorax"])
+        with Pool(1) as pool:
+            patients = read_headers(files, tmp_path / "h.npz", pool).patients
+        assert patients.tolist() == [0, 0, 1, 2, 1, 0, 0, 3]
+
+
 def test_no_patient_is_named_in_the_run_folder(rsna: Path, tmp_path: Path) -> None:
     labels = rsna / "stage_1_train.csv"
     train("hemorrhage", tmp_path / "b", data=rsna, labels=labels, run=tmp_path, settings=TINY)
@@ -155,6 +187,45 @@ def test_a_wrong_table_is_named_on_one_line(tmp_path: Path, table: str, said: st
     with pytest.raises(InferenceError, match=said) as caught:
         read_labels(path, tmp_path, SUBTYPES)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["../x.dcm", "a/../../x.dcm", "{folder}/a.dcm", "a\0.dcm", ".."])
+@pytest.mark.parametrize("read", [read_labels, labelled_files])
+def test_a_name_that_leaves_the_folder_is_refused(
+    tmp_path: Path, name: str, read: Callable[[Path, Path, list[str]], object]
+) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for file in (folder / "a.dcm", tmp_path / "x.dcm"):
+        file.touch()
+    wanted, table = name.format(folder=folder), tmp_path / "labels.csv"
+    table.write_text(f"file,label\na.dcm,No\n{wanted},Pneumothorax\n")
+    with pytest.raises(InferenceError) as caught:
+        read(table, folder, ["Pneumothorax"])
+    assert str(table) in str(caught.value)
+    assert repr(wanted) in str(caught.value)
+    table.write_text("\n".join(["ID,Label", *(f"{wanted}/ID_1_{name},0" for name in SUBTYPES)]))
+    with pytest.raises(InferenceError, match="is no file below the folder of the data"):
+        read(table, folder, SUBTYPES)
+
+
+def test_one_file_is_one_image_however_it_is_written(tmp_path: Path) -> None:
+    (tmp_path / "sub" / "folder.dcm").mkdir(parents=True)
+    for file in ("a.dcm", "sub/ID_1.dcm"):
+        (tmp_path / file).touch()
+    table = tmp_path / "labels.csv"
+    rows = ["file,label", "a.dcm,No", "./a.dcm,No", "sub/folder.dcm,No", "sub/./ID_1.dcm,No"]
+    table.write_text("\n".join(rows))
+    files = read_labels(table, tmp_path, ["Pneumothorax"])
+    assert [files.path(n) for n in range(2)] == [tmp_path / "a.dcm", tmp_path / "sub" / "ID_1.dcm"]
+    assert (len(files), files.missing) == (2, 1)
+    table.write_text("\n".join([*rows, ".//a.dcm,Pneumothorax"]))
+    with pytest.raises(InferenceError, match=r"a\.dcm stands there twice, with different labels"):
+        read_labels(table, tmp_path, ["Pneumothorax"])
+    twice = [f"{one}_{name},0" for one in ("ID_1", "sub/ID_1") for name in SUBTYPES]
+    table.write_text("\n".join(["ID,Label", *twice]))
+    with pytest.raises(InferenceError, match=r"sub/ID_1\.dcm stands there by two names"):
+        read_labels(table, tmp_path, SUBTYPES)
 
 
 def test_files_without_labels_and_unreadable_files_are_refused(siim: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from inference.training.fit import Watch, fit
 from inference.training.phantoms.layouts import write_siim
 from inference.training.recipes import PNEUMOTHORAX, TrainSettings
 from inference.training.samples import Part, Sample, Samples
-from inference.training.train import train
+from inference.training.train import Job, find, train
 
 SETTINGS = TrainSettings(
     epochs=4, head_epochs=1, batch=2, patience=2, epoch_share=0.9, checkpoint_seconds=0
@@ -176,6 +176,44 @@ def test_a_finished_training_is_not_done_again_and_other_data_are_noticed(
     labels.write_text(labels.read_text().replace(",Pneumothorax", ",No Pneumothorax", 1))
     with pytest.raises(InferenceError, match="holds another training"):
         run()
+
+
+def test_what_is_refused_leaves_the_split_and_the_inputs_of_the_training_before(
+    chest_bundle: Bundle, tmp_path: Path
+) -> None:
+    data, run = tmp_path / "data", tmp_path / "bundle.run"
+    labels = write_siim(data, 8, seed=1, size=64)
+    settings = TrainSettings(
+        epochs=1, batch=2, workers=1, size=64, start=str(chest_bundle.path), patience=1
+    )
+
+    def kept() -> dict[str, bytes]:
+        left_out = "headers.npz"  # only says what the files say
+        return {one.name: one.read_bytes() for one in run.iterdir() if one.name != left_out}
+
+    def asked(settings: TrainSettings) -> None:
+        train("pneumothorax", tmp_path / "bundle", data=data, labels=labels, settings=settings)
+
+    asked(settings)
+    before = kept()
+    other = dataclasses.replace(settings, seed=2)
+    with pytest.raises(InferenceError, match="holds another training"):
+        asked(other)
+    assert kept() == before
+    sought = dataclasses.replace(settings, size=32, test_share=0.4)
+    with pytest.raises(InferenceError, match=r"holds another training .*another --run"):
+        find(Job.of("pneumothorax", run, data, labels, sought))
+    assert kept() == before
+    with pytest.raises(InferenceError, match="cannot be split"):
+        train("pneumothorax", tmp_path / "bundle", data=data, labels=_first_rows(labels, 2),
+              settings=other, resume=False)  # fmt: skip
+    assert kept() == before
+
+
+def _first_rows(table: Path, count: int) -> Path:
+    shorter = table.with_name("shorter.csv")
+    shorter.write_text("\n".join(table.read_text().splitlines()[: count + 1]))
+    return shorter
 
 
 @pytest.mark.slow
