@@ -26,6 +26,8 @@ _NOTHING_AFTER = {
     "Activations", "AsDiscrete", "Invert", "SaveImage", "EnsureType", "ToTensor", "Identity",
     "CopyItems", "DeleteItems", "SelectItems",
 }  # fmt: skip
+# A distance of slices this many times those beside it: slices are missing, no volume is true.
+_MAX_GAP = 1.9
 # Keys of a section that are the section's alone, none of `configs/preread.json`.
 _OWN = ("ignore", "manufacturer")
 
@@ -83,7 +85,7 @@ def preread_section(
     if _takes_highest(after) and section["masks"]:
         section["exclusive"] = True
     if is_volume:
-        section["suitability"] = {"modalities": ["CT"], "min_slices": 2}
+        section["suitability"] = {"modalities": ["CT"], "min_slices": 2, "max_gap": _MAX_GAP}
     section["labels"] = labels(stated.get("labels", ()), formats.channels)
     rest = {key: value for key, value in stated.items() if key not in ("input", "labels")}
     return {**section, **rest}

@@ -71,6 +71,7 @@ def test_a_segmentation_is_served_by_its_path_alone(spleen: Path) -> None:
     assert bundle.masks and bundle.exclusive
     assert bundle.activation == "softmax"
     assert bundle.suitability.modalities == ("CT",)
+    assert bundle.suitability.max_gap == 1.9
     assert bundle.spec.volume == VolumeSpec(
         "RAS",
         (3.0, 3.0, 3.0),
