@@ -14,7 +14,7 @@ from typing import Any
 from .known_labels import is_anatomy, known_code, label_name
 from .reading import Code
 from .zoo_config import Configuration
-from .zoo_transforms import changes_nothing, input_keys, transform_name
+from .zoo_transforms import changes_nothing, input_keys, is_disabled, transform_name
 
 # A network answers which it is; a threshold between has to be chosen by whoever serves it.
 _THRESHOLDS = {"low": 0.5, "high": 0.5}
@@ -180,7 +180,7 @@ def _windows(config: Configuration) -> dict[str, Any]:
 def _transforms(config: Configuration, name: str) -> list[Mapping[str, Any]]:
     """Return the transforms of a stage as plain values; those that cannot be told as they are.
 
-    Postprocessing names files to write by expressions: nothing is asked of those.
+    Postprocessing names files to write by expressions: of it only what is used here is told.
     """
     holder = config.content.get(name)
     if isinstance(holder, str):
@@ -190,13 +190,26 @@ def _transforms(config: Configuration, name: str) -> list[Mapping[str, Any]]:
         listed = config.plain(listed, f"{name}#transforms")
     found: list[Mapping[str, Any]] = []
     for number, one in enumerate(listed):
+        where = f"{name}#transforms#{number}"
         if not isinstance(one, Mapping):
-            found.append(config.plain(one, f"{name}#transforms#{number}"))
-        elif name == "preprocessing":
-            found.append(_told(config, one, f"{name}#transforms#{number}"))
-        else:
-            found.append(one)
-    return found
+            found.append(config.plain(one, where))
+            continue
+        named = _told_of(config, one, where, "_target_", "_disabled_")
+        if is_disabled(named):
+            continue
+        if name == "preprocessing":
+            found.append(_told(config, {**one, **named}, where))
+            continue
+        if transform_name(named) in ("Activations", "AsDiscrete"):
+            named |= _told_of(config, one, where, "softmax", "sigmoid", "argmax", "threshold")
+        found.append({**one, **named})
+    return [one for one in found if not is_disabled(one)]
+
+
+def _told_of(
+    config: Configuration, one: Mapping[str, Any], where: str, *keys: str
+) -> dict[str, Any]:
+    return {key: config.plain(one[key], f"{where}#{key}") for key in keys if key in one}
 
 
 def _told(config: Configuration, one: Mapping[str, Any], where: str) -> Mapping[str, Any]:
@@ -217,6 +230,14 @@ def _require_nothing_after(after: Sequence[Mapping[str, Any]], ignored: Collecti
                 f"postprocessing {written} is not done by this node; leave it out knowingly with "
                 f'ignore = ["{written}"] under its [[model]]'
             )
+        threshold = _first(one.get("threshold")) if name == "AsDiscrete" else None
+        chosen = threshold is not None and threshold is not False and threshold != 0.5
+        if chosen and not {name, written} & set(ignored):
+            raise ValueError(
+                f"postprocessing {written} has the threshold {threshold!r}, not 0.5; give labels "
+                f'their thresholds by [[model.label]], and ignore = ["{written}"] under its '
+                "[[model]]"
+            )
 
 
 def _activation(after: Sequence[Mapping[str, Any]]) -> str | None:
@@ -232,8 +253,8 @@ def _takes_highest(after: Sequence[Mapping[str, Any]]) -> bool:
     return any(transform_name(one) == "AsDiscrete" and _first(one.get("argmax")) for one in after)
 
 
-def _first(value: Any) -> bool:
-    return bool(value[0] if isinstance(value, list) and value else value)
+def _first(value: Any) -> Any:
+    return value[0] if isinstance(value, list) and value else value
 
 
 def labels(said: Sequence[Mapping[str, Any]], channels: Mapping[int, str]) -> list[dict[str, Any]]:

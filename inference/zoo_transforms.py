@@ -68,7 +68,7 @@ def input_keys(
         name = transform_name(one)
         keys = one.get("keys", image)
         mine = image in ([keys] if isinstance(keys, str) else keys)
-        if one.get("_disabled_") or not mine or name in _NOTHING or _is(name, one, ignored):
+        if is_disabled(one) or not mine or name in _NOTHING or _is(name, one, ignored):
             continue
         if name not in _KNOWN:
             raise ValueError(
@@ -99,6 +99,12 @@ def transform_name(definition: Mapping[str, Any]) -> str:
         if name.endswith(ending) and len(name) > len(ending) + 2:
             return name[: -len(ending)]
     return name
+
+
+def is_disabled(definition: Mapping[str, Any]) -> bool:
+    """Tell whether MONAI leaves a transform out; it takes texts by what they say."""
+    said = definition.get("_disabled_", False)
+    return said.strip().lower() == "true" if isinstance(said, str) else bool(said)
 
 
 def changes_nothing(definition: Mapping[str, Any]) -> bool:
