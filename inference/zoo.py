@@ -79,7 +79,7 @@ def preread_section(
     is_volume = section["input"].get("kind") == "ct_volume"
     section["masks"] = stated.get("masks", formats.has_masks)
     if is_volume and "kind" in given and section["masks"]:
-        section["input"] = {**_windows(config), **given}
+        section["input"] = {**_windows(config, ignored), **given}
     if (activation := _activation(after)) is not None:
         section["activation"] = activation
     if _takes_highest(after) and section["masks"]:
@@ -151,11 +151,11 @@ def _input(config: Configuration, formats: _Formats, ignored: Collection[str]) -
     return {
         "kind": "ct_volume",
         **input_keys(transforms, formats.image, ignored),
-        **_windows(config),
+        **_windows(config, ignored),
     }
 
 
-def _windows(config: Configuration) -> dict[str, Any]:
+def _windows(config: Configuration, ignored: Collection[str]) -> dict[str, Any]:
     """Return what the inferer says of windows that slide."""
     inferer = config.content.get("inferer")
     if not isinstance(inferer, Mapping):
@@ -167,6 +167,12 @@ def _windows(config: Configuration) -> dict[str, Any]:
         raise ValueError(
             f"inferer {name} is none that this node knows (SlidingWindowInferer, SimpleInferer); "
             "say kind and roi by [model.input]"
+        )
+    beyond = config.plain(inferer.get("cval", 0), "inferer#cval")
+    if beyond != 0 and "cval" not in ignored:
+        raise ValueError(
+            f"inferer {name} fills what is beyond the image with its cval {beyond!r}, this node "
+            'with 0; leave it out knowingly with ignore = ["cval"] under its [[model]]'
         )
     keys = {"roi": "roi_size", "overlap": "overlap", "blend": "mode", "padding": "padding_mode"}
     # Its device, such as $torch.device('cuda:0'), is this node's own.

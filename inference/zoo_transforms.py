@@ -17,6 +17,8 @@ _ANYWHERE = {
     "meta_keys", "meta_key_postfix", "source_key", "start_coord_key", "end_coord_key",
     "recompute_affine", "device", "track_meta", "data_type",
 }  # fmt: skip
+# Letters of the axes that MONAI has unless others are given.
+_ORIENTED = [["L", "R"], ["P", "A"], ["I", "S"]]
 
 
 @dataclass(slots=True)
@@ -78,6 +80,8 @@ def input_keys(
             )
         arguments = {key: value for key, value in one.items() if key not in _ANYWHERE}
         try:
+            if name == "CropForeground" and (source := one.get("source_key", image)) != image:
+                raise ValueError(f"its source_key is {source!r}, not {image!r}")
             _KNOWN[name](draft, arguments)
         except (TypeError, ValueError, KeyError) as error:
             raise ValueError(
@@ -150,7 +154,9 @@ def _place(order: Sequence[str]) -> dict[str, str]:
 
 
 def _orientation(draft: Draft, given: dict[str, Any]) -> None:
-    given.pop("labels", None)
+    labels = given.pop("labels", None)
+    if labels is not None and [list(pair) for pair in labels] != _ORIENTED:
+        raise ValueError(f"its labels are {labels!r}, not those of the axes: L R, P A, I S")
     draft.keys["orientation"] = given.pop("axcodes")
 
 

@@ -311,6 +311,17 @@ def test_a_label_that_nobody_has_a_code_for_is_asked_for_by_its_key(spleen: Path
             ),
             r"KeepLargestConnectedComponentd is not done.*ignore = \[\"KeepLargest",
         ),
+        (lambda c: c["inferer"].update(cval="$-1"), r"its cval -1, this node with 0.*\[\"cval\"\]"),
+        (
+            lambda c: transforms(c)[2].update(labels=[["R", "L"], ["P", "A"], ["I", "S"]]),
+            r"Orientationd cannot be taken over: its labels are \[\['R', 'L'\]",
+        ),
+        (
+            lambda c: transforms(c).append(
+                {"_target_": "CropForegroundd", "keys": "image", "source_key": "body"}
+            ),
+            r"CropForegroundd cannot be taken over: its source_key is 'body', not 'image'",
+        ),
         (lambda c: c.update(network_def={}), r"network_def with a _target_ is missing"),
         (
             lambda c: c["inferer"].update(roi_size=[96, 96, 2]),
@@ -434,6 +445,20 @@ def test_a_threshold_of_the_bundle_is_not_dropped(spleen: Path, threshold: objec
     with pytest.raises(BundleError, match=r"AsDiscreted has the threshold .*\[\[model.label\]\]"):
         served(spleen)
     assert not served(spleen, ignore=["AsDiscreted"]).exclusive
+
+
+def test_arguments_that_say_what_is_done_anyway_are_taken(spleen: Path) -> None:
+    before = served(spleen)
+    edit(spleen, lambda c: c["inferer"].update(cval=0.0))
+    edit(spleen, lambda c: transforms(c)[2].update(labels=[["L", "R"], ["P", "A"], ["I", "S"]]))
+    assert served(spleen).configuration_digest == before.configuration_digest
+    edit(spleen, lambda c: c["inferer"].update(cval=-1))
+    served(spleen, ignore=["cval"])
+    crop = {"_target_": "CropForegroundd", "keys": "image", "source_key": "image"}
+    edit(spleen, lambda c: transforms(c).append(crop))
+    volume = served(spleen, ignore=["cval"]).spec.volume
+    assert volume is not None
+    assert volume.crop_foreground
 
 
 def test_preprocessing_that_is_disabled_is_left_out(spleen: Path) -> None:
