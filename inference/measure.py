@@ -12,12 +12,16 @@ from .reading import Mask, Measurement
 from .spacing import same_place
 from .volume import Stack
 
+# As many times the usual distance as two slices stand for what is between them.
+_FAR = 2.0
+
 
 def cells_mm(positions_mm: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the extent along the normal that each slice stands for.
 
     It reaches half way to the neighbours on either side, at either end as far beyond as before.
-    Slices at one position share its extent.
+    Slices at one position share its extent. Of a distance far larger than the others, where slices
+    are missing or one lies away from the rest, no more counts than one missing slice explains.
 
     Parameters
     ----------
@@ -30,8 +34,12 @@ def cells_mm(positions_mm: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     place = same_place(positions_mm)
     at = np.array([positions_mm[place == one].mean() for one in range(place[-1] + 1)])
-    distances = np.diff(at)
-    cells = np.concatenate((distances[:1], distances)) + np.concatenate((distances, distances[-1:]))
+    apart = np.diff(at)
+    # Not the median: a series may be 4 mm apart below and 7 mm above, or come in close pairs.
+    usual = float(np.quantile(apart, 0.75, method="lower"))
+    distances = np.minimum(apart, _FAR * usual)
+    beyond = np.where(apart > _FAR * usual, usual, apart)
+    cells = np.concatenate((beyond[:1], distances)) + np.concatenate((distances, beyond[-1:]))
     return np.asarray((cells / 2.0 / np.bincount(place))[place], dtype=np.float64)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 import pydoc
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ from .errors import BundleError
 
 # A configuration of MONAI can name any callable of Python; a hospital's node runs only networks.
 _ALLOWED = ("monai.networks.", "torch.nn.", "inference.networks.")
+# Endings of arguments that say where a module fetches files from.
+_ELSEWHERE = ("url", "urls", "uri", "repo_id")
 # What makes MONAI evaluate a string: expressions, references, macros.
 _EVALUATED = ("$", "@", "%")
 
@@ -43,8 +46,9 @@ def load_network(bundle: Bundle, device: torch.device) -> torch.nn.Module:
     definition = dict(bundle.network_def)
     try:
         _require_harmless(definition)
-        network = ConfigParser({"network_def": definition}).get_parsed_content("network_def")
-    except (TypeError, ValueError, RuntimeError, ImportError, AttributeError, KeyError) as error:
+        offline = _offline(definition)
+        network = ConfigParser({"network_def": offline}).get_parsed_content("network_def")
+    except (TypeError, ValueError, RuntimeError, ImportError, AttributeError, LookupError) as error:
         where = bundle.path / "configs" / "inference.json"
         raise BundleError(f"{where}: network_def cannot be built: {error}") from error
     try:
@@ -93,11 +97,11 @@ def _require_harmless(node: object) -> None:
         for key, value in node.items():
             if str(key).startswith("_") and key not in ("_target_", "_desc_"):
                 raise ValueError(f"{key} is not accepted")
-            if key == "pretrained" and value:
-                raise ValueError("pretrained must be false, weights come from the bundle alone")
+            if value and _fetches(str(key)):
+                raise ValueError(f"{key} must be false, weights come from the bundle alone")
             _require_harmless(value)
         if "_target_" in node:
-            _require_module(str(node["_target_"]))
+            _module(str(node["_target_"]))
     elif isinstance(node, (list, tuple)):
         for value in node:
             _require_harmless(value)
@@ -105,13 +109,38 @@ def _require_harmless(node: object) -> None:
         raise ValueError(f"{node!r} would be evaluated, which is not accepted")
 
 
-def _require_module(target: str) -> None:
+def _fetches(name: str) -> bool:
+    """Tell whether an argument names weights or files from elsewhere."""
+    low = name.lower()
+    return "pretrained" in low or low.startswith("weights") or low.endswith(_ELSEWHERE)
+
+
+def _offline(node: Any) -> Any:
+    """Say false to what modules fetch unless they are told not to."""
+    if isinstance(node, (list, tuple)):
+        return [_offline(one) for one in node]
+    if not isinstance(node, Mapping):
+        return node
+    made = {key: _offline(value) for key, value in node.items()}
+    if "_target_" in made:
+        target = str(made["_target_"])
+        for name, one in inspect.signature(_module(target)).parameters.items():
+            if not _fetches(name) or one.default is one.empty or not one.default:
+                continue
+            if one.default is not True:
+                raise ValueError(f"{target} fetches its {name}, which is not accepted")
+            made.setdefault(name, False)
+    return made
+
+
+def _module(target: str) -> type[torch.nn.Module]:
+    """Return the class of a module; ValueError if it is none that is accepted."""
     # Where the name leads is checked too: monai.networks.nets.torch.hub.load begins well.
     found = pydoc.locate(target) if target.startswith(_ALLOWED) else None
-    allowed = (
+    if (
         isinstance(found, type)
         and issubclass(found, torch.nn.Module)
         and found.__module__.startswith(_ALLOWED)
-    )
-    if not allowed:
-        raise ValueError(f"{target} is no module of monai.networks, torch.nn or inference.networks")
+    ):
+        return found
+    raise ValueError(f"{target} is no module of monai.networks, torch.nn or inference.networks")

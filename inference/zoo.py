@@ -14,7 +14,7 @@ from typing import Any
 from .known_labels import is_anatomy, known_code, label_name
 from .reading import Code
 from .zoo_config import Configuration
-from .zoo_transforms import changes_nothing, input_keys, transform_name
+from .zoo_transforms import changes_nothing, input_keys, is_disabled, transform_name
 
 # A network answers which it is; a threshold between has to be chosen by whoever serves it.
 _THRESHOLDS = {"low": 0.5, "high": 0.5}
@@ -26,6 +26,8 @@ _NOTHING_AFTER = {
     "Activations", "AsDiscrete", "Invert", "SaveImage", "EnsureType", "ToTensor", "Identity",
     "CopyItems", "DeleteItems", "SelectItems",
 }  # fmt: skip
+# A distance of slices this many times those beside it: slices are missing, no volume is true.
+_MAX_GAP = 1.9
 # Keys of a section that are the section's alone, none of `configs/preread.json`.
 _OWN = ("ignore", "manufacturer")
 
@@ -77,13 +79,13 @@ def preread_section(
     is_volume = section["input"].get("kind") == "ct_volume"
     section["masks"] = stated.get("masks", formats.has_masks)
     if is_volume and "kind" in given and section["masks"]:
-        section["input"] = {**_windows(config), **given}
+        section["input"] = {**_windows(config, ignored), **given}
     if (activation := _activation(after)) is not None:
         section["activation"] = activation
     if _takes_highest(after) and section["masks"]:
         section["exclusive"] = True
     if is_volume:
-        section["suitability"] = {"modalities": ["CT"], "min_slices": 2}
+        section["suitability"] = {"modalities": ["CT"], "min_slices": 2, "max_gap": _MAX_GAP}
     section["labels"] = labels(stated.get("labels", ()), formats.channels)
     rest = {key: value for key, value in stated.items() if key not in ("input", "labels")}
     return {**section, **rest}
@@ -149,11 +151,11 @@ def _input(config: Configuration, formats: _Formats, ignored: Collection[str]) -
     return {
         "kind": "ct_volume",
         **input_keys(transforms, formats.image, ignored),
-        **_windows(config),
+        **_windows(config, ignored),
     }
 
 
-def _windows(config: Configuration) -> dict[str, Any]:
+def _windows(config: Configuration, ignored: Collection[str]) -> dict[str, Any]:
     """Return what the inferer says of windows that slide."""
     inferer = config.content.get("inferer")
     if not isinstance(inferer, Mapping):
@@ -165,6 +167,12 @@ def _windows(config: Configuration) -> dict[str, Any]:
         raise ValueError(
             f"inferer {name} is none that this node knows (SlidingWindowInferer, SimpleInferer); "
             "say kind and roi by [model.input]"
+        )
+    beyond = config.plain(inferer.get("cval", 0), "inferer#cval")
+    if beyond != 0 and "cval" not in ignored:
+        raise ValueError(
+            f"inferer {name} fills what is beyond the image with its cval {beyond!r}, this node "
+            'with 0; leave it out knowingly with ignore = ["cval"] under its [[model]]'
         )
     keys = {"roi": "roi_size", "overlap": "overlap", "blend": "mode", "padding": "padding_mode"}
     # Its device, such as $torch.device('cuda:0'), is this node's own.
@@ -178,7 +186,7 @@ def _windows(config: Configuration) -> dict[str, Any]:
 def _transforms(config: Configuration, name: str) -> list[Mapping[str, Any]]:
     """Return the transforms of a stage as plain values; those that cannot be told as they are.
 
-    Postprocessing names files to write by expressions: nothing is asked of those.
+    Postprocessing names files to write by expressions: of it only what is used here is told.
     """
     holder = config.content.get(name)
     if isinstance(holder, str):
@@ -188,13 +196,26 @@ def _transforms(config: Configuration, name: str) -> list[Mapping[str, Any]]:
         listed = config.plain(listed, f"{name}#transforms")
     found: list[Mapping[str, Any]] = []
     for number, one in enumerate(listed):
+        where = f"{name}#transforms#{number}"
         if not isinstance(one, Mapping):
-            found.append(config.plain(one, f"{name}#transforms#{number}"))
-        elif name == "preprocessing":
-            found.append(_told(config, one, f"{name}#transforms#{number}"))
-        else:
-            found.append(one)
-    return found
+            found.append(config.plain(one, where))
+            continue
+        named = _told_of(config, one, where, "_target_", "_disabled_")
+        if is_disabled(named):
+            continue
+        if name == "preprocessing":
+            found.append(_told(config, {**one, **named}, where))
+            continue
+        if transform_name(named) in ("Activations", "AsDiscrete"):
+            named |= _told_of(config, one, where, "softmax", "sigmoid", "argmax", "threshold")
+        found.append({**one, **named})
+    return [one for one in found if not is_disabled(one)]
+
+
+def _told_of(
+    config: Configuration, one: Mapping[str, Any], where: str, *keys: str
+) -> dict[str, Any]:
+    return {key: config.plain(one[key], f"{where}#{key}") for key in keys if key in one}
 
 
 def _told(config: Configuration, one: Mapping[str, Any], where: str) -> Mapping[str, Any]:
@@ -215,6 +236,14 @@ def _require_nothing_after(after: Sequence[Mapping[str, Any]], ignored: Collecti
                 f"postprocessing {written} is not done by this node; leave it out knowingly with "
                 f'ignore = ["{written}"] under its [[model]]'
             )
+        threshold = _first(one.get("threshold")) if name == "AsDiscrete" else None
+        chosen = threshold is not None and threshold is not False and threshold != 0.5
+        if chosen and not {name, written} & set(ignored):
+            raise ValueError(
+                f"postprocessing {written} has the threshold {threshold!r}, not 0.5; give labels "
+                f'their thresholds by [[model.label]], and ignore = ["{written}"] under its '
+                "[[model]]"
+            )
 
 
 def _activation(after: Sequence[Mapping[str, Any]]) -> str | None:
@@ -230,8 +259,8 @@ def _takes_highest(after: Sequence[Mapping[str, Any]]) -> bool:
     return any(transform_name(one) == "AsDiscrete" and _first(one.get("argmax")) for one in after)
 
 
-def _first(value: Any) -> bool:
-    return bool(value[0] if isinstance(value, list) and value else value)
+def _first(value: Any) -> Any:
+    return value[0] if isinstance(value, list) and value else value
 
 
 def labels(said: Sequence[Mapping[str, Any]], channels: Mapping[int, str]) -> list[dict[str, Any]]:

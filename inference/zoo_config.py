@@ -12,8 +12,8 @@ import ast
 import json
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ _REFERENCE = re.compile(r"@(\w+(?:(?:#|::)\w+)*)")
 # References in references, and lists in lists, deeper than any network is defined.
 _DEEPEST = 40
 _LONGEST = 2_000
+# Values that are made of one configuration: ten references to ten references are soon billions.
+_MOST = 100_000
 # Beyond this a number is no side, channel or count.
 _LARGEST = 1e12
 
@@ -90,6 +92,9 @@ class Configuration:
     """A configuration whose parts can be asked for as plain values."""
 
     content: Mapping[str, Any]
+    _left: Iterator[int] = field(
+        default_factory=lambda: iter(range(_MOST)), init=False, repr=False, compare=False
+    )
 
     def get(self, name: str) -> Any:
         """Return a part as plain values; None if there is none.
@@ -105,6 +110,8 @@ class Configuration:
         """Return a value with its references followed and its arithmetic done; see `get`."""
         if depth > _DEEPEST:
             raise ValueError(f"{where} refers to itself, or is nested more than {_DEEPEST} deep")
+        if next(self._left, None) is None:
+            raise ValueError(f"{where} is one of more than {_MOST} values, which no network needs")
         if isinstance(value, Mapping):
             return {key: self.plain(v, f"{where}#{key}", depth + 1) for key, v in value.items()}
         if isinstance(value, (list, tuple)):

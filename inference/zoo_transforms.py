@@ -17,6 +17,8 @@ _ANYWHERE = {
     "meta_keys", "meta_key_postfix", "source_key", "start_coord_key", "end_coord_key",
     "recompute_affine", "device", "track_meta", "data_type",
 }  # fmt: skip
+# Letters of the axes that MONAI has unless others are given.
+_ORIENTED = [["L", "R"], ["P", "A"], ["I", "S"]]
 
 
 @dataclass(slots=True)
@@ -68,7 +70,7 @@ def input_keys(
         name = transform_name(one)
         keys = one.get("keys", image)
         mine = image in ([keys] if isinstance(keys, str) else keys)
-        if one.get("_disabled_") or not mine or name in _NOTHING or _is(name, one, ignored):
+        if is_disabled(one) or not mine or name in _NOTHING or _is(name, one, ignored):
             continue
         if name not in _KNOWN:
             raise ValueError(
@@ -78,6 +80,8 @@ def input_keys(
             )
         arguments = {key: value for key, value in one.items() if key not in _ANYWHERE}
         try:
+            if name == "CropForeground" and (source := one.get("source_key", image)) != image:
+                raise ValueError(f"its source_key is {source!r}, not {image!r}")
             _KNOWN[name](draft, arguments)
         except (TypeError, ValueError, KeyError) as error:
             raise ValueError(
@@ -99,6 +103,12 @@ def transform_name(definition: Mapping[str, Any]) -> str:
         if name.endswith(ending) and len(name) > len(ending) + 2:
             return name[: -len(ending)]
     return name
+
+
+def is_disabled(definition: Mapping[str, Any]) -> bool:
+    """Tell whether MONAI leaves a transform out; it takes texts by what they say."""
+    said = definition.get("_disabled_", False)
+    return said.strip().lower() == "true" if isinstance(said, str) else bool(said)
 
 
 def changes_nothing(definition: Mapping[str, Any]) -> bool:
@@ -144,7 +154,9 @@ def _place(order: Sequence[str]) -> dict[str, str]:
 
 
 def _orientation(draft: Draft, given: dict[str, Any]) -> None:
-    given.pop("labels", None)
+    labels = given.pop("labels", None)
+    if labels is not None and [list(pair) for pair in labels] != _ORIENTED:
+        raise ValueError(f"its labels are {labels!r}, not those of the axes: L R, P A, I S")
     draft.keys["orientation"] = given.pop("axcodes")
 
 

@@ -128,6 +128,49 @@ def test_a_bundle_cannot_run_code(copied: Path, definition: dict[str, Any]) -> N
         load_network(open_bundle(copied), CPU)
 
 
+@pytest.mark.parametrize(
+    ("definition", "name"),
+    [
+        (
+            {"_target_": "monai.networks.nets.HoVerNet", "pretrained_url": "http://127.0.0.1:9/w"},
+            "pretrained_url",
+        ),
+        (
+            {
+                "_target_": "torch.nn.Sequential",
+                "args": [{"_target_": "monai.networks.nets.HoVerNet", "model_url": "file:///w"}],
+            },
+            "model_url",
+        ),
+        ({"_target_": "monai.networks.nets.TorchVisionFCModel", "weights": "DEFAULT"}, "weights"),
+        ({"_target_": "monai.networks.nets.Transchex"}, "path_or_repo_id"),
+    ],
+)
+def test_a_bundle_cannot_fetch(copied: Path, definition: dict[str, Any], name: str) -> None:
+    edit(copied, "inference", lambda inference: inference.update(network_def=definition))
+    with pytest.raises(BundleError, match=rf"network_def cannot be built: .*{name}"):
+        load_network(open_bundle(copied), CPU)
+
+
+@pytest.mark.parametrize("target", ["nets.EfficientNetBN", "blocks.text_embedding.TextEncoder"])
+def test_a_network_that_fetches_by_default_is_told_not_to(
+    copied: Path, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(*_: object, **__: object) -> None:
+        raise AssertionError("weights were fetched")
+
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", fetch)
+    monkeypatch.setattr("torch.utils.model_zoo.load_url", fetch)
+    arguments = {
+        "nets.EfficientNetBN": {"model_name": "efficientnet-b0", "num_classes": 6},
+        "blocks.text_embedding.TextEncoder": {"out_channels": 6},
+    }[target]
+    definition = {"_target_": f"monai.networks.{target}", **arguments}
+    edit(copied, "inference", lambda inference: inference.update(network_def=definition))
+    with pytest.raises(BundleError, match="does not fit the network"):
+        load_network(open_bundle(copied), CPU)
+
+
 def test_pickled_code_in_weights_is_refused(copied: Path) -> None:
     (copied / "models" / "model.safetensors").unlink()
     torch.save({"weight": print}, copied / "models" / "model.pt")

@@ -17,7 +17,8 @@ from inference.reading import Mask, SourceImage
 from inference.volume import Stack, arrange, slices_of
 
 Sources = Callable[[Iterable[Path]], list[SourceImage]]
-distances = st.lists(st.floats(0.5, 10.0), min_size=1, max_size=20)
+# None is more than twice another: that is a gap.
+distances = st.lists(st.floats(4.0, 8.0), min_size=1, max_size=20)
 
 
 @given(distances)
@@ -36,6 +37,25 @@ def test_slices_at_one_place_share_its_cell(apart: list[float], data: st.DataObj
     doubled = cells_mm(np.repeat(at, counts))
     summed = np.add.reduceat(doubled, np.concatenate(([0], np.cumsum(counts)[:-1])))
     assert summed == pytest.approx(cells_mm(at))
+
+
+@pytest.mark.parametrize("far", [[60.0, 1000.0], [-900.0, 60.0], [-900.0, -500.0, 60.0, 1000.0]])
+def test_a_slice_far_away_does_not_stand_for_the_gap(far: list[float]) -> None:
+    even = 3.0 * np.arange(21)
+    cells = cells_mm(np.array(sorted({*even.tolist(), *far})))
+    assert cells.max() <= 1.5 * 3.0 + 3.0 / 2.0
+    assert cells.sum() < 1.3 * cells_mm(even).sum()
+
+
+def test_slices_that_are_missing_are_counted_once_at_most() -> None:
+    all_but = np.delete(3.0 * np.arange(21), 7)
+    assert cells_mm(all_but).sum() == pytest.approx(63.0)
+    assert cells_mm(np.delete(3.0 * np.arange(21), slice(7, 12))).max() == pytest.approx(4.5)
+
+
+def test_a_series_that_changes_its_spacing_keeps_it() -> None:
+    at = np.cumsum([0.0] + [4.0] * 20 + [7.0] * 5)
+    assert cells_mm(at)[[1, -2, -1]] == pytest.approx([4.0, 7.0, 7.0])
 
 
 def stack_of(write_image: Callable[..., Path], sources: Sources, **elements: object) -> Stack:

@@ -71,6 +71,7 @@ def test_a_segmentation_is_served_by_its_path_alone(spleen: Path) -> None:
     assert bundle.masks and bundle.exclusive
     assert bundle.activation == "softmax"
     assert bundle.suitability.modalities == ("CT",)
+    assert bundle.suitability.max_gap == 1.9
     assert bundle.spec.volume == VolumeSpec(
         "RAS",
         (3.0, 3.0, 3.0),
@@ -310,6 +311,17 @@ def test_a_label_that_nobody_has_a_code_for_is_asked_for_by_its_key(spleen: Path
             ),
             r"KeepLargestConnectedComponentd is not done.*ignore = \[\"KeepLargest",
         ),
+        (lambda c: c["inferer"].update(cval="$-1"), r"its cval -1, this node with 0.*\[\"cval\"\]"),
+        (
+            lambda c: transforms(c)[2].update(labels=[["R", "L"], ["P", "A"], ["I", "S"]]),
+            r"Orientationd cannot be taken over: its labels are \[\['R', 'L'\]",
+        ),
+        (
+            lambda c: transforms(c).append(
+                {"_target_": "CropForegroundd", "keys": "image", "source_key": "body"}
+            ),
+            r"CropForegroundd cannot be taken over: its source_key is 'body', not 'image'",
+        ),
         (lambda c: c.update(network_def={}), r"network_def with a _target_ is missing"),
         (
             lambda c: c["inferer"].update(roi_size=[96, 96, 2]),
@@ -401,6 +413,62 @@ def test_a_folder_that_is_no_bundle_is_named(spleen: Path) -> None:
         served(spleen)
 
 
+def after(content: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = content["postprocessing"]["transforms"]
+    return found
+
+
+def sigmoid_instead(content: dict[str, Any]) -> None:
+    content |= {"use_softmax": False, "many": 1}
+    after(content)[0] |= {"softmax": "@use_softmax", "sigmoid": "$not @use_softmax"}
+    after(content)[2] |= {"argmax": "$@many > 1", "threshold": "$0.25 * 2"}
+
+
+def disabled_instead(content: dict[str, Any]) -> None:
+    content["off"] = True
+    after(content)[0] |= {"_disabled_": "@off", "softmax": "$nothing()"}
+    after(content)[2] |= {"_disabled_": "true"}
+    after(content).append({"_target_": "Activationsd", "sigmoid": True, "_disabled_": "false"})
+    after(content).append({"_target_": "FillHolesd", "keys": "pred", "_disabled_": True})
+
+
+@pytest.mark.parametrize("change", [sigmoid_instead, disabled_instead])
+def test_postprocessing_is_worked_out(spleen: Path, change: Change) -> None:
+    edit(spleen, change)
+    bundle = served(spleen)
+    assert (bundle.activation, bundle.exclusive) == ("sigmoid", False)
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0, [0.9], "$1 / 3", True])
+def test_a_threshold_of_the_bundle_is_not_dropped(spleen: Path, threshold: object) -> None:
+    edit(spleen, lambda c: after(c)[2].update(argmax=False, threshold=threshold))
+    with pytest.raises(BundleError, match=r"AsDiscreted has the threshold .*\[\[model.label\]\]"):
+        served(spleen)
+    assert not served(spleen, ignore=["AsDiscreted"]).exclusive
+
+
+def test_arguments_that_say_what_is_done_anyway_are_taken(spleen: Path) -> None:
+    before = served(spleen)
+    edit(spleen, lambda c: c["inferer"].update(cval=0.0))
+    edit(spleen, lambda c: transforms(c)[2].update(labels=[["L", "R"], ["P", "A"], ["I", "S"]]))
+    assert served(spleen).configuration_digest == before.configuration_digest
+    edit(spleen, lambda c: c["inferer"].update(cval=-1))
+    served(spleen, ignore=["cval"])
+    crop = {"_target_": "CropForegroundd", "keys": "image", "source_key": "image"}
+    edit(spleen, lambda c: transforms(c).append(crop))
+    volume = served(spleen, ignore=["cval"]).spec.volume
+    assert volume is not None
+    assert volume.crop_foreground
+
+
+def test_preprocessing_that_is_disabled_is_left_out(spleen: Path) -> None:
+    before = served(spleen)
+    off = {"_target_": "SharpenToned", "keys": "image", "a": "$f()", "_disabled_": "$1 == 1"}
+    edit(spleen, lambda c: transforms(c).append(off))
+    edit(spleen, lambda c: transforms(c)[2].update(_disabled_="False"))
+    assert served(spleen).configuration_digest == before.configuration_digest
+
+
 @pytest.mark.parametrize("wrap", ["model", "state_dict", "module"])
 def test_weights_of_a_checkpoint_are_found(spleen: Path, wrap: str) -> None:
     file = spleen / "models" / "model.pt"
@@ -433,6 +501,35 @@ def test_a_preread_section_and_the_settings_agree(ct_bundle: Bundle) -> None:
     larger = served(ct_bundle.path, "hemorrhage", input={"size": 64})
     assert larger.spec.size == 64
     assert larger.spec.windows == ct_bundle.spec.windows
+
+
+@pytest.mark.parametrize("refers", ["@a{}", "$[@a{}, @a{}]", "$@a{} + @a{}"])
+def test_references_that_multiply_are_refused(refers: str, spleen: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        for level in range(10):
+            content[f"a{level}"] = [refers.replace("{}", str(level + 1))] * 10
+        content["a10"] = [1]
+        content["network_def"]["channels"] = "@a0"
+
+    edit(spleen, change)
+    with pytest.raises(BundleError, match="more than 100000 values"):
+        served(spleen)
+
+
+def test_yaml_that_multiplies_is_refused(spleen: Path) -> None:
+    levels = "\n".join(
+        f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10) if n else '1'}]" for n in range(10)
+    )
+    file = spleen / "configs" / "inference.json"
+    content = yaml.safe_dump(json.loads(file.read_text()))
+    file.unlink()
+    yaml_file = file.with_suffix(".yaml")
+    for place in ("strides:", "_target_: Activationsd"):
+        changed = content.replace(place, f"{place.split(':')[0]}: *a9\n      #", 1)
+        assert changed != content
+        yaml_file.write_text(f"{levels}\n{changed}")
+        with pytest.raises(BundleError):
+            served(spleen)
 
 
 def plain(text: str, **known: Any) -> Any:
