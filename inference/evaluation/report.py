@@ -168,7 +168,8 @@ def _body(
     for warning in _warnings(evaluation, circumstances):
         yield f'<p class="banner">{escape(warning)}</p>'
     if len(evaluation.labels) > 1:
-        links = (f'<a href="#{label.name}">{label.name}</a>' for label in evaluation.labels)
+        names = [escape(label.name) for label in evaluation.labels]
+        links = (f'<a href="#{name}">{name}</a>' for name in names)
         yield f"<nav>{' '.join(links)}</nav>"
         yield "<h2>All labels</h2>"
         yield _overall(evaluation)
