@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from ..disclosure import uid_shown
 from ..model import LoadedReader
 from ..reader import Reader
 from ..windows import BRAIN, Window
@@ -262,7 +263,7 @@ def _losses(
         one = scored.results[index]
         truth = "positive" if scored.truth[index, place] else "negative"
         score = float(scored.scores[index, place])
-        uid = one.sop_instance_uid
+        uid = uid_shown(one.sop_instance_uid)
         name = "picture" if not uid else uid if len(uid) <= 12 else f"...{uid[-8:]}"
         caption = f"{name}: says {score:.3f}, is {truth}; loss {loss:.2f}"
         shown = thumbnail(reader, one.path, column, circumstances.window)
