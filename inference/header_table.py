@@ -14,7 +14,9 @@ from pydicom import Dataset
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag, tag_for_keyword
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence as DicomSequence
+from pydicom.uid import UID
 
+from .disclosure import names_somebody, of_form, uid_shown
 from .errors import ODD_DATA, InferenceError, NotAnalysableError
 from .functional_groups import element, frame_element, transfer_syntax, whole_number
 from .pixel_facts import pixel_facts
@@ -47,24 +49,38 @@ def cell(value: Any) -> Cell:
     return str(value)
 
 
+def _vr(keyword: str) -> str:
+    return dictionary_VR(keyword).split(" or ")[0]
+
+
+def _shown(dataset: Dataset, keyword: str, group: str = "") -> Cell:
+    return of_form(_text(dataset, keyword, group), _vr(keyword))
+
+
 def _keyword(keyword: str, group: str = "") -> Callable[[Dataset], Cell]:
-    return lambda dataset: _text(dataset, keyword, group)
+    return lambda dataset: _shown(dataset, keyword, group)
+
+
+def _kind(uid: UID) -> str:
+    """Return the name of a UID of the dictionary, the UID of any other."""
+    name = uid.name
+    return uid_shown(uid) if name == uid else name
 
 
 def _sop_class(dataset: Dataset) -> Cell:
     uid = element(dataset, "SOPClassUID")
-    return None if uid is None else str(getattr(uid, "name", uid))
+    return None if uid is None else _kind(UID(str(uid)))
 
 
 def _spacing(dataset: Dataset) -> Cell:
     for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
-        if (value := _text(dataset, keyword, "PixelMeasuresSequence")) is not None:
+        if (value := _shown(dataset, keyword, "PixelMeasuresSequence")) is not None:
             return value
     return None
 
 
 def _syntax(dataset: Dataset) -> Cell:
-    return transfer_syntax(dataset).name or None
+    return _kind(transfer_syntax(dataset)) or None
 
 
 _LUT, _RESCALE = "FrameVOILUTSequence", "PixelValueTransformationSequence"
@@ -97,17 +113,6 @@ IDENTIFIERS = (
     "AccessionNumber", "StudyDate", "StudyInstanceUID", "SeriesInstanceUID",
 )  # fmt: skip
 PIXEL_COLUMNS = ("min", "max", "mean", "std", "share_in_window")
-# Groups and attributes that name the patient besides those above.
-_PATIENT_GROUP = 0x0010
-_NAMING_VRS = ("PN", "DA", "DT")
-_NAMING = frozenset(
-    {
-        *IDENTIFIERS, "OtherPatientIDs", "StudyID", "StudyTime", "ReferringPhysicianName",
-        "InstitutionName", "InstitutionAddress", "OperatorsName", "PerformingPhysicianName",
-        "NameOfPhysiciansReadingStudy", "RequestingPhysician", "StationName", "AcquisitionDate",
-        "ContentDate", "SeriesDate", "AdmissionID", "ImageComments", "FrameOfReferenceUID",
-    }
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,14 +165,10 @@ def keywords_of(names: Iterable[str], identifiers: bool) -> tuple[str, ...]:
                 f"{name!r} is no attribute of DICOM; give its keyword, such as KVP, or GGGG,EEEE"
             )
         keyword = keyword_for_tag(tag)
-        if not identifiers and _names_somebody(tag, keyword):
+        if not identifiers and (keyword in IDENTIFIERS or names_somebody(tag, keyword)):
             raise InferenceError(f"{keyword} may identify the patient; add --identifiers")
         keywords.append(keyword)
     return tuple(dict.fromkeys(keywords))
-
-
-def _names_somebody(tag: int, keyword: str) -> bool:
-    return tag >> 16 == _PATIENT_GROUP or keyword in _NAMING or dictionary_VR(tag) in _NAMING_VRS
 
 
 def _tag_of(name: str) -> int | None:
@@ -207,7 +208,8 @@ def header_rows(paths: Iterable[Path], spec: TableSpec) -> Iterator[dict[str, An
 def _header(dataset: Dataset, spec: TableSpec) -> dict[str, Any]:
     row: dict[str, Any] = {name: column(dataset) for name, column in COLUMNS.items()}
     wanted: Sequence[str] = (*(IDENTIFIERS if spec.identifiers else ()), *spec.tags)
-    return row | {keyword: _text(dataset, keyword) for keyword in wanted}
+    told = _text if spec.identifiers else _shown
+    return row | {keyword: told(dataset, keyword) for keyword in wanted}
 
 
 def _pixels(dataset: Dataset, window: Window) -> dict[str, float]:

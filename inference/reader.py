@@ -199,7 +199,8 @@ class Reader(ABC):
     def augmented(self, test_time: TestTime) -> Self:
         """Return the same reader with test-time augmentation; see `TestTime`."""
         other = copy.copy(self)
-        other._network = SeveralViews(self._loaded(), test_time)
+        black, _ = self.bundle.spec.value_range
+        other._network = SeveralViews(self._loaded(), test_time, black)
         return other
 
     def looked_at(self, picture: Picture, column: int) -> NDArray[np.float32] | None:

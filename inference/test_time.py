@@ -91,34 +91,41 @@ class SeveralViews:
     ----------
     network : Answers
     test_time : TestTime
+    black : float
+        What the input has where there is no picture; views show it beyond their edges.
     """
 
-    def __init__(self, network: Answers, test_time: TestTime) -> None:
+    def __init__(self, network: Answers, test_time: TestTime, black: float = 0.0) -> None:
         self._network = network
+        self._black = black
         self._test_time = test_time
         self._movements = test_time.movements()
 
     def probabilities(self, tensor: torch.Tensor) -> Numbers:
         """Return probabilities; see `Network.probabilities`."""
-        seen = [self._network.probabilities(_moved(tensor, one)) for one in self._movements]
+        seen = [self._network.probabilities(self._view(tensor, one)) for one in self._movements]
         return self._combined(seen)
 
     def maps(self, tensor: torch.Tensor) -> Maps:
         """Return maps, each turned back before they are combined; see `Network.maps`."""
         seen = [
-            _turned_back(self._network.maps(_moved(tensor, one)), one) for one in self._movements
+            _turned_back(self._network.maps(self._view(tensor, one)), one)
+            for one in self._movements
         ]
         return self._combined(seen)
 
     def both(self, tensor: torch.Tensor) -> tuple[Numbers, Maps]:
         """Return probabilities and maps; see `Network.both`."""
-        seen = [(self._network.both(_moved(tensor, one)), one) for one in self._movements]
+        seen = [(self._network.both(self._view(tensor, one)), one) for one in self._movements]
         told = self._combined([numbers for (numbers, _), _ in seen])
         return told, self._combined([_turned_back(maps, one) for (_, maps), one in seen])
 
     def looked_at(self, row: torch.Tensor, column: int, place: Placement) -> Maps | None:
         """Return where the network looks in the input as it is; see `Network.looked_at`."""
         return self._network.looked_at(row, column, place)
+
+    def _view(self, tensor: torch.Tensor, movement: torch.Tensor) -> torch.Tensor:
+        return _moved(tensor, movement, self._black)
 
     def _combined(self, seen: Sequence[NDArray[A]]) -> NDArray[A]:
         if self._test_time.combination == "max":
@@ -152,11 +159,14 @@ def _inverse(movement: torch.Tensor) -> torch.Tensor:
     return torch.cat([turn, -turn @ movement[:, 2:]], dim=1)
 
 
-def _moved(pictures: torch.Tensor, movement: torch.Tensor) -> torch.Tensor:
+def _moved(pictures: torch.Tensor, movement: torch.Tensor, beyond: float = 0.0) -> torch.Tensor:
+    """Return what a movement shows; beyond the edges of maps there is nothing, 0."""
     turn = movement[:, :2]
     if not movement[:, 2].any() and torch.equal(turn.abs(), torch.eye(2)):
         # Exact: no value is interpolated.
         return pictures.flip(-1) if turn[0, 0] < 0 else pictures
     maps = movement.to(pictures).expand(len(pictures), 2, 3)
     grid = F.affine_grid(maps, list(pictures.shape), align_corners=False)
-    return F.grid_sample(pictures, grid, padding_mode="zeros", align_corners=False)
+    # The sampling pads with zeros, which is black in some inputs only.
+    shown = F.grid_sample(pictures - beyond, grid, padding_mode="zeros", align_corners=False)
+    return shown + beyond

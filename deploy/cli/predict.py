@@ -131,11 +131,13 @@ def _by_image(
 
 
 def _image_row(result: ImageResult, names: Sequence[str]) -> dict[str, Any]:
+    from inference.disclosure import uid_shown
+
     scores = result.probabilities
     known = {} if scores is None else dict(zip(names, map(_rounded, scores), strict=True))
     return {
         "file": str(result.path),
-        "sop_instance_uid": result.sop_instance_uid or None,
+        "sop_instance_uid": uid_shown(result.sop_instance_uid) or None,
         **known,
         "notes": list(result.notes),
         "error": result.fault or None,
@@ -152,6 +154,7 @@ def _by_series(
     batch: int,
     test_time: TestTime | None,
 ) -> int:
+    from inference.disclosure import uid_shown
     from inference.evaluation.images import ungated
     from inference.evaluation.series import find_series, read_series
     from inference.model import Reader, load_reader
@@ -169,7 +172,7 @@ def _by_series(
         with progress_of(len(series), "reading") as bar:
             for result in advancing(read_series(reader, series), bar):
                 yield {
-                    "series_instance_uid": result.series.series_instance_uid,
+                    "series_instance_uid": uid_shown(result.series.series_instance_uid),
                     "images": len(result.series.images),
                     "used": result.used,
                     **{name: _rounded(p) for name, p in result.probabilities.items()},

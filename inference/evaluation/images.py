@@ -96,6 +96,8 @@ def singly(bundle: Bundle) -> Bundle:
             max_gap=free.max_gap,
             max_duplicates=free.max_duplicates,
             max_spacing_deviation=free.max_spacing_deviation,
+            # A head is seen by its series: its lowest and highest slices alone show no brain.
+            anatomy=free.anatomy,
         ),
     )
 

@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from ..disclosure import uid_shown
 from ..model import LoadedReader
 from ..reader import Reader
 from ..windows import BRAIN, Window
@@ -168,7 +169,8 @@ def _body(
     for warning in _warnings(evaluation, circumstances):
         yield f'<p class="banner">{escape(warning)}</p>'
     if len(evaluation.labels) > 1:
-        links = (f'<a href="#{label.name}">{label.name}</a>' for label in evaluation.labels)
+        names = [escape(label.name) for label in evaluation.labels]
+        links = (f'<a href="#{name}">{name}</a>' for name in names)
         yield f"<nav>{' '.join(links)}</nav>"
         yield "<h2>All labels</h2>"
         yield _overall(evaluation)
@@ -261,7 +263,7 @@ def _losses(
         one = scored.results[index]
         truth = "positive" if scored.truth[index, place] else "negative"
         score = float(scored.scores[index, place])
-        uid = one.sop_instance_uid
+        uid = uid_shown(one.sop_instance_uid)
         name = "picture" if not uid else uid if len(uid) <= 12 else f"...{uid[-8:]}"
         caption = f"{name}: says {score:.3f}, is {truth}; loss {loss:.2f}"
         shown = thumbnail(reader, one.path, column, circumstances.window)

@@ -12,19 +12,23 @@ from __future__ import annotations
 import io
 import math
 import pickle
+import pickletools
 import struct
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import torch
 
 from ..errors import BundleError
 
 _LARGEST_FILE: Final = 1 << 30
+# What describes the tensors, without their numbers.
+_LARGEST_PICKLE: Final = 8 << 20
+_MOST_TENSORS: Final = 100_000
 # Modules that a network may hold; torchvision's ResNet-152 has some 600.
 _MOST_MODULES: Final = 20_000
 _DEEPEST: Final = 50
@@ -50,6 +54,7 @@ _STORAGES: Final[Mapping[str, torch.dtype]] = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
+_MEMO: Final = ("PUT", "BINPUT", "LONG_BINPUT")
 _DAMAGE = (
     pickle.UnpicklingError, zipfile.BadZipFile, struct.error, ArithmeticError, AttributeError,
     EOFError, LookupError, MemoryError, RecursionError, RuntimeError, TypeError, ValueError,
@@ -78,6 +83,11 @@ class _View:
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the tensor, which may be more than its storage has."""
+        return math.prod(self.shape) * self.storage.dtype.itemsize
 
     def tensor(self) -> torch.Tensor:
         """Return the tensor, with memory of its own."""
@@ -109,8 +119,7 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     try:
         if path.stat().st_size > _LARGEST_FILE:
             raise BundleError(f"{path} has more than {_LARGEST_FILE >> 20} MiB and is not read")
-        saved = _read_zip(path) if zipfile.is_zipfile(path) else _read_legacy(path)
-        views = _views(saved)
+        views = _read_zip(path) if zipfile.is_zipfile(path) else _read_legacy(path)
         return {name: view.tensor() for name, view in views.items()}
     except _RefusedError as error:
         raise BundleError(
@@ -184,6 +193,8 @@ def _rebuild_tensor(
 ) -> _View:
     if not isinstance(storage, _Storage):
         raise TypeError("a tensor without a storage")
+    if any(count < 0 for count in shape):
+        raise ValueError("a tensor of a negative size")
     return _View(storage, int(offset), tuple(map(int, shape)), tuple(map(int, strides)))
 
 
@@ -204,7 +215,34 @@ _KNOWN: Final[Mapping[tuple[str, str], Callable[..., Any]]] = {
 }
 
 
-def _read_zip(path: Path) -> object:
+def _bounded(head: bytes) -> bytes:
+    """Return the pickle that bytes begin with, if loading it costs no more than it is long.
+
+    The memo of an unpickler is as long as its highest index, which a few bytes can say.
+    """
+    file = io.BytesIO(head)
+    highest = max(
+        (
+            int(argument)
+            for code, argument, _ in pickletools.genops(file)
+            if code.name in _MEMO and argument is not None
+        ),
+        default=0,
+    )
+    if highest > file.tell():
+        raise ValueError("a memo that is longer than its pickle")
+    return head[: file.tell()]
+
+
+def _next_pickle(file: BinaryIO, storages: dict[str, _Storage]) -> Any:
+    """Load the pickle where a file stands, and leave the file behind it."""
+    start = file.tell()
+    data = _bounded(file.read(_LARGEST_PICKLE))
+    file.seek(start + len(data))
+    return _Unpickler(io.BytesIO(data), storages).load()
+
+
+def _read_zip(path: Path) -> dict[str, _View]:
     with zipfile.ZipFile(path) as archive:
         members = {info.filename: info for info in archive.infolist()}
         if sum(info.file_size for info in members.values()) > _LARGEST_FILE:
@@ -214,29 +252,31 @@ def _read_zip(path: Path) -> object:
         order = root + "byteorder"
         if order in members and archive.read(order) != b"little":
             raise ValueError("big-endian")
+        if members[name].file_size > _LARGEST_PICKLE:
+            raise ValueError("a description of tensors that is too long")
         storages: dict[str, _Storage] = {}
-        saved = _Unpickler(io.BytesIO(archive.read(name)), storages).load()
+        views = _views(_next_pickle(io.BytesIO(archive.read(name)), storages))
         for key, storage in storages.items():
             _fill(storage, archive.read(f"{root}data/{key}"))
-    return saved
+    return views
 
 
-def _read_legacy(path: Path) -> object:
+def _read_legacy(path: Path) -> dict[str, _View]:
     storages: dict[str, _Storage] = {}
     with path.open("rb") as file:
-        begins = [_Unpickler(file, {}).load() for _ in range(3)]
+        begins = [_next_pickle(file, {}) for _ in range(3)]
         if begins[:2] != [_LEGACY_MAGIC, _LEGACY_PROTOCOL]:
             raise ValueError("another format")
         if not begins[2].get("little_endian", True):
             raise ValueError("big-endian")
-        saved = _Unpickler(file, storages).load()
-        for key in _Unpickler(file, {}).load():
+        views = _views(_next_pickle(file, storages))
+        for key in _next_pickle(file, {}):
             storage = storages[str(key)]
             (count,) = struct.unpack("<q", file.read(8))
             if count != storage.count:
                 raise ValueError("a storage has another length than its description")
             _fill(storage, file.read(count * storage.dtype.itemsize))
-    return saved
+    return views
 
 
 def _fill(storage: _Storage, data: bytes) -> None:
@@ -267,6 +307,9 @@ def _views(saved: object) -> dict[str, _View]:
         views = walk.views
     if not views:
         raise ValueError("no weights")
+    # Each gets memory of its own, however many are views of one storage.
+    if sum(view.size for view in views.values()) > _LARGEST_FILE:
+        raise ValueError("the tensors are larger than any file of them")
     return views
 
 
@@ -282,6 +325,8 @@ def _collect(module: object, prefix: str, walk: _Walk, depth: int) -> None:
                 continue
             if not isinstance(view, _View):
                 raise ValueError("a parameter is no tensor")
+            if len(walk.views) >= _MOST_TENSORS:
+                raise ValueError("more tensors than any network has")
             walk.views[f"{prefix}{name}"] = view
     for name, child in state.get("_modules", {}).items():
         if child is not None:

@@ -9,8 +9,11 @@ import os
 import re
 import shutil
 import subprocess
+from dataclasses import replace
+from datetime import UTC, datetime
+from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -28,7 +31,13 @@ from typer.testing import CliRunner, Result
 
 from deploy.cli import app
 from deploy.errors import DeployError
+from inference.bundle import open_bundle
 from inference.errors import InferenceError
+from inference.evaluation.evaluate import Scored
+from inference.evaluation.evaluate import evaluate as evaluate_scored
+from inference.evaluation.images import ImageResult
+from inference.evaluation.report import Circumstances, write_report
+from inference.reader import Reader
 
 pytest.importorskip("matplotlib")
 
@@ -105,6 +114,24 @@ def test_the_page_stands_alone_and_names_nobody(siim: Path, page: Path) -> None:
     assert set(shortened) <= ends
     assert "Cohen&#x27;s kappa" in text
     assert "All images of the table were read" in text
+
+
+def test_names_of_labels_are_words_on_the_page_and_nothing_else(siim: Path, tmp_path: Path) -> None:
+    """A bundle is a file of others: no name in it may be a script."""
+    bad = "<script>alert(1)</script>\"'"
+    bundle = open_bundle(siim / "bundle")
+    (output, *_) = bundle.outputs
+    outputs = [replace(output, label=replace(output.label, name=name)) for name in (bad, "other")]
+    bundle = replace(bundle, name=bad, outputs=tuple(outputs))
+    results = [ImageResult(Path(f"{bad}{n}"), np.full(2, n / 4)) for n in range(4)]
+    truth = np.array([[False, True], [False, False], [True, True], [True, False]])
+    evaluation = evaluate_scored(Scored(bundle, results, truth, (0, 1), []), resamples=5)
+    said = Circumstances(bad, bad, datetime(2026, 1, 1, tzinfo=UTC), True, 5, 1, 0)
+    write_report(tmp_path / "report.html", evaluation, cast(Reader, None), said)
+    text = (tmp_path / "report.html").read_text()
+    assert "<script" not in text
+    assert "alert(1)" in text
+    assert f'<a href="#{escape(bad)}">' in text and f'id="{escape(bad)}"' in text
 
 
 def test_the_same_files_give_the_same_figures(siim: Path, page: Path, tmp_path: Path) -> None:

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pydicom import Dataset, dcmread
+from pydicom import DataElement, Dataset, dcmread
 from pydicom.data import get_testdata_file
 from typer.testing import CliRunner, Result
 
 from deploy.cli import app
 from inference.errors import InferenceError
-from inference.header_table import IDENTIFIERS, TableSpec, header_rows
+from inference.header_table import IDENTIFIERS, TableSpec, header_rows, keywords_of
 from inference.training.phantoms.files import write_chest, write_head_series
 
 
@@ -65,6 +65,48 @@ def test_who_the_patient_is_must_be_asked_for(images: Path) -> None:
     assert row["PatientID"] == "PHANTOM-CHEST-2"
     assert row["KVP"] == "120"
     assert set(IDENTIFIERS) < set(row)
+
+
+@pytest.mark.parametrize(
+    "tag",
+    ["PersonAddress", "PersonTelephoneNumbers", "ClinicalTrialSubjectID",
+     "PlacerOrderNumberImagingServiceRequest", "FillerOrderNumberImagingServiceRequest",
+     "RequestedProcedureID", "ServiceEpisodeID", "SpecimenIdentifier", "CurrentPatientLocation",
+     "StudyComments", "VisitComments", "InterpretationText", "TextValue", "DeviceSerialNumber",
+     "PixelData", "StudyID", "InstitutionName", "InstitutionAddress", "StationName", "PlateID",
+     "InstitutionalDepartmentName", "ReferringPhysicianTelephoneNumbers", "ImageComments",
+     "FrameOfReferenceUID", "ReferencedSOPInstanceUID", "StudyTime", "RetrieveAETitle",
+     "DigitalSignatureUID", "AccessionNumber", "PatientAge", "IrradiationEventUID"],
+)  # fmt: skip
+def test_attributes_by_which_somebody_is_found_must_be_asked_for(tag: str) -> None:
+    with pytest.raises(InferenceError, match="may identify the patient"):
+        keywords_of([tag], identifiers=False)
+    assert keywords_of([tag], identifiers=True) == (tag,)
+
+
+def test_attributes_of_the_image_need_not_be_asked_for() -> None:
+    tags = ("KVP", "ConvolutionKernel", "PatientPosition", "ImageType", "SeriesDescription",
+            "SliceLocation", "SeriesNumber", "Manufacturer", "ViewCodeSequence", "ProtocolName",
+            "SOPClassUID", "Rows", "ImageOrientationPatient", "Laterality",
+            "SmallestImagePixelValue")  # fmt: skip
+    assert keywords_of(tags, identifiers=False) == tags
+
+
+@pytest.mark.parametrize(
+    "keyword",
+    ["Modality", "BodyPartExamined", "ViewPosition", "Rows", "BitsStored", "RescaleSlope",
+     "PhotometricInterpretation", "WindowCenter", "PixelSpacing", "SliceThickness",
+     "SOPInstanceUID", "SOPClassUID", "KVP", "ConvolutionKernel"],
+)  # fmt: skip
+def test_a_name_where_none_belongs_is_not_shown(images: Path, tmp_path: Path, keyword: str) -> None:
+    """Odd senders write anything anywhere, and the file says of what kind it is."""
+    dataset = dcmread(images / "chest" / "chest.dcm")
+    dataset[keyword] = DataElement(keyword, "LO", "Doe^Jane")
+    dataset.save_as(tmp_path / "x.dcm", enforce_file_format=False)
+    tags = ("--tags", "KVP,ConvolutionKernel", "--format", "json")
+    done = CliRunner().invoke(app, ["headers", str(tmp_path), *tags], catch_exceptions=False)
+    assert "Doe" not in done.stdout
+    assert "?" in done.stdout or json.loads(done.stdout)[0]["error"]
 
 
 def test_pixels_are_counted_as_the_file_has_them(images: Path) -> None:

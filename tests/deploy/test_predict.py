@@ -8,6 +8,7 @@ import json
 import resource
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from tiny_layouts import SUBTYPES, chest_reader, head_reader, rsna_layout, siim_
 from typer.testing import CliRunner, Result
 
 from deploy.cli import app
+from deploy.cli.predict import _image_row
 from deploy.errors import DeployError
 from inference.errors import InferenceError
 from inference.evaluation.images import ImageResult
@@ -70,6 +72,12 @@ def test_an_image_has_the_probability_that_the_node_gives_it(siim: Path) -> None
         assert row["pneumothorax"] == pytest.approx(expected, abs=1e-6)
         assert row["sop_instance_uid"] == dcmread(row["file"]).SOPInstanceUID
         assert row["error"] is None
+
+
+def test_a_name_in_the_place_of_a_uid_is_not_shown() -> None:
+    result = ImageResult(Path("x.dcm"), None, "undecodable", "Doe^Jane")
+    assert _image_row(result, [])["sop_instance_uid"] == "?"
+    assert _image_row(replace(result, sop_instance_uid="1.2.3"), [])["sop_instance_uid"] == "1.2.3"
 
 
 def test_the_batch_does_not_matter(siim: Path) -> None:

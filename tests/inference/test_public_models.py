@@ -302,6 +302,37 @@ def test_a_tensor_does_not_grow_beyond_its_storage(tmp_path: Path) -> None:
         read_state_dict(path)
 
 
+@pytest.mark.parametrize("legacy", [False, True])
+def test_names_of_one_storage_do_not_fill_the_memory(legacy: bool, tmp_path: Path) -> None:
+    """2000 views of 4 MiB are a small file; copies of them would have 8 GiB."""
+    path, whole = tmp_path / "w.pt", torch.zeros(1 << 20)
+    views = {f"w{number}": whole.view(1 << 10, 1 << 10) for number in range(2000)}
+    for saved in (views, {"w": whole}):
+        torch.save(saved, path, _use_new_zipfile_serialization=not legacy)
+        assert path.stat().st_size < 5 << 20
+        if len(saved) > 1:
+            with pytest.raises(BundleError, match="no file of weights"):
+                read_state_dict(path)
+        else:
+            assert torch.equal(read_state_dict(path)["w"], whole)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_pickle_costs_no_more_than_its_length(legacy: bool, tmp_path: Path) -> None:
+    path = tmp_path / "w.pt"
+    # A memo of 128 GiB said in eleven bytes, and a text that is too long to be a name.
+    memo = b"\x80\x02}r\xff\xff\xff\xff0N."
+    long = pickle.dumps({"w" * (9 << 20): 1})
+    for attack in (memo, long):
+        if legacy:
+            path.write_bytes(attack)
+        else:
+            with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+                archive.writestr("w/data.pkl", attack)
+        with pytest.raises(BundleError, match=r"no file of weights .*\(ValueError\)"):
+            read_state_dict(path)
+
+
 def _small(legacy: bool) -> bytes:
     saved = io.BytesIO()
     module = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))

@@ -7,10 +7,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 
 from inference.bundle import open_bundle
 from inference.errors import NotAnalysableError
+from inference.evaluation.images import image_reader, read_images
+from inference.head_seen import HeadSeen
 from inference.model import load_reader
+from inference.pixels import hounsfield_values
 from inference.reader import Reader
 from inference.reading import NotAnalysed, Presence, Reading, Scope, SourceImage
 from inference.settings import shipped_bundles
@@ -64,6 +68,24 @@ def test_the_real_phantom_is_refused(reader: Reader, sources: Sources, shared_da
     with pytest.raises(NotAnalysableError) as refused:
         reader.read(sources(files))
     assert refused.value.code is NotAnalysed.NOT_A_PATIENT
+
+
+def test_slices_that_show_no_brain_are_read_one_by_one(reader: Reader, tmp_path: Path) -> None:
+    """The node reads them with their series, which is seen to be a head."""
+    assert reader.bundle.suitability.anatomy == "head"
+    (path, *_) = write_head_series(tmp_path, 11, size=256, slices=2)
+    dataset = dcmread(path)
+    stored = dataset.pixel_array.copy()
+    stored[stored > 800] = 2000  # bone and no brain, as of a jaw
+    dataset.PixelData = stored.tobytes()
+    dataset.save_as(path)
+    seen = HeadSeen(1)
+    seen.look(hounsfield_values(dataset).values[None])
+    with pytest.raises(NotAnalysableError):
+        seen.check()
+    (result,) = read_images(image_reader(reader.bundle, "cpu"), [path])
+    assert result.fault == ""
+    assert result.probabilities is not None
 
 
 def test_a_drawn_bleed_is_found_where_it_is_and_its_twin_is_not(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from inference.bundle import Bundle
 from inference.model import load_reader
 from inference.placement import Placement
+from inference.radiograph_reader import RadiographReader
 from inference.test_time import SeveralViews, TestTime
 
 
@@ -70,6 +73,25 @@ def test_two_views_are_exact(blob: torch.Tensor) -> None:
     assert most == pytest.approx(np.max(halves, axis=0))
     one = SeveralViews(network, TestTime("mean", views=1)).probabilities(blob)
     assert np.array_equal(one, halves[0])
+
+
+@pytest.mark.parametrize("black", [-1024.0, 0.0])
+def test_views_have_black_beyond_their_edges(chest_bundle: Bundle, black: float) -> None:
+    """A black picture is black in every view, whatever number black is."""
+    spec = replace(chest_bundle.spec, value_range=(black, 1024.0))
+    seen: list[torch.Tensor] = []
+
+    class Watched(Mirror):
+        def probabilities(self, tensor: torch.Tensor) -> NDArray[np.float64]:
+            seen.append(tensor)
+            return super().probabilities(tensor)
+
+    reader = RadiographReader(replace(chest_bundle, spec=spec))
+    reader._network = Watched()
+    inputs = torch.full((1, 1, 64, 64), black)
+    reader.augmented(TestTime(views=8)).predict(inputs)
+    assert len(seen) == 8
+    assert all(torch.equal(view, inputs) for view in seen)
 
 
 def test_a_reader_keeps_its_own_network(chest_bundle: Bundle) -> None:
