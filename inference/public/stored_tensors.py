@@ -247,7 +247,9 @@ def _read_zip(path: Path) -> dict[str, _View]:
         members = {info.filename: info for info in archive.infolist()}
         if sum(info.file_size for info in members.values()) > _LARGEST_FILE:
             raise ValueError("the archive is larger than its file")
-        name = next(name for name in members if name.endswith("/data.pkl"))
+        name = next((name for name in members if name.endswith("/data.pkl")), None)
+        if name is None:
+            raise ValueError("the archive holds no data.pkl")
         root = name.removesuffix("data.pkl")
         order = root + "byteorder"
         if order in members and archive.read(order) != b"little":

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from published_densenet import Published, published
 from pydicom import dcmread
@@ -343,6 +343,7 @@ def _small(legacy: bool) -> bytes:
 SMALL = {legacy: _small(legacy) for legacy in (False, True)}
 
 
+@example(legacy=False, at=0.796875, byte=0, cut=False)
 @given(legacy=st.booleans(), at=st.floats(0, 1), byte=st.integers(0, 255), cut=st.booleans())
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_damage_is_told_or_harmless(
