@@ -60,8 +60,9 @@ def test_thresholds_are_valid_and_separate_what_can_be_separated(
     chosen = choose_thresholds(scores, truth)
     assert 0 <= chosen.low <= chosen.high <= 1
     if truth.any() and not truth.all() and scores[truth].min() > scores[~truth].max():
-        assert (scores[truth] >= chosen.high).all()
-        assert (scores[~truth] < chosen.low).all()
+        # But for the shares that may be missed and may alarm.
+        assert (scores[truth] < chosen.high).sum() <= np.ceil(0.05 * truth.sum())
+        assert (scores[~truth] >= chosen.low).sum() <= np.ceil(0.02 * (~truth).sum())
 
 
 @pytest.mark.parametrize(
