@@ -299,6 +299,28 @@ def test_a_network_that_does_not_give_what_the_bundle_says_is_an_error(tmp_path:
         VolumeNetwork(few, torch.device("cpu")).maps(tensor)
 
 
+@pytest.mark.parametrize("roi", [{}, {"roi": [24, 24, 24]}])
+def test_of_several_outputs_the_first_is_the_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, roi: dict[str, list[int]]
+) -> None:
+    bundle = threshold_bundle(tmp_path / "bundle", input={"kind": "ct_volume", "spacing": 2, **roi})
+    network = VolumeNetwork(bundle, torch.device("cpu"))
+    tensor = torch.rand(1, 1, 24, 24, 24)
+    expected = network.maps(tensor).probability
+    module = network._module
+    monkeypatch.setattr(network, "_module", lambda t: [module(t), module(t)])
+    assert torch.allclose(network.maps(tensor).probability, expected)
+    monkeypatch.setattr(network, "_module", lambda t: {"out": module(t)})
+    with pytest.raises(BundleError, match="gives outputs of shape"):
+        network.maps(tensor)
+
+
+def test_of_one_channel_none_is_the_most_probable(tmp_path: Path) -> None:
+    bundle = threshold_bundle(tmp_path / "bundle", exclusive=True, activation="softmax")
+    with pytest.raises(BundleError, match="gives 1 channel, and with exclusive"):
+        VolumeNetwork(bundle, torch.device("cpu")).maps(torch.rand(1, 1, 24, 24, 24))
+
+
 def test_the_probability_that_so_many_voxels_reach() -> None:
     values = torch.tensor([[0.1, 0.9, 0.5], [0.7, 0.2, 0.3]])
     assert [round(reached(values, n), 4) for n in (1, 2, 3, 6, 99)] == [0.9, 0.7, 0.5, 0.1, 0.1]
