@@ -143,6 +143,17 @@ def test_a_painted_ellipsoid_comes_back_with_its_volume(
     assert sizes[key[0]] == max(sizes.values())
 
 
+def test_a_volume_that_nobody_has_is_no_measurement(
+    tmp_path: Path, write_image: Write, sources: Sources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inference.measure.MOST_ML", 1.0)
+    reader = load_reader(threshold_bundle(tmp_path / "bundle"), "cpu")
+    reading = reader.read(sources(series(TILTED, write_image)))
+    assert reading.findings[0].presence is Presence.PRESENT
+    assert reading.masks and not reading.measurements
+    assert reading.facts["volume_implausible"] == ["spot"]
+
+
 def test_too_little_of_it_is_not_it(tmp_path: Path, write_image: Write, sources: Sources) -> None:
     small = replace(TILTED, radii=(5.0, 4.0, 5.0))  # 0.4 ml
     images = sources(series(small, write_image))
