@@ -191,13 +191,15 @@ def open_bundle(
     where, told = stated(path, said or {}, name)
     try:
         bundle = _bundle(path, told)
+        # Values of YAML that JSON has not, such as dates, end here.
+        bundle = replace(bundle, configuration_digest=_configuration_digest(bundle))
     except KeyError as error:
         raise BundleError(f"{where}: {error.args[0]} is missing") from error
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise BundleError(f"{where}: {error}") from error
     if bundle.mapped and bundle.spec.volume is not None:
         raise BundleError(f"{where}: masks of a volume are true or false, not a list of labels")
-    return replace(bundle, configuration_digest=_configuration_digest(bundle))
+    return bundle
 
 
 def write_bundle(

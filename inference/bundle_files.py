@@ -61,7 +61,7 @@ def stated(path: Path, said: Mapping[str, Any], name: str | None) -> tuple[Path,
         preread = zoo.preread_section(config, metadata, said)
     except KeyError as error:
         raise BundleError(f"{where}: {error.args[0]} is missing") from error
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise BundleError(f"{where}: {error}") from error
     known = {"manufacturer": zoo.manufacturer(metadata), **made, "name": name or path.name}
     return where, Stated({**metadata, **known}, definition, preread)
@@ -83,7 +83,7 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict):
         raise BundleError(f"{path} must hold a JSON object")

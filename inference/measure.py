@@ -12,6 +12,8 @@ from .reading import Mask, Measurement
 from .spacing import same_place
 from .volume import Stack
 
+# A hundred litres: more than a person has, and than a report may say.
+MOST_ML = 100_000.0
 # As many times the usual distance as two slices stand for what is between them.
 _FAR = 2.0
 
@@ -61,7 +63,9 @@ def pixel_ml(stack: Stack) -> NDArray[np.float64] | None:
 def volumes(
     masks: Sequence[Mask], images: Sequence[tuple[str, int]], ml: NDArray[np.float64]
 ) -> tuple[Measurement, ...]:
-    """Return the volume of each label that has masks.
+    """Return the volume of each label that has masks, where it can be true.
+
+    One that no person has would make the whole report invalid, and the finding would not be sent.
 
     Parameters
     ----------
@@ -77,5 +81,13 @@ def volumes(
         volume = int(mask.pixels.sum()) * of_image[mask.sop_instance_uid, mask.frame]
         found[mask.label] = found.get(mask.label, 0.0) + volume
     return tuple(
-        Measurement(label, codes.VOLUME, value, codes.MILLILITRE) for label, value in found.items()
+        Measurement(label, codes.VOLUME, value, codes.MILLILITRE)
+        for label, value in found.items()
+        if 0.0 <= value <= MOST_ML
     )
+
+
+def left_out(masks: Sequence[Mask], measured: Sequence[Measurement]) -> dict[str, object]:
+    """Return the fact which labels have masks and no volume that can be true; see `volumes`."""
+    names = {mask.label for mask in masks} - {one.label for one in measured}
+    return {"volume_implausible": sorted(names)} if names else {}

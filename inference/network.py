@@ -48,6 +48,7 @@ def load_network(bundle: Bundle, device: torch.device) -> torch.nn.Module:
         _require_harmless(definition)
         offline = _offline(definition)
         network = ConfigParser({"network_def": offline}).get_parsed_content("network_def")
+    # A nesting too deep is a RuntimeError too.
     except (TypeError, ValueError, RuntimeError, ImportError, AttributeError, LookupError) as error:
         where = bundle.path / "configs" / "inference.json"
         raise BundleError(f"{where}: network_def cannot be built: {error}") from error

@@ -24,11 +24,11 @@ from .errors import ODD_DATA, BundleError, NotAnalysableError
 from .forward import Network
 from .illustrate import View
 from .masks import MASK_CUTOFF, highest, masks_of, of_present
-from .measure import volumes
+from .measure import left_out, volumes
 from .pixels import common_notes, header_of, open_image
 from .placement import Placement
 from .postprocess import Probabilities
-from .reading import Illustration, Label, Mask, NotAnalysed, Reading, SourceImage
+from .reading import Illustration, Label, Mask, Measurement, NotAnalysed, Reading, SourceImage
 from .suitability import check_image
 from .test_time import Answers, SeveralViews, TestTime
 
@@ -267,15 +267,19 @@ class Reader(ABC):
         shown, failed = self.illustrate(images, decoded, scores)
         kept = of_present(masks, reading.findings)
         images_of = list(zip(decoded.uids, decoded.frames, strict=True))
+        ml = decoded.pixel_ml
+        measured: tuple[Measurement, ...] = ()
+        facts = {**reading.facts, **({"illustration_failed": failed} if failed else {})}
+        if ml is not None:
+            measured = volumes(kept, images_of, ml)
+            facts |= left_out(kept, measured)
         return replace(
             reading,
             headers=decoded.headers,
             illustrations=shown,
             masks=kept,
-            measurements=()
-            if decoded.pixel_ml is None
-            else volumes(kept, images_of, decoded.pixel_ml),
-            facts={**reading.facts, **({"illustration_failed": failed} if failed else {})},
+            measurements=measured,
+            facts=facts,
         )
 
     @abstractmethod

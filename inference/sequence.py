@@ -18,13 +18,16 @@ from safetensors.torch import load_file
 from torch import nn
 
 from .bundle import Bundle
-from .errors import BundleError
+from .errors import BundleError, NotAnalysableError
+from .reading import NotAnalysed
 from .sequence_spec import SequenceSpec
 
 # As far from 0 and 1 as a slice's probability is taken: logits between -7 and 7.
 _CLIP = 1e-3
 # A distance to the next slice that is larger counts as this.
 _FAR_MM = 50.0
+# A series that reaches farther has positions that are not true.
+_LONGEST_MM = 3_000.0
 
 
 class SequenceHead(nn.Module):
@@ -71,7 +74,18 @@ def steps_of(
     -------
     Tensor of float32, (steps, labels + 2)
         Logits; distance to the nearest slice and place in the series, both about 0 to 1.
+
+    Raises
+    ------
+    NotAnalysableError
+        NO_GEOMETRY if the slices reach over more than 3 m, or their positions are no numbers.
     """
+    extent = float(np.ptp(positions_mm))
+    if not extent <= _LONGEST_MM:
+        raise NotAnalysableError(
+            NotAnalysed.NO_GEOMETRY,
+            f"the positions of the slices reach over {extent:.0f} mm, more than any body",
+        )
     order = np.lexsort((*probabilities.T[::-1], positions_mm))
     clipped = np.clip(probabilities[order], _CLIP, 1 - _CLIP)
     logits, places = np.log(clipped / (1 - clipped)), positions_mm[order] - positions_mm.min()

@@ -117,7 +117,9 @@ class VolumeNetwork:
         spec = self._bundle.spec.volume
         assert spec is not None, "a bundle of volumes"
         if spec.roi is None:
-            outputs = self._module(tensor.to(self._device)).to(held)
+            outputs = _first(self._module(tensor.to(self._device)))
+            if isinstance(outputs, torch.Tensor):
+                outputs = outputs.to(held)
         else:
             inferer = SlidingWindowInferer(
                 roi_size=spec.roi,
@@ -145,6 +147,10 @@ class VolumeNetwork:
             limits = tuple(label.thresholds.high for label in bundle.labels)
             here = maps.cpu()
             return VolumeMaps(here, here, limits)
+        if everything.shape[0] < 2:
+            raise self._fault(
+                "gives 1 channel, and with exclusive the most probable of several wins"
+            )
         # The distance to the best of the others, so that it can be interpolated between voxels.
         best = everything.topk(2, dim=0)
         belongs = torch.stack(
@@ -166,8 +172,7 @@ class VolumeNetwork:
 
     def _checked(self, outputs: object, dimensions: int) -> torch.Tensor:
         needed = 1 + max(output.index for output in self._bundle.outputs)
-        if isinstance(outputs, (tuple, list)) and outputs:
-            outputs = outputs[0]  # deep supervision, auxiliary heads: the first is the result
+        outputs = _first(outputs)
         if not isinstance(outputs, torch.Tensor) or outputs.ndim != dimensions:
             shape = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else outputs.__class__
             what = "one number for each label" if dimensions == 2 else "a map for each label"
@@ -180,3 +185,8 @@ class VolumeNetwork:
 
     def _fault(self, what: str) -> BundleError:
         return BundleError(f"{self._bundle.path}: the network {what}")
+
+
+def _first(outputs: object) -> object:
+    """Return the result among several: the first, besides deep supervision and other heads."""
+    return outputs[0] if isinstance(outputs, (tuple, list)) and outputs else outputs

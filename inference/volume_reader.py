@@ -15,7 +15,7 @@ from .ct_slices_reader import hounsfield_slices
 from .display import pixel_aspect, show_slice, window_text
 from .errors import ODD_DATA, NotAnalysableError
 from .head_seen import HeadSeen
-from .measure import pixel_ml, volumes
+from .measure import left_out, pixel_ml, volumes
 from .pixels import ModalityImage, common_notes, hounsfield_values, open_image
 from .reader import DEFAULT_BATCH, admitted
 from .reading import Finding, Illustration, Mask, Presence, Reading, Scope, SourceImage
@@ -129,14 +129,15 @@ class CtVolumeReader:
         uids = tuple(dict.fromkeys(one.image.sop_instance_uid for one in stack.slices))
         masks = tuple(mask for one in found for mask in one.masks)
         ml = pixel_ml(stack)
+        measured = () if ml is None else volumes(masks, _images(stack), ml)
         return Reading(
             findings=tuple(one.finding for one in found),
             used_sop_instance_uids=uids,
-            facts=facts,
+            facts=facts if ml is None else {**facts, **left_out(masks, measured)},
             illustrations=shown,
             masks=masks,
             headers=tuple(headers[uid] for uid in uids),
-            measurements=() if ml is None else volumes(masks, _images(stack), ml),
+            measurements=measured,
         )
 
     def _prepared(

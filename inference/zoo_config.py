@@ -79,9 +79,10 @@ def _parsed(file: Path) -> Mapping[str, Any]:
         content = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
     except OSError as error:
         raise BundleError(f"{file} cannot be read: {error.strerror}") from error
-    except (ValueError, yaml.YAMLError) as error:
+    except (*_UNWORKABLE, AttributeError, yaml.YAMLError) as error:
         what = "JSON" if file.suffix == ".json" else "YAML"
-        raise BundleError(f"{file} is not {what}: {str(error).splitlines()[0]}") from error
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise BundleError(f"{file} is not {what} that this node reads: {first}") from error
     if not isinstance(content, Mapping):
         raise BundleError(f"{file} must hold an object")
     return content

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inference import codes
-from inference.measure import cells_mm, pixel_ml, volumes
+from inference.measure import MOST_ML, cells_mm, left_out, pixel_ml, volumes
+from inference.objects import validate_report
 from inference.pixels import open_image
 from inference.reading import Mask, SourceImage
 from inference.volume import Stack, arrange, slices_of
@@ -89,6 +90,17 @@ def test_a_volume_counts_the_pixels_of_each_slice_by_its_cell(
     assert found["a"].value == pytest.approx(80 * 6.0 * 0.4 / 1000.0)
     assert found["b"].value == pytest.approx(80 * 3.0 * 0.4 / 1000.0)
     assert (found["a"].quantity, found["a"].unit) == (codes.VOLUME, codes.MILLILITRE)
+
+
+@pytest.mark.parametrize("ml", [1_300.0, np.inf, np.nan])
+def test_a_volume_that_nobody_has_is_left_out(ml: float) -> None:
+    full = np.ones((8, 10), dtype=np.bool_)
+    masks = [Mask("a", "1.2", 0, full), Mask("b", "1.3", 0, full)]
+    found = volumes(masks, [("1.2", 0), ("1.3", 0)], np.array([ml, 1_200.0]))
+    assert [one.label for one in found] == ["b"]
+    assert left_out(masks, found) == {"volume_implausible": ["a"]}
+    assert left_out(masks[1:], found) == {}
+    assert MOST_ML == validate_report._MOST_ML
 
 
 @pytest.mark.parametrize(

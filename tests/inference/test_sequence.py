@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from inference.bundle import Bundle, open_bundle
-from inference.errors import BundleError
+from inference.errors import BundleError, NotAnalysableError
 from inference.model import load_reader
 from inference.reading import Presence, Scope
 from inference.sequence import SequenceHead, Sequencer, series_probabilities, steps_of
@@ -211,3 +211,11 @@ def test_training_learns_what_a_maximum_cannot_tell() -> None:
     same = fit_sequence(_made(1, 4), (1.0,), seed=1, epochs=1)
     pairs = zip(again.head.state_dict().values(), same.head.state_dict().values(), strict=True)
     assert all(torch.equal(one, other) for one, other in pairs)
+
+
+@pytest.mark.parametrize("far", [3_001.0, 1e12, np.inf, np.nan])
+def test_positions_that_no_body_has_are_refused(far: float) -> None:
+    with pytest.raises(NotAnalysableError) as refusal:
+        steps_of(np.full((3, 6), 0.5), np.array([0.0, 5.0, far]), 5.0)
+    assert refusal.value.code == "no_geometry"
+    assert len(steps_of(np.full((3, 6), 0.5), np.array([0.0, 5.0, 3_000.0]), 5.0)) == 601

@@ -143,6 +143,17 @@ def test_a_painted_ellipsoid_comes_back_with_its_volume(
     assert sizes[key[0]] == max(sizes.values())
 
 
+def test_a_volume_that_nobody_has_is_no_measurement(
+    tmp_path: Path, write_image: Write, sources: Sources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inference.measure.MOST_ML", 1.0)
+    reader = load_reader(threshold_bundle(tmp_path / "bundle"), "cpu")
+    reading = reader.read(sources(series(TILTED, write_image)))
+    assert reading.findings[0].presence is Presence.PRESENT
+    assert reading.masks and not reading.measurements
+    assert reading.facts["volume_implausible"] == ["spot"]
+
+
 def test_too_little_of_it_is_not_it(tmp_path: Path, write_image: Write, sources: Sources) -> None:
     small = replace(TILTED, radii=(5.0, 4.0, 5.0))  # 0.4 ml
     images = sources(series(small, write_image))
@@ -297,6 +308,28 @@ def test_a_network_that_does_not_give_what_the_bundle_says_is_an_error(tmp_path:
     few = threshold_bundle(tmp_path / "few", labels=labels)
     with pytest.raises(BundleError, match="gives 1 channels, the labels need 5"):
         VolumeNetwork(few, torch.device("cpu")).maps(tensor)
+
+
+@pytest.mark.parametrize("roi", [{}, {"roi": [24, 24, 24]}])
+def test_of_several_outputs_the_first_is_the_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, roi: dict[str, list[int]]
+) -> None:
+    bundle = threshold_bundle(tmp_path / "bundle", input={"kind": "ct_volume", "spacing": 2, **roi})
+    network = VolumeNetwork(bundle, torch.device("cpu"))
+    tensor = torch.rand(1, 1, 24, 24, 24)
+    expected = network.maps(tensor).probability
+    module = network._module
+    monkeypatch.setattr(network, "_module", lambda t: [module(t), module(t)])
+    assert torch.allclose(network.maps(tensor).probability, expected)
+    monkeypatch.setattr(network, "_module", lambda t: {"out": module(t)})
+    with pytest.raises(BundleError, match="gives outputs of shape"):
+        network.maps(tensor)
+
+
+def test_of_one_channel_none_is_the_most_probable(tmp_path: Path) -> None:
+    bundle = threshold_bundle(tmp_path / "bundle", exclusive=True, activation="softmax")
+    with pytest.raises(BundleError, match="gives 1 channel, and with exclusive"):
+        VolumeNetwork(bundle, torch.device("cpu")).maps(torch.rand(1, 1, 24, 24, 24))
 
 
 def test_the_probability_that_so_many_voxels_reach() -> None:

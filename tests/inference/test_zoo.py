@@ -532,6 +532,40 @@ def test_yaml_that_multiplies_is_refused(spleen: Path) -> None:
             served(spleen)
 
 
+@pytest.mark.parametrize("name", ["inference.json", "metadata.json", "inference.yaml"])
+def test_what_is_nested_without_end_is_refused(spleen: Path, name: str) -> None:
+    deep = "[" * 20_000 + "]" * 20_000
+    configs = spleen / "configs"
+    if name.endswith("yaml"):
+        (configs / "inference.json").unlink()
+        deep = "[" * 2_000 + "]" * 2_000
+    (configs / name).write_text(f'{{"network_def": {deep}}}')
+    with pytest.raises(BundleError, match=name):
+        served(spleen)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2020-01-01",
+        "!!binary aGFsbG8=",
+        "!!set {a, b}",
+        "{1: a, b: c}",
+        "!!timestamp x",
+        "!!int ''",
+    ],
+)
+def test_values_that_json_has_not_are_refused(spleen: Path, value: str) -> None:
+    file = spleen / "configs" / "inference.json"
+    content = yaml.safe_dump(json.loads(file.read_text()))
+    file.unlink()
+    changed = content.replace("norm: batch", f"norm: {value}")
+    assert changed != content
+    file.with_suffix(".yaml").write_text(changed)
+    with pytest.raises(BundleError, match=r"inference\.yaml"):
+        load_network(served(spleen), CPU)
+
+
 def plain(text: str, **known: Any) -> Any:
     return Configuration({**known, "asked": text}).get("asked")
 
