@@ -18,7 +18,7 @@ from .pixels import ModalityImage, frame_count, radiograph_values
 from .placement import Placement
 from .postprocess import Probabilities, image_findings
 from .preprocess import place_radiograph, prepare_radiograph
-from .reader import Batch, Decoded, Picture, Reader, admitted
+from .reader import Batch, Decoded, Opened, Picture, Reader, admitted, reason_of_most
 from .reading import NotAnalysed, Reading, SourceImage
 
 # What is used if it is there: no functional group holds it, and it has one value.
@@ -31,6 +31,7 @@ class RadiographReader(Reader):
     def decode(self, images: Sequence[SourceImage]) -> Decoded:
         """Prepare the images that pass the gate, in the order of their number; see `Reader`."""
         opened, set_aside = admitted(images, self.bundle)
+        opened, set_aside = self._readable(opened, set_aside)
         order = sorted(opened, key=lambda uid: (_instance_number(opened[uid].dataset), uid))
         datasets = [opened[uid].dataset for uid in order]
         counts = [frame_count(dataset) for dataset in datasets]
@@ -79,22 +80,47 @@ class RadiographReader(Reader):
 
     def _batches(self, datasets: list[Dataset], counts: list[int]) -> Iterator[Batch]:
         """Decode image by image; the pixels of one leave memory before the next is read."""
-        spec = self.bundle.spec
         for count in counts:
             dataset = datasets.pop(0)
             for frame in range(count):
-                image = model_values(dataset, frame, spec)
-                place = place_radiograph(image.values, spec)
-                notes = image.notes
-                if spec.crop == "lungs" and place.whole_source:
-                    notes = (*notes, PixelNote.LUNGS_NOT_FOUND)
-                tensor = self._tensor(image, place)
-                if not bool(tensor.amin() < tensor.amax()):
-                    raise NotAnalysableError(
-                        NotAnalysed.UNSUPPORTED_PIXELS,
-                        "an image has no contrast: nearly all of its pixels have one value",
-                    )
-                yield Batch(tensor, (notes,), (place,))
+                yield self._batch(dataset, frame)
+
+    def _batch(self, dataset: Dataset, frame: int) -> Batch:
+        spec = self.bundle.spec
+        image = model_values(dataset, frame, spec)
+        place = place_radiograph(image.values, spec)
+        notes = image.notes
+        if spec.crop == "lungs" and place.whole_source:
+            notes = (*notes, PixelNote.LUNGS_NOT_FOUND)
+        tensor = self._tensor(image, place)
+        if not bool(tensor.amin() < tensor.amax()):
+            raise NotAnalysableError(
+                NotAnalysed.UNSUPPORTED_PIXELS,
+                "an image has no contrast: nearly all of its pixels have one value",
+            )
+        return Batch(tensor, (notes,), (place,))
+
+    def _readable(
+        self, opened: dict[str, Opened], set_aside: dict[str, str]
+    ) -> tuple[dict[str, Opened], dict[str, str]]:
+        """Set aside the films whose pixels cannot be read: the others of a series are read.
+
+        They are decoded once to see that, because the rows of a reading are fixed before the
+        network sees the first; a film alone is what its reading is, and decoded only then.
+        """
+        if len(opened) == 1:
+            return opened, set_aside
+        refused: dict[str, NotAnalysableError] = {}
+        for uid, one in opened.items():
+            try:
+                for frame in range(frame_count(one.dataset)):
+                    self._batch(one.dataset, frame)
+            except NotAnalysableError as error:
+                refused[uid] = error
+        codes = {**set_aside, **{uid: str(error.code) for uid, error in refused.items()}}
+        if len(refused) == len(opened):
+            raise reason_of_most(list(refused.values()), codes)
+        return {uid: one for uid, one in opened.items() if uid not in refused}, codes
 
     def _tensor(self, image: ModalityImage, place: Placement) -> torch.Tensor:
         spec = self.bundle.spec

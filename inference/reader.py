@@ -375,13 +375,14 @@ def admitted(
             admitted[image.sop_instance_uid] = opened
     codes = {uid: str(error.code) for uid, error in refused.items()}
     if not admitted:
-        raise _reason_of_most(list(refused.values()), codes)
+        raise reason_of_most(list(refused.values()), codes)
     return admitted, codes
 
 
-def _reason_of_most(
+def reason_of_most(
     refusals: Sequence[NotAnalysableError], codes: Mapping[str, str]
 ) -> NotAnalysableError:
+    """Return why nothing is read, where each image was refused: the reason of most."""
     if not refusals:
         return NotAnalysableError(NotAnalysed.NOT_AN_IMAGE, "there are no images")
     counted = Counter(str(error.code) for error in refusals)

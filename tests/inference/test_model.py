@@ -21,6 +21,7 @@ from inference.bundle import Bundle, open_bundle
 from inference.errors import BundleError, InferenceError, NotAnalysableError
 from inference.model import load_reader
 from inference.reading import NotAnalysed, Reading, Scope, SourceImage
+from inference.training.phantoms.files import write_chest
 
 Sources = Callable[[Iterable[Path]], list[SourceImage]]
 Sample = Callable[[str], Path]
@@ -145,6 +146,31 @@ def test_images_of_another_kind_are_refused(
     assert refused(ct_bundle, [chest]).code == NotAnalysed.WRONG_MODALITY
     assert refused(chest_bundle, [hand]).code == NotAnalysed.WRONG_BODY_PART
     assert refused(chest_bundle, [picture]).code == NotAnalysed.WRONG_MODALITY
+
+
+@pytest.mark.parametrize("fault", ["blank", "cut"])
+def test_a_film_that_cannot_be_read_loses_none_of_the_others(
+    chest_bundle: Bundle, sources: Sources, tmp_path: Path, fault: str
+) -> None:
+    paths = [write_chest(tmp_path / str(seed), seed, size=128) for seed in (1, 2, 3)]
+    code = "unsupported_pixels" if fault == "blank" else "undecodable"
+    reader = load_reader(chest_bundle, "cpu")
+    for broken in (paths[:1], paths):
+        for path in broken:
+            dataset = dcmread(path)
+            length = len(dataset.PixelData)
+            dataset.PixelData = bytes(length if fault == "blank" else length // 2)
+            dataset.save_as(path)
+        if broken == paths:
+            with pytest.raises(NotAnalysableError) as refused:
+                reader.read(sources(paths))
+            assert refused.value.code == code
+            continue
+        images = sources(paths)
+        reading = reader.read(images)
+        assert set(reading.used_sop_instance_uids) == {one.sop_instance_uid for one in images[1:]}
+        assert reading.facts["set_aside"] == {images[0].sop_instance_uid: code}
+        assert len(reading.headers) == 2
 
 
 def test_a_lateral_beside_a_frontal_film_is_set_aside(
