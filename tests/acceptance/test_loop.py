@@ -81,7 +81,9 @@ def wait_until_complete(node: Node) -> None:
 
 
 @pytest.mark.parametrize(
-    ("study", "kinds"), [(chest, {"sr", "sc"}), (head, {"sr", "sc", "ko"})], ids=["chest", "head"]
+    ("study", "kinds"),
+    [(chest, {"sr", "sc"}), (head, {"sr", "sc", "ko", "seg"})],
+    ids=["chest", "head"],
 )
 def test_results_and_images_that_come_back_start_nothing(
     node: Node,
@@ -90,7 +92,9 @@ def test_results_and_images_that_come_back_start_nothing(
     study: Callable[[Path], list[Path]],
     kinds: set[str],
 ) -> None:
-    node.configure(destination("pacs", echoing.dicom_port, ae_title="ORTHANC"))
+    node.configure(
+        destination("pacs", echoing.dicom_port, ("sr", "sc", "ko", "seg"), ae_title="ORTHANC")
+    )
     node.start()
     images = study(tmp_path / "study")
     # As in a hospital: the PACS has the images too, and routes them to the node.

@@ -295,7 +295,8 @@ def test_a_gpu_that_is_full_is_helped_by_the_host(
         return slid(volume, windows, held)
 
     monkeypatch.setattr(network, "_slid", full_at_first)
-    assert torch.equal(network.maps(tensor).probability, expected)
+    # What four windows at once and one by one differ by is the processor's rounding.
+    torch.testing.assert_close(network.maps(tensor).probability, expected, atol=1e-5, rtol=0)
     assert asked == [4, 1]
 
 
