@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from inference.training.reference_hemorrhage import Round
 
 reference = typer.Typer(
     no_args_is_help=True, help="Make the demonstration readers that ship with Preread."
@@ -39,12 +42,14 @@ def hemorrhage(
     fold_steps: Annotated[
         int, typer.Option(min=1, help="Steps of each of the two networks that judge.")
     ] = 700,
-    more_seeds: Annotated[
-        int, typer.Option(min=0, help="Further slices, for a second round of the training.")
-    ] = 2500,
-    more_steps: Annotated[
-        int, typer.Option(min=0, help="Steps of the second round; 0 for none.")
-    ] = 750,
+    more: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SEEDS:STEPS",
+            help="A further round: slices to draw beside those there are, and its steps; may be "
+            "repeated. Those of the reader that ships unless given; `0:0` for none.",
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that draw.")] = 2,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.")] = "auto",
@@ -62,8 +67,7 @@ def hemorrhage(
         validation_seeds=validation_seeds,
         steps=steps,
         fold_steps=fold_steps,
-        more_seeds=more_seeds,
-        more_steps=more_steps,
+        **({} if more is None else {"more": _rounds(more)}),
         workers=workers,
         seed=seed,
         device=choose_device(device),
@@ -72,6 +76,19 @@ def hemorrhage(
     sources = Sources(tuple(backgrounds), tuple(negatives or ()))
     make_reference(out, work, sources, settings, lambda said: print(said, flush=True))
     print(f"bundle written to {out}; its card with all figures is {out / 'docs' / 'README.md'}")
+
+
+def _rounds(given: list[str]) -> tuple[Round, ...]:
+    """Return the rounds that SEEDS:STEPS stand for; those without steps are none."""
+    from inference.training.reference_hemorrhage import Round
+
+    rounds = []
+    for text in given:
+        parts = text.split(":")
+        if len(parts) != 2 or not all(part.isascii() and part.isdigit() for part in parts):
+            raise typer.BadParameter(f"--more {text}: two numbers are asked for, as in 2500:750")
+        rounds.append(Round(int(parts[0]), int(parts[1])))
+    return tuple(one for one in rounds if one.steps)
 
 
 @reference.command("pneumothorax")

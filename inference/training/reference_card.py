@@ -110,7 +110,7 @@ def _does() -> str:
 
 
 def _data(settings: ReferenceSettings) -> str:
-    drawn = settings.seeds + settings.more_seeds
+    drawn = settings.seeds + sum(one.seeds for one in settings.more)
     return (
         "Painted bleeds (epidural, subdural, parenchymal, intraventricular, subarachnoid; faint, "
         "layered, mixed and bone-white ones too) on two kinds of ground: slices of one real head "
@@ -210,11 +210,11 @@ def _limits() -> str:
 
 def _made(settings: ReferenceSettings) -> str:
     painted = settings.painted
+    more = "".join(f"--more {one.seeds}:{one.steps} " for one in settings.more)
     command = (
         "preread reference hemorrhage --backgrounds DIR --work DIR --out DIR "
         f"--seeds {settings.seeds} --steps {settings.steps} --fold-steps {settings.fold_steps} "
-        f"--more-seeds {settings.more_seeds} --more-steps {settings.more_steps} "
-        f"--seed {painted.seed}" + (" --bfloat16" if painted.bfloat16 else "")
+        f"{more}--seed {painted.seed}" + (" --bfloat16" if painted.bfloat16 else "")
     )
     return (
         f"```\n{command}\n```\n\nwith torch {installed('torch')}, MONAI {installed('monai')} and "

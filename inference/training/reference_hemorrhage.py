@@ -45,7 +45,22 @@ _FOLDS = 2
 # Seeds of what is measured on lie where those of training never come.
 _VALIDATION_SEED = 5_000_000
 _CPU = torch.device("cpu")
-_BATCH = 16
+_LATER_RATE = 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """A further round of the training that ships, from the averaged weights of the one before.
+
+    Attributes
+    ----------
+    seeds : int
+        Slices that are drawn for it, beside all those of the rounds before.
+    steps : int
+    """
+
+    seeds: int
+    steps: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +75,8 @@ class ReferenceSettings:
         Share of them on real ground.
     steps, fold_steps : int
         Of the training that ships, and of those that judge.
-    more_seeds, more_steps : int
-        Slices and steps of a second round of the training that ships, from its averaged weights
-        at 0.6 of the rate; no steps for none.
+    more : tuple of Round
+        Further rounds of the training that ships, at 0.6 of the rate.
     painted : PaintedSettings
         Everything else.
     workers : int
@@ -74,8 +88,7 @@ class ReferenceSettings:
     real_share: float = 0.55
     steps: int = 1500
     fold_steps: int = 700
-    more_seeds: int = 2500
-    more_steps: int = 750
+    more: tuple[Round, ...] = (Round(2500, 750), Round(6000, 2000))
     painted: PaintedSettings = field(default_factory=PaintedSettings)
     workers: int = 2
 
@@ -145,43 +158,36 @@ def fit_fold(
         network.eval()
         return network
     start_trunk(network)
-    pool = draw_pool(
-        work / "pool",
-        range(settings.seeds),
-        backgrounds,
-        settings.workers,
-        settings.real_share,
-    )
-    chosen = np.arange(len(pool))
-    steps = settings.steps
+    rounds = [Round(settings.seeds, settings.steps), *settings.more]
     if number is not None:
-        chosen, steps = chosen[~left_out(pool.grounds, number)], settings.fold_steps
-    first = replace(settings.painted, steps=steps)
-    once = work / f"{name}-once.safetensors"
-    if once.is_file():
-        network.load_state_dict(load_file(once))
-    else:
-        fit_painted(network, pool, chosen, SPEC, first, work / f"{name}.checkpoint", on_step)
-        _saved(network, once)
-    if number is None and settings.more_steps:
+        rounds = [Round(settings.seeds, settings.fold_steps)]
+    seeds = 0
+    for index, of_round in enumerate(rounds):
+        seeds += of_round.seeds
+        reached = work / f"{name}-round{index}.safetensors"
+        if reached.is_file():
+            network.load_state_dict(load_file(reached))
+            continue
         pool = draw_pool(
-            work / "pool",
-            range(settings.seeds + settings.more_seeds),
-            backgrounds,
-            settings.workers,
-            settings.real_share,
-        )
-        again = replace(
-            first,
-            steps=settings.more_steps,
-            learning_rate=0.6 * first.learning_rate,
-            seed=first.seed + 1,
+            work / "pool", range(seeds), backgrounds, settings.workers, settings.real_share
         )
         chosen = np.arange(len(pool))
-        fit_painted(network, pool, chosen, SPEC, again, work / f"{name}-2.checkpoint", on_step)
+        if number is not None:
+            chosen = chosen[~left_out(pool.grounds, number)]
+        painted = _of_round(settings.painted, index, of_round.steps)
+        checkpoint = work / f"{name}-round{index}.checkpoint"
+        fit_painted(network, pool, chosen, SPEC, painted, checkpoint, on_step)
+        _saved(network, reached)
     network.half().float()  # as it will be stored
+    network.eval()
     _saved(network, path)
     return network
+
+
+def _of_round(painted: PaintedSettings, index: int, steps: int) -> PaintedSettings:
+    """Return how a round learns: the later ones more slowly, each by chance of its own."""
+    rate = painted.learning_rate * (_LATER_RATE if index else 1.0)
+    return replace(painted, steps=steps, learning_rate=rate, seed=painted.seed + index)
 
 
 def _saved(network: SliceNetwork, path: Path) -> None:

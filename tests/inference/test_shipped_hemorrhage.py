@@ -20,7 +20,13 @@ from inference.reading import NotAnalysed, Presence, Reading, Scope, SourceImage
 from inference.settings import shipped_bundles
 from inference.training.phantoms.files import write_head_series
 from inference.training.reference_bundle import VERSION
-from inference.training.reference_hemorrhage import LABELS, NETWORK_DEF, SPEC, ReferenceSettings
+from inference.training.reference_hemorrhage import (
+    LABELS,
+    NETWORK_DEF,
+    SPEC,
+    ReferenceSettings,
+    Round,
+)
 
 Sources = Callable[[Iterable[Path]], list[SourceImage]]
 
@@ -42,8 +48,10 @@ def test_it_is_what_its_command_makes(reader: Reader) -> None:
     assert bundle.identity.weights_sha256 in bundle.card
     command = re.search(r"preread reference hemorrhage .*", bundle.card)
     assert command is not None
-    for option in ("seeds", "steps", "fold_steps", "more_seeds", "more_steps"):
+    for option in ("seeds", "steps", "fold_steps"):
         assert f"--{option.replace('_', '-')} {getattr(settings, option)} " in command[0]
+    more = re.findall(r"--more (\d+):(\d+) ", command[0])
+    assert [Round(int(seeds), int(steps)) for seeds, steps in more] == list(settings.more)
     for label in bundle.labels:
         limits = label.thresholds
         assert f"| {label.name} | {limits.low:.3f} | {limits.high:.3f} |" in bundle.card
