@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -95,12 +96,19 @@ def _postgresql_arguments(
     return {**own, "options": f"{url.query.get('options', '')} {options}".strip()}
 
 
+def _file(database: str) -> Path:
+    """Return where an SQLite database lies; SQLite takes names as URI too, as in ``file:/x``."""
+    if database.startswith("file:"):
+        database = unquote(urlsplit(database).path)
+    return Path(database).absolute()
+
+
 def _sqlite(url: sa.URL, pool_size: int, wait_seconds: float) -> sa.Engine:
     if url.database in (None, "", ":memory:"):
         raise DatabaseSettingsError(
             "db.url must name an SQLite file; processes cannot share a memory one"
         )
-    Path(url.database or "").absolute().parent.mkdir(parents=True, exist_ok=True)
+    _file(url.database or "").parent.mkdir(parents=True, exist_ok=True)
     engine = sa.create_engine(
         url,
         pool_size=pool_size,

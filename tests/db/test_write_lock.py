@@ -372,6 +372,7 @@ def test_a_database_of_another_name_is_synced_too(
     url: str, tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = sa.make_url(url).database
+    monkeypatch.chdir(tmp_path)
     if way == "link":
         (tmp_path / "link").symlink_to(str(path))
         engine = create_engine(f"sqlite:///{tmp_path}/link")
@@ -389,6 +390,7 @@ def test_a_database_of_another_name_is_synced_too(
     raw.close()
     engine.dispose()
     assert {one.name for one in tmp_path.glob("*.lock")} == {"fair.sqlite.lock"}
+    assert not (tmp_path / "file:").exists(), "a folder made of the letters of a URI"
 
 
 def test_without_a_log_sqlite_syncs_itself(tmp_path: Path) -> None:
