@@ -144,6 +144,11 @@ class InputSettings(_Settings):
     blend: Blend | None = Field(
         default=None, description="ct_volume: weight of windows: constant or gaussian."
     )
+    blend_sigma: float | Three | None = Field(
+        default=None,
+        description="ct_volume: standard deviation of gaussian as a share of the window's side; "
+        "0.125 if not set.",
+    )
     padding: Padding | None = Field(
         default=None,
         description="ct_volume: what surrounds a volume smaller than a window: constant (zeros), "

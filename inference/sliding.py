@@ -126,6 +126,7 @@ class VolumeNetwork:
                 sw_batch_size=windows,
                 overlap=spec.overlap,
                 mode=spec.blend,
+                sigma_scale=spec.blend_sigma,
                 padding_mode=spec.padding,
                 sw_device=self._device,
                 device=held,

@@ -16,10 +16,14 @@ Blend = Literal["constant", "gaussian"]
 Padding = Literal["constant", "replicate", "reflect"]
 Sides = tuple[int, int, int]
 Millimetres = tuple[float, float, float]
+Shares = tuple[float, float, float]
 
 # The one kernel there is for volumes: linear along each axis; with antialiasing a triangle as wide
 # as the new spacing where that is wider than the old one.
 VOLUME_KERNEL = "linear-separable"
+
+# As of MONAI's SlidingWindowInferer.
+_SIGMA: Shares = (0.125, 0.125, 0.125)
 
 _AXES = ({"R", "L"}, {"A", "P"}, {"S", "I"})
 
@@ -58,6 +62,8 @@ class VolumeSpec:
         Share by which neighbouring windows overlap, 0 to below 1.
     blend : {"constant", "gaussian"}
         How windows are weighted where they overlap.
+    blend_sigma : tuple of float
+        Of gaussian: its standard deviation along each axis, as a share of the window's side.
     padding : {"constant", "replicate", "reflect"}
         What surrounds a volume that is smaller than a window: zeros, its border or its mirror.
     """
@@ -75,6 +81,7 @@ class VolumeSpec:
     roi: Sides | None = None
     overlap: float = 0.25
     blend: Blend = "constant"
+    blend_sigma: Shares = _SIGMA
     padding: Padding = "constant"
 
     def __post_init__(self) -> None:
@@ -90,6 +97,8 @@ class VolumeSpec:
                 raise ValueError(f"a {name} of {list(sides)} voxels is outside 4 to 1024")
         if not 0.0 <= self.overlap < 1.0:
             raise ValueError(f"an overlap of {self.overlap} is outside 0 to below 1")
+        if not all(0.001 <= one <= 100.0 for one in self.blend_sigma):
+            raise ValueError(f"a blend_sigma of {list(self.blend_sigma)} is outside 0.001 to 100")
         if not 1 <= self.channels <= 16:
             raise ValueError(f"{self.channels} channels are outside 1 to 16")
         if self.crop_foreground and self.size is not None:
@@ -119,8 +128,9 @@ class VolumeSpec:
         if raw.get("resample", VOLUME_KERNEL) != VOLUME_KERNEL:
             raise ValueError(f"unknown kernel {raw['resample']!r}; there is {VOLUME_KERNEL!r}")
         values: dict[str, object] = {k: v for k, v in raw.items() if k != "resample"}
-        if "spacing" in values:
-            values["spacing"] = _three("spacing", values["spacing"])
+        for name in ("spacing", "blend_sigma"):
+            if name in values:
+                values[name] = _three(name, values[name])
         for name in ("size", "roi"):
             if name in values:
                 values[name] = tuple(int(one) for one in _three(name, values[name], whole=True))

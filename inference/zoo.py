@@ -28,6 +28,14 @@ _NOTHING_AFTER = {
 }  # fmt: skip
 # A distance of slices this many times those beside it: slices are missing, no volume is true.
 _MAX_GAP = 1.9
+# Our names for what an inferer says of its windows.
+_INFERER = {
+    "roi": "roi_size",
+    "overlap": "overlap",
+    "blend": "mode",
+    "blend_sigma": "sigma_scale",
+    "padding": "padding_mode",
+}
 # Keys of a section that are the section's alone, none of `configs/preread.json`.
 _OWN = ("ignore", "manufacturer")
 
@@ -174,11 +182,12 @@ def _windows(config: Configuration, ignored: Collection[str]) -> dict[str, Any]:
             f"inferer {name} fills what is beyond the image with its cval {beyond!r}, this node "
             'with 0; leave it out knowingly with ignore = ["cval"] under its [[model]]'
         )
-    keys = {"roi": "roi_size", "overlap": "overlap", "blend": "mode", "padding": "padding_mode"}
+    if config.plain(inferer.get("with_coord", False), "inferer#with_coord"):
+        raise ValueError(f"inferer {name} shows its network coordinates, which this node does not")
     # Its device, such as $torch.device('cuda:0'), is this node's own.
     return {
         ours: config.plain(inferer[theirs], f"inferer#{theirs}")
-        for ours, theirs in keys.items()
+        for ours, theirs in _INFERER.items()
         if theirs in inferer
     }
 

@@ -11,7 +11,7 @@ import typer
 from rich.progress import Progress
 
 from inference.catalogue import open_catalogue
-from scp import Peer, explain, rules_in_force, send_files
+from scp import Peer, explain, send_files
 from scp.errors import ScpError
 
 from .. import settings
@@ -60,10 +60,13 @@ def send(
 @_rules.command("test")
 def test(files: Files, config: Config = None) -> None:
     """Say for each file which rules match it, which do not and why, and what would follow."""
+    # The job engine takes a second to import, and only this needs it.
+    from ..receiving import usable_rules
+
     loaded = settings.load(config)
-    rules = rules_in_force(loaded.rule, builtin=loaded.scp.builtin_rules)
-    bundles = open_catalogue(loaded.inference, loaded.model).values()
-    own = device_uids(bundle.identity for bundle in bundles)
+    bundles = open_catalogue(loaded.inference, loaded.model)
+    rules = usable_rules(loaded, bundles)
+    own = device_uids(bundle.identity for bundle in bundles.values())
     failed = False
     for path in _expand(files):
         try:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import zoo_bundles
+from monai.inferers.inferer import SlidingWindowInferer
 from painted import Painted, dice, rotation
 from torch import nn
 
@@ -298,6 +299,40 @@ def test_a_gpu_that_is_full_is_helped_by_the_host(
     # What four windows at once and one by one differ by is the processor's rounding.
     torch.testing.assert_close(network.maps(tensor).probability, expected, atol=1e-5, rtol=0)
     assert asked == [4, 1]
+
+
+@pytest.mark.parametrize("sigma", [0.125, 0.4, [0.1, 0.2, 0.5]])
+def test_blended_windows_are_those_of_monais_own_inferer(
+    tmp_path: Path, sigma: float | list[float]
+) -> None:
+    torch.manual_seed(6)
+    network = nn.Conv3d(1, 1, 5, padding=2)
+    windows = {"roi": 16, "overlap": 0.5, "blend": "gaussian", "blend_sigma": sigma}
+    labels = [{"name": "spot", "code": CODE, "thresholds": {"low": 0.2, "high": 0.5}}]
+    bundle = bundle_of(
+        tmp_path / "bundle",
+        network,
+        {"_target_": "torch.nn.Conv3d", "in_channels": 1, "out_channels": 1, "kernel_size": 5,
+         "padding": 2},
+        input={"kind": "ct_volume", "spacing": 2, **windows},
+        labels=labels,
+        masks=True,
+    )  # fmt: skip
+    tensor = torch.randn(1, 1, 30, 28, 26)
+    ours = VolumeNetwork(bundle, torch.device("cpu")).maps(tensor).probability
+
+    def theirs(scale: float | list[float]) -> torch.Tensor:
+        inferer = SlidingWindowInferer(
+            16, sw_batch_size=4, overlap=0.5, mode="gaussian", sigma_scale=scale
+        )
+        with torch.inference_mode():
+            found = inferer(tensor, network)
+        assert isinstance(found, torch.Tensor)
+        return found.sigmoid()[0]
+
+    torch.testing.assert_close(ours, theirs(sigma), atol=1e-6, rtol=0)
+    # The argument makes a difference that this test would see.
+    assert float((theirs(0.125) - theirs(0.4)).abs().max()) > 1e-3
 
 
 def test_a_network_that_does_not_give_what_the_bundle_says_is_an_error(tmp_path: Path) -> None:

@@ -338,6 +338,33 @@ def test_what_cannot_be_taken_over_is_refused_by_its_name(
     assert "inference.json" in str(refusal.value)
 
 
+def test_the_standard_deviation_of_blended_windows_is_taken_over(spleen: Path) -> None:
+    usual = served(spleen).configuration_digest
+    edit(spleen, lambda c: c["inferer"].update(mode="gaussian", sigma_scale="$1 / 4"))
+    volume = served(spleen).spec.volume
+    assert volume is not None
+    assert (volume.blend, volume.blend_sigma) == ("gaussian", (0.25, 0.25, 0.25))
+    edit(spleen, lambda c: c["inferer"].update(sigma_scale=[0.25, 0.25, 0.5]))
+    volume = served(spleen).spec.volume
+    assert volume is not None and volume.blend_sigma == (0.25, 0.25, 0.5)
+    stated = served(spleen, input={"blend_sigma": 0.125})
+    assert stated.spec.volume is not None and stated.spec.volume.blend_sigma == (0.125,) * 3
+    # What MONAI does without the argument is what was served before there was one.
+    edit(spleen, lambda c: c["inferer"].update(mode="constant", sigma_scale=0.125))
+    assert served(spleen).configuration_digest == usual
+    edit(spleen, lambda c: c["inferer"].update(sigma_scale=0))
+    with pytest.raises(BundleError, match=r"blend_sigma of \[0.0, 0.0, 0.0\] is outside"):
+        served(spleen)
+
+
+def test_a_network_that_is_shown_coordinates_is_refused(spleen: Path) -> None:
+    edit(spleen, lambda c: c["inferer"].update(with_coord=False))
+    served(spleen)
+    edit(spleen, lambda c: c["inferer"].update(with_coord=True))
+    with pytest.raises(BundleError, match="shows its network coordinates"):
+        served(spleen)
+
+
 def test_what_is_ignored_knowingly_is_left_out(spleen: Path) -> None:
     before = served(spleen)
     edit(spleen, lambda c: transforms(c).append({"_target_": "SharpenToned", "keys": "image"}))
