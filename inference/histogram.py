@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +20,27 @@ _BARS, _LENGTH = 20, 50
 def value_counts(
     dataset: Dataset, frame: int, bins: int = _BARS
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return how many pixels lie in each of `bins` equal steps, and the edges of these.
+    """Return how many pixels lie in each of at most `bins` equal steps, and the edges of these.
+
+    Of whole numbers a step has a whole number of values, the same in each: otherwise some steps
+    would have one value more than others, and the picture a comb that is not in the image.
 
     Raises
     ------
     NotAnalysableError
         If the frame cannot be decoded.
     """
-    values = modality_image(dataset, frame).values
-    counts, edges = np.histogram(values.astype(np.float64), bins=bins)
+    values = modality_image(dataset, frame).values.astype(np.float64)
+    counts, edges = np.histogram(values, bins=_edges(values, bins))
     return counts.astype(np.int64), edges.astype(np.float64)
+
+
+def _edges(values: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
+    low, high = float(values.min()), float(values.max())
+    if not np.array_equal(values, np.rint(values)):
+        return np.histogram_bin_edges(values, bins)
+    step = ceil((high - low + 1) / bins)
+    return low + step * np.arange(ceil((high - low + 1) / step) + 1.0)
 
 
 def as_text(counts: NDArray[np.int64], edges: NDArray[np.float64]) -> str:

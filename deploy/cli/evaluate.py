@@ -39,7 +39,7 @@ def evaluate(
         Path, typer.Option(help="labels.csv (file,label) or stage_1_train.csv (ID,Label).")
     ],
     out: Annotated[
-        Path, typer.Option(help="Page to write; figures.json is written beside it.")
+        Path, typer.Option(help="Page to write; its figures beside it, report.json of report.html.")
     ] = Path("report.html"),
     by: Annotated[
         Unit, typer.Option(help="What counts as one: images, or series as the node reads them.")

@@ -15,7 +15,7 @@ from ..errors import InferenceError
 from ..model import LoadedReader
 from ..reader import Reader
 from ..windows import BRAIN, Window
-from .figures import Figure
+from .figures import Figure, resampled_figure
 from .images import DEFAULT_BATCH, ImageResult, read_images
 from .intervals import RESAMPLES, bootstrap, patient_numbers
 from .label_figures import LabelFigures, label_figures, mean_figure
@@ -211,10 +211,7 @@ def _mean_of(
 ) -> Figure:
     statistic = partial(_weighted_mean, values)
     interval = bootstrap({"mean": statistic}, groups, resamples=resamples, seed=seed)["mean"]
-    value = float(values.mean())
-    if interval is None:
-        return Figure(value, reason="too few patients for an interval")
-    return Figure(value, *interval, method="bootstrap")
+    return resampled_figure(float(values.mean()), interval, "no images")
 
 
 def _weighted_mean(values: NDArray[np.float64], weights: NDArray[np.float64]) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import sqrt
 
 import numpy as np
@@ -90,33 +90,84 @@ def bootstrap(
 ) -> dict[str, Interval | None]:
     """Return percentile intervals, 95 %, from resampling patients with replacement.
 
-    All statistics see the same resamples.
-
     Parameters
     ----------
     statistics : mapping of str to callable
         What gives a figure for the weights, (n,), of the images; None where it is undefined.
     groups : ndarray of int, (n,)
-        Patient of each image, from 0.
+        Patient of each image.
 
     Returns
     -------
     dict of str to (float, float) or None
-        None for a statistic that is undefined in more than half of the resamples, and for all if
-        there are fewer than two patients.
+        See `over`; None for all if there are fewer than two patients.
     """
-    count = int(groups.max()) + 1 if len(groups) else 0
-    if count < 2:
-        return dict.fromkeys(statistics)
-    rng = np.random.default_rng([seed, 17])
+    return over(statistics, resampled(groups, np.random.default_rng([seed, 17]), resamples))
+
+
+def over(
+    statistics: Mapping[str, Statistic], resamples: Iterable[Weights]
+) -> dict[str, Interval | None]:
+    """Return percentile intervals, 95 %, over resamples, of which all statistics see the same.
+
+    Parameters
+    ----------
+    statistics : mapping of str to callable
+        What gives a figure for the weights, (n,), of the images; None where it is undefined.
+    resamples : iterable of ndarray, (n,)
+        How often each image counts; see `resampled`.
+
+    Returns
+    -------
+    dict of str to (float, float) or None
+        None for a statistic that is undefined in more than half of the resamples.
+    """
     drawn: dict[str, list[float]] = {name: [] for name in statistics}
-    for _ in range(resamples):
-        times = np.bincount(rng.integers(0, count, count), minlength=count)
-        weights = times[groups].astype(np.float64)
+    count = 0
+    for weights in resamples:
+        count += 1
         for name, statistic in statistics.items():
             if (value := statistic(weights)) is not None:
                 drawn[name].append(value)
-    return {name: _percentiles(values, resamples) for name, values in drawn.items()}
+    return {name: _percentiles(values, count) for name, values in drawn.items()}
+
+
+def resampled(
+    groups: NDArray[np.intp],
+    rng: np.random.Generator,
+    resamples: int = RESAMPLES,
+    strata: NDArray[np.intp] | None = None,
+) -> Iterator[Weights]:
+    """Yield how often each image counts, (n,), when patients are drawn with replacement.
+
+    All images of a patient are drawn together.
+
+    Parameters
+    ----------
+    groups : ndarray of int, (n,)
+        Patient of each image.
+    strata : ndarray of int, (n,), optional
+        Kinds of patients of which each resample has as many as there are, drawn in this order.
+
+    Yields
+    ------
+    ndarray of float64, (n,)
+        None at all where no stratum has two patients: nothing would vary.
+    """
+    kinds = np.zeros(len(groups), dtype=np.intp) if strata is None else strata
+    parts = []
+    for kind in np.unique(kinds):
+        rows = np.flatnonzero(kinds == kind)
+        parts.append((rows, np.unique(groups[rows], return_inverse=True)[1]))
+    counts = [int(patient.max()) + 1 for _, patient in parts]
+    if max(counts, default=0) < 2:
+        return
+    for _ in range(resamples):
+        weights = np.empty(len(groups))
+        for (rows, patient), count in zip(parts, counts, strict=True):
+            times = np.bincount(rng.integers(0, count, count), minlength=count)
+            weights[rows] = times[patient]
+        yield weights
 
 
 def _percentiles(values: Sequence[float], resamples: int) -> Interval | None:

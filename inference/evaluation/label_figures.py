@@ -12,19 +12,11 @@ from numpy.typing import NDArray
 from ..reading import Label, Presence, Thresholds
 from . import ranking
 from .calibration import ReliabilityBin, brier, expected_calibration_error, reliability
-from .figures import Figure
-from .intervals import RESAMPLES, Statistic, bootstrap, effective_trials, wilson
+from .figures import Figure, resampled_figure
+from .intervals import RESAMPLES, Statistic, bootstrap
 from .losses import log_loss
-from .metrics import (
-    PROPORTIONS,
-    Confusion,
-    Scores,
-    Truth,
-    cohens_kappa,
-    confusion,
-    f1,
-    proportion,
-)
+from .metrics import Confusion, Scores, Truth, cohens_kappa, confusion, f1
+from .shares import share_figures
 
 # Thresholds of the table, besides those with a name.
 _GRID = tuple(round(step / 20, 2) for step in range(1, 20))
@@ -117,7 +109,7 @@ def label_figures(
         presence=_presence(label.thresholds, scores, truth),
         figures={
             **_resampled(label.thresholds.high, ranked, scores, groups, resamples, seed),
-            **_proportions(label.thresholds.high, scores, truth, groups),
+            **share_figures(label.thresholds.high, scores, truth, groups),
         },
         roc=ranking.roc_curve(tallies),
         precision_recall=ranking.precision_recall_curve(tallies),
@@ -158,17 +150,9 @@ def _resampled(
     values = {name: statistic(everyone) for name, statistic in statistics.items()}
     intervals = bootstrap(statistics, groups, resamples=resamples, seed=seed)
     return {
-        name: _figure(value, intervals[name], _undefined(name, truth))
+        name: resampled_figure(value, intervals[name], _undefined(name, truth))
         for name, value in values.items()
     }
-
-
-def _figure(value: float | None, interval: tuple[float, float] | None, reason: str) -> Figure:
-    if value is None:
-        return Figure(None, reason=reason)
-    if interval is None:
-        return Figure(value, reason="too few patients for an interval")
-    return Figure(value, *interval, method="bootstrap")
 
 
 def _undefined(name: str, truth: Truth) -> str:
@@ -180,28 +164,6 @@ def _undefined(name: str, truth: Truth) -> str:
     if name == "kappa":
         return "one outcome only, in truth and in what was called"
     return _ONE_CLASS[bool(truth.all())]
-
-
-def _proportions(
-    threshold: float, scores: Scores, truth: Truth, groups: NDArray[np.intp]
-) -> dict[str, Figure]:
-    called = scores >= threshold
-    outcome = {
-        "tp": called & truth, "fp": called & ~truth,
-        "tn": ~called & ~truth, "fn": ~called & truth,
-    }  # fmt: skip
-    counts = Confusion(**{name: float(where.sum()) for name, where in outcome.items()})
-    figures = {}
-    for name, (counted, of, want) in PROPORTIONS.items():
-        value = proportion(name, counts)
-        if value is None:
-            figures[name] = Figure(None, reason=want)
-            continue
-        trials = np.logical_or.reduce([outcome[one] for one in of])
-        successes = np.logical_or.reduce([outcome[one] for one in counted])
-        n = effective_trials(successes, trials, groups)
-        figures[name] = Figure(value, *wilson(value * n, n), method="wilson")
-    return figures
 
 
 def _presence(thresholds: Thresholds, scores: Scores, truth: Truth) -> dict[str, tuple[int, int]]:

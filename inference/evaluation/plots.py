@@ -80,17 +80,16 @@ def reliability(label: LabelFigures) -> str:
 def spread(label: LabelFigures) -> str:
     """Return how probabilities of negative and positive images spread, as SVG."""
     figure, axes = _axes("probability", "share of images", "Probabilities")
-    edges = np.linspace(0, 1, 21).tolist()
+    edges = spread_edges(len(label.scores))
     groups = (("negative", ~label.truth, _BLUE), ("positive", label.truth, _RED))
     tallest = 0.0
     for name, chosen, colour in groups:
         count = int(chosen.sum())
         if count:
             weights = np.full(count, 1 / count)
-            shares, _, _ = axes.hist(
-                label.scores[chosen], edges, weights=weights, alpha=0.45, color=colour,
-                label=f"{name}, {count}",
-            )  # fmt: skip
+            shares, _ = np.histogram(label.scores[chosen], edges, weights=weights)
+            axes.stairs(shares, edges, fill=True, alpha=0.45, color=colour,
+                        label=f"{name}, {count}")  # fmt: skip
             tallest = max(tallest, float(np.max(shares)))
     for threshold in {label.thresholds.low, label.thresholds.high}:
         axes.axvline(threshold, color=_INK, linewidth=0.8, linestyle=":")
@@ -98,6 +97,17 @@ def spread(label: LabelFigures) -> str:
     axes.set_ylim(0, 1.25 * tallest)
     axes.legend(frameon=False, fontsize=8, loc="upper center")
     return _svg(figure)
+
+
+def spread_edges(images: int) -> NDArray[np.float64]:
+    """Return the edges of bins of probability: 10 for few images, up to 50 where there are many.
+
+    The number is one of 10, 20, 25 and 50, about the root of the number of images: more would
+    show chance, fewer hide what lies near 0 and 1. Edges are the same for both outcomes, and
+    are what a decimal number of that value is, so that a score of 0.3 lies where 0.3 does.
+    """
+    bins = max((n for n in (20, 25, 50) if n * n <= images), default=10)
+    return np.arange(bins + 1) / bins
 
 
 def _thinned(

@@ -71,6 +71,11 @@ def auc(tallies: Tallies) -> float | None:
     return float((above * tallies.negative).sum() / (positives * negatives))
 
 
+def auc_of(scores: Scores, truth: Truth) -> float | None:
+    """Return the AUC of scores, (n,); see `auc`."""
+    return auc(rank(scores, truth).tallies())
+
+
 def average_precision(tallies: Tallies) -> float | None:
     """Return the mean precision over the positive, each at its own score; no interpolation.
 

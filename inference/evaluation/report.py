@@ -79,12 +79,12 @@ class Circumstances:
 def write_report(
     path: Path, evaluation: Evaluation, reader: LoadedReader, circumstances: Circumstances
 ) -> Path:
-    """Write the page, and ``figures.json`` beside it.
+    """Write the page, and its figures beside it; see `figures_path`.
 
     Returns
     -------
     Path
-        Of ``figures.json``.
+        Of the figures.
 
     Raises
     ------
@@ -94,11 +94,21 @@ def write_report(
     title = _title(evaluation)
     with whole_text(path) as file:
         file.write(page.document(title, _body(title, evaluation, reader, circumstances)))
-    figures = path.with_name("figures.json")
+    figures = figures_path(path)
     with whole_text(figures) as file:
         json.dump(figures_document(evaluation, circumstances), file, indent=2, allow_nan=False)
         file.write("\n")
     return figures
+
+
+def figures_path(page: Path) -> Path:
+    """Return where the figures of a page stand: beside it, so that two pages share none.
+
+    ``report.html`` has ``report.json``; to any other name ``.json`` is added.
+    """
+    if page.suffix.lower() == ".html":
+        return page.with_suffix(".json")
+    return page.with_name(f"{page.name}.json")
 
 
 def figures_document(evaluation: Evaluation, circumstances: Circumstances) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from importlib.metadata import version as installed
 import torch
 
 from ..bundle import Bundle
+from ..evaluation.figures import Figure
+from ..evaluation.intervals import RESAMPLES
 from ..input_spec import RESIZE_KERNEL
 from ..reading import Thresholds
-from .intervals import DRAWS, Interval
 from .measured import Measured
 from .recipes import Recipe, TrainSettings
 from .sequence_fit import TrainedSequence
@@ -173,8 +174,10 @@ def _figures_intro(trained: Trained) -> str:
         )
     return (
         f"{unit} of {where}, with weights and thresholds fixed before.{read} Sensitivity and "
-        "specificity at the upper threshold, accuracy at one half. In brackets the 95 % interval, "
-        f"by bootstrap over {_resampled(trained)} ({DRAWS} draws)."
+        "specificity at the upper threshold, accuracy at one half. In brackets the 95 % interval: "
+        f"of the AUC by bootstrap over {_resampled(trained)} ({RESAMPLES} draws; none where no "
+        "draw differs), of shares after Wilson; where one patient has several images, these count as "
+        "fewer."
     )
 
 
@@ -188,7 +191,7 @@ def _limits(trained: Trained) -> Iterator[str]:
         yield "It was measured on one split of one data set."
         yield "The labels are those of the data set; nobody checked them."
     yield "It was never compared with a radiologist's reading of any image."
-    few = [n for n, one in trained.figures.items() if one.evaluation.positives < 10]
+    few = [n for n, one in trained.figures.items() if one.positives < 10]
     if few:
         yield f"Fewer than ten positives were measured of: {', '.join(few)}."
     if any(limits.low == limits.high == 0.5 for limits in trained.thresholds.values()):
@@ -245,13 +248,11 @@ def figures_table(
     columns = ["label", "positive", "negative", "AUC", "sensitivity", "specificity", "accuracy"]
     lines = _head(columns + (["Absent below", "Present from"] if thresholds else []))
     for name, one in figures.items():
-        found = one.evaluation
-        cells = [name, str(found.positives), str(found.negatives)]
+        cells = [name, str(one.positives), str(one.negatives)]
         cells += [
-            _figure(getattr(found, figure), one.intervals.get(figure))
-            for figure in ("auc", "sensitivity", "specificity")
+            _figure(one.figures[figure])
+            for figure in ("auc", "sensitivity", "specificity", "accuracy")
         ]
-        cells.append(f"{one.accuracy:.3f}")
         if thresholds:
             cells += [f"{thresholds[name].low:.3f}", f"{thresholds[name].high:.3f}"]
         lines.append(f"| {' | '.join(cells)} |")
@@ -262,7 +263,10 @@ def _head(columns: Sequence[str]) -> list[str]:
     return [f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
 
 
-def _figure(value: float | None, interval: Interval | None) -> str:
-    if value is None:
+def _figure(figure: Figure) -> str:
+    if figure.value is None:
         return "-"
-    return f"{value:.3f} ({interval[0]:.3f}-{interval[1]:.3f})" if interval else f"{value:.3f}"
+    if figure.interval is None:
+        return f"{figure.value:.3f}"
+    low, high = figure.interval
+    return f"{figure.value:.3f} ({low:.3f}-{high:.3f})"

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .evaluate import auc
+from ..evaluation import ranking
+from ..evaluation.intervals import Statistic, over, patient_numbers, resampled
+from ..evaluation.metrics import Weights
 
 Scores = NDArray[np.float64]
 _RESAMPLED = 2000
-_TAILS = (2.5, 97.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +59,14 @@ def rank(
     folds : ndarray of int64, (n,)
         Which network read it: scores of different networks are not compared.
     """
-    drawn = [_within(scores, truth, rows) for rows in _resamples(truth, groups, folds, seed)]
-    low, high = np.percentile(drawn, _TAILS)
+    within = _within(scores, truth, folds)
+    found = over({"auc": within}, _resamples(truth, groups, folds, seed))["auc"]
+    low, high = found or (float("nan"), float("nan"))
     named = np.asarray(groups)
     return Ranking(
-        auc=_within(scores, truth, _each(folds)),
-        low=float(low),
-        high=float(high),
+        auc=_plainly(within, truth),
+        low=low,
+        high=high,
         patients=len(np.unique(named[truth])),
         positives=int(truth.sum()),
         negatives=int((~truth).sum()),
@@ -83,14 +85,14 @@ def gain(
 
     Both are taken from the same resamples of patients; parameters as of `rank`.
     """
-    each = _each(folds)
-    drawn = [
-        _within(scores, truth, rows) - _within(others, truth, rows)
-        for rows in _resamples(truth, groups, folds, seed)
-    ]
-    low, high = np.percentile(drawn, _TAILS)
-    excess = _within(scores, truth, each) - _within(others, truth, each)
-    return excess, float(low), float(high)
+    ours, theirs = _within(scores, truth, folds), _within(others, truth, folds)
+
+    def excess(weights: Weights) -> float | None:
+        more, less = ours(weights), theirs(weights)
+        return None if more is None or less is None else more - less
+
+    found = over({"excess": excess}, _resamples(truth, groups, folds, seed))["excess"]
+    return _plainly(excess, truth), *(found or (float("nan"), float("nan")))
 
 
 def ranked_below(
@@ -103,58 +105,42 @@ def ranked_below(
         others = ~truth & (folds == folds[theirs][0])
         both = np.concatenate([scores[theirs], scores[others]])
         count = int(theirs.sum())
-        found[str(patient)] = count, auc(both, np.arange(len(both)) < count) or 0.0
+        found[str(patient)] = count, ranking.auc_of(both, np.arange(len(both)) < count) or 0.0
     return found
-
-
-def _each(folds: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    return [np.nonzero(folds == fold)[0] for fold in np.unique(folds)]
 
 
 def _resamples(
     truth: NDArray[np.bool_], groups: Sequence[str], folds: NDArray[np.int64], seed: int
-) -> Iterator[list[NDArray[np.int64]]]:
-    """Yield the rows of films of resampled patients, by fold."""
-    rng = np.random.default_rng([seed, 41])
+) -> Iterator[Weights]:
+    """Yield how often each film counts when patients are drawn: with it and without, by fold."""
     named = np.asarray(groups)
-    strata = []
-    for fold in np.unique(folds):
+    strata = np.zeros(len(truth), dtype=np.intp)
+    for number, fold in enumerate(np.unique(folds)):
         here = folds == fold
-        sick = np.unique(named[here & truth])
-        well = np.setdiff1d(np.unique(named[here]), sick)
-        strata.append([_films_of(named, here, patients) for patients in (sick, well)])
-    for _ in range(_RESAMPLED):
-        yield [np.concatenate([_resample(kind, rng) for kind in kinds]) for kinds in strata]
+        sick = np.isin(named, named[here & truth])
+        strata[here] = 2 * number + ~sick[here]
+    rng = np.random.default_rng([seed, 41])
+    yield from resampled(patient_numbers(groups), rng, _RESAMPLED, strata)
 
 
-def share_with_interval(hits: int, count: int) -> tuple[float, float, float]:
-    """Return a share with its 95 % interval after Wilson."""
-    if count == 0:
-        return float("nan"), float("nan"), float("nan")
-    z, share = 1.96, hits / count
-    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z * np.sqrt(share * (1 - share) / count + z * z / (4 * count**2)) / (1 + z * z / count)
-    return share, float(middle - half), float(middle + half)
+def _within(scores: Scores, truth: NDArray[np.bool_], folds: NDArray[np.int64]) -> Statistic:
+    """Return what gives the AUC over the pairs within each fold, every pair alike."""
+    parts = [np.flatnonzero(folds == fold) for fold in np.unique(folds)]
+    ranked = [(rows, ranking.rank(scores[rows], truth[rows])) for rows in parts]
+
+    def area(weights: Weights) -> float | None:
+        total = pairs = 0.0
+        for rows, one in ranked:
+            tallies = one.tallies(weights[rows])
+            count = float(tallies.positive.sum() * tallies.negative.sum())
+            if (found := ranking.auc(tallies)) is not None:
+                total, pairs = total + count * found, pairs + count
+        return total / pairs if pairs else None
+
+    return area
 
 
-def _films_of(
-    named: NDArray[np.str_], here: NDArray[np.bool_], patients: NDArray[np.str_]
-) -> list[NDArray[np.int64]]:
-    return [np.nonzero(here & (named == patient))[0] for patient in patients]
-
-
-def _resample(films: list[NDArray[np.int64]], rng: np.random.Generator) -> NDArray[np.int64]:
-    if not films:
-        return np.empty(0, np.int64)
-    return np.concatenate([films[i] for i in rng.integers(len(films), size=len(films))])
-
-
-def _within(scores: Scores, truth: NDArray[np.bool_], folds: Sequence[NDArray[np.int64]]) -> float:
-    """Return the AUC over the pairs within each fold, every pair alike."""
-    total, pairs = 0.0, 0
-    for rows in folds:
-        positives = int(truth[rows].sum())
-        count = positives * (len(rows) - positives)
-        if (found := auc(scores[rows], truth[rows])) is not None:
-            total, pairs = total + count * found, pairs + count
-    return total / pairs if pairs else float("nan")
+def _plainly(statistic: Statistic, truth: NDArray[np.bool_]) -> float:
+    """Return a statistic of all films, each once; not a number where it is undefined."""
+    value = statistic(np.ones(len(truth)))
+    return float("nan") if value is None else value

@@ -8,21 +8,31 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..evaluation import ranking
+from ..evaluation.figures import Figure, resampled_figure
+from ..evaluation.intervals import bootstrap
+from ..evaluation.shares import share_figures
 from ..reading import Thresholds
-from .evaluate import Evaluation, choose_thresholds, evaluate
-from .intervals import Interval, bootstrap
 from .recipes import Recipe
 from .scores import Scores, weighted_log_loss
 from .sequence_fit import TrainedSequence, sequence_scores
+from .thresholds import choose_thresholds
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Figures of one label, each with its 95 % interval where there is one."""
+    """What was measured of one label.
 
-    evaluation: Evaluation
-    accuracy: float
-    intervals: Mapping[str, Interval | None]
+    Attributes
+    ----------
+    figures : mapping of str to Figure
+        ``auc``; ``sensitivity`` and ``specificity`` at the upper threshold; ``accuracy`` at one
+        half. Each with its 95 % interval where there is one.
+    """
+
+    positives: int
+    negatives: int
+    figures: Mapping[str, Figure]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +75,53 @@ def figures_of(
     recipe: Recipe, units: Units, thresholds: Mapping[str, Thresholds], seed: int
 ) -> dict[str, Measured]:
     """Measure each label at thresholds that were chosen elsewhere."""
-    right = ((units.scores >= 0.5) == units.truth).mean(axis=0)
-    found = {}
-    for column, label in enumerate(recipe.labels):
-        scores, truth = units.scores[:, column], units.truth[:, column]
-        limits = thresholds[label.name]
-        found[label.name] = Measured(
-            evaluate(scores, truth, limits),
-            float(right[column]),
-            bootstrap(scores, truth, units.groups, limits, seed),
+    return {
+        label.name: measure(
+            units.scores[:, column],
+            units.truth[:, column],
+            units.groups,
+            thresholds[label.name],
+            seed,
         )
-    return found
+        for column, label in enumerate(recipe.labels)
+    }
+
+
+def measure(
+    scores: NDArray[np.float64],
+    truth: NDArray[np.bool_],
+    groups: NDArray[np.int64],
+    thresholds: Thresholds,
+    seed: int = 1,
+) -> Measured:
+    """Measure one label.
+
+    Parameters
+    ----------
+    scores : ndarray of float64, (n,)
+    truth : ndarray of bool, (n,)
+    groups : ndarray of int64, (n,)
+        Patient of each; whose images are resampled together, and count as fewer.
+    """
+    ranked = ranking.rank(scores, truth)
+    statistics = {"auc": lambda weights: ranking.auc(ranked.tallies(weights))}
+    area = resampled_figure(
+        ranking.auc(ranked.tallies()),
+        bootstrap(statistics, groups, seed=seed)["auc"],
+        "one outcome only",
+    )
+    decided = share_figures(thresholds.high, scores, truth, groups)
+    right = share_figures(0.5, scores, truth, groups)["accuracy"]
+    return Measured(
+        positives=int(truth.sum()),
+        negatives=int((~truth).sum()),
+        figures={
+            "auc": area,
+            "sensitivity": decided["sensitivity"],
+            "specificity": decided["specificity"],
+            "accuracy": right,
+        },
+    )
 
 
 def log_loss_of(recipe: Recipe, found: Scores) -> float:

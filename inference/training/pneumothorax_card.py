@@ -8,9 +8,10 @@ from importlib.metadata import version as installed
 
 import torch
 
+from ..evaluation.intervals import wilson
 from ..reading import Thresholds
 from .chest_learning import UNEVENNESS, ReferenceSettings
-from .chest_measure import Ranking, share_with_interval
+from .chest_measure import Ranking
 from .error_sheet import Alarm
 
 
@@ -172,10 +173,19 @@ def _thresholds(measured: Measured) -> str:
         "| films | number | Present | Undetermined | Absent | share Present (95 %) |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for one in measured.counted:
-        share, low, high = share_with_interval(one.present, one.films)
-        lines.append(
-            f"| {one.what} | {one.films} | {one.present} | {one.undetermined} | {one.absent} | "
-            f"{100 * share:.1f} % ({100 * low:.1f} to {100 * high:.1f}) |"
-        )
+    lines += [
+        f"| {one.what} | {one.films} | {one.present} | {one.undetermined} | {one.absent} | "
+        f"{_share_present(one)} |"
+        for one in measured.counted
+    ]
     return "\n".join(lines)
+
+
+def _share_present(counted: Counted) -> str:
+    """Return the share in percent with its Wilson interval; ``-`` of no films."""
+    # Which films are of one patient is unknown: each counts.
+    if not counted.films:
+        return "-"
+    low, high = wilson(counted.present, counted.films)
+    share = counted.present / counted.films
+    return f"{100 * share:.1f} % ({100 * low:.1f} to {100 * high:.1f})"

@@ -8,6 +8,7 @@ from importlib.metadata import version as installed
 
 import torch
 
+from ..evaluation.figures import Figure
 from ..input_spec import RESIZE_KERNEL
 from ..reading import Thresholds
 from .pretrained import LITE0_PACKAGE, LITE0_SHA256
@@ -49,7 +50,7 @@ class Measured:
         Of the judging networks, painted on real levels that each never saw.
     by_form : mapping of str to (mapping of str to Auc)
         Of the network that ships, on all slices as ``hu`` and as ``picture``.
-    at_threshold : tuple of float
+    at_threshold : tuple of Figure
         Sensitivity and specificity of `any` at its upper threshold, on all painted slices.
     dice : tuple of (float, float, int)
         Median Dice of the map of all blood, share of slices with 0.5 or more, slices.
@@ -63,7 +64,7 @@ class Measured:
     seen: Mapping[str, Auc]
     unseen: Sequence[Mapping[str, Auc]]
     by_form: Mapping[str, Mapping[str, Auc]]
-    at_threshold: tuple[float, float]
+    at_threshold: tuple[Figure, Figure]
     dice: tuple[float, float, int]
     crossed: Sequence[RealFigures]
     negatives: Sequence[RealFigures]
@@ -153,9 +154,10 @@ def _more(measured: Measured) -> str:
     forms = measured.by_form
     return (
         f"`any` in HU: {forms['hu']['any']}; as pictures: {forms['picture']['any']}. At its upper "
-        f"threshold: sensitivity {sensitivity:.3f}, specificity {specificity:.3f}. The map of all "
-        f"blood against what was painted, in {count} bleeding slices: median Dice {median:.2f}, "
-        f"0.5 or more in {half:.0%}."
+        f"threshold: sensitivity {sensitivity.text()}, specificity {specificity.text()} (95 % "
+        "after Wilson, both forms of a slice counted as fewer than two). The map of all blood against "
+        f"what was painted, in {count} bleeding slices: median Dice {median:.2f}, 0.5 or more in "
+        f"{half:.0%}."
     )
 
 

@@ -9,12 +9,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..evaluation import ranking
+from ..evaluation.figures import Figure
+from ..evaluation.intervals import over, resampled
+from ..evaluation.shares import share_figures
 from ..preprocess import place_ct, prepare_ct
 from ..reading import Thresholds
-from .evaluate import auc, choose_thresholds
 from .painted_heads import MASK_SIZE
 from .painted_pool import Pool
 from .reference_hemorrhage import LABELS, SPEC, RealScores, Scores, left_out
+from .thresholds import choose_thresholds
 
 _RESAMPLED = 1000
 _CPU = torch.device("cpu")
@@ -44,18 +48,11 @@ class Auc:
 def auc_with_interval(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> Auc:
     """Return the AUC of one label, its interval by resampling images (n,) a thousand times."""
     counts = int(truth.sum()), int((~truth).sum())
-    value = auc(scores, truth)
-    if value is None:
-        return Auc(*counts, None, None, None)
-    rng = np.random.default_rng(13)
-    drawn = []
-    for _ in range(_RESAMPLED):
-        rows = rng.integers(len(scores), size=len(scores))
-        found = auc(scores[rows], truth[rows])
-        if found is not None:
-            drawn.append(found)
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return Auc(*counts, value, float(low), float(high))
+    ranked = ranking.rank(scores, truth)
+    draws = resampled(np.arange(len(scores)), np.random.default_rng(13), _RESAMPLED)
+    found = over({"auc": lambda weights: ranking.auc(ranked.tallies(weights))}, draws)["auc"]
+    low, high = found or (None, None)
+    return Auc(*counts, ranking.auc(ranked.tallies()), low, high)
 
 
 def aucs(scores: Sequence[Scores], rows: Callable[[Scores], NDArray[np.bool_]]) -> dict[str, Auc]:
@@ -126,10 +123,17 @@ def mask_dice(network: torch.nn.Module, pool: Pool) -> NDArray[np.float64]:
 
 def share_above(
     scores: Sequence[Scores], limits: Mapping[str, Thresholds], name: str = "any"
-) -> tuple[float, float]:
-    """Return sensitivity and specificity of a label at its upper threshold."""
+) -> tuple[Figure, Figure]:
+    """Return sensitivity and specificity of a label at its upper threshold.
+
+    Parameters
+    ----------
+    scores : sequence of Scores
+        Of the same slices in several forms: those of one slice count as fewer.
+    """
     column = LABELS.index(name)
     said = np.concatenate([one.scores[:, column] for one in scores])
     true = np.concatenate([one.truth[:, column] for one in scores])
-    high = limits[name].high
-    return float((said[true] >= high).mean()), float((said[~true] < high).mean())
+    slices = np.concatenate([np.arange(len(one.truth)) for one in scores])
+    found = share_figures(limits[name].high, said, true, slices)
+    return found["sensitivity"], found["specificity"]

@@ -17,12 +17,12 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
+from ..evaluation.ranking import auc_of
 from ..input_spec import InputSpec
 from ..networks import SliceNetwork
 from ..pooling import SeriesPooling
 from ..preprocess import prepare_ct
 from ..windows import BRAIN, SOFT, SUBDURAL
-from .evaluate import auc
 from .painted_fit import OnStep, PaintedSettings, fit_painted
 from .painted_heads import KINDS
 from .painted_pool import Pool, draw_pool
@@ -113,7 +113,7 @@ class Scores:
 
     def auc(self, column: int, rows: NDArray[np.bool_]) -> float | None:
         """Return the AUC of one label over some of the slices."""
-        return auc(self.scores[rows, column], self.truth[rows, column])
+        return auc_of(self.scores[rows, column], self.truth[rows, column])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

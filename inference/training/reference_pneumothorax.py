@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import load_model, save_model
 from torch import nn
 
+from ..evaluation.ranking import auc_of
 from ..input_spec import InputSpec
 from ..lungs import find_lungs
 from ..networks.chest_network import ChestNetwork
@@ -34,7 +35,6 @@ from .chest_learning import (
     new_network,
     scores,
 )
-from .evaluate import auc
 from .painted_chests import painted_twins
 from .pneumothorax_bundle import write_reference
 from .pneumothorax_card import Measured
@@ -180,4 +180,4 @@ def painted_auc(
                 found.append(torch.sigmoid(network(batch))[:, 0].double().cpu().numpy())
     both = np.asarray(found).T.reshape(-1)
     truth = np.arange(len(both)) < len(both) // 2
-    return auc(both, truth) or 0.0
+    return auc_of(both, truth) or 0.0

@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from numpy.typing import NDArray
 from torch import nn
 
-from .evaluate import auc
+from ..evaluation.ranking import auc_of
 from .samples import Part
 
 # As the contest of RSNA 2019 clipped.
@@ -114,6 +114,6 @@ def accuracy(found: Scores) -> NDArray[np.float64]:
 def aucs(found: Scores, names: Sequence[str]) -> dict[str, float | None]:
     """Return the AUC of each label; None where only one outcome occurs."""
     return {
-        name: auc(found.probabilities[:, column], found.truth[:, column])
+        name: auc_of(found.probabilities[:, column], found.truth[:, column])
         for column, name in enumerate(names)
     }

@@ -36,7 +36,7 @@ from inference.errors import InferenceError
 from inference.evaluation.evaluate import Scored
 from inference.evaluation.evaluate import evaluate as evaluate_scored
 from inference.evaluation.images import ImageResult
-from inference.evaluation.report import Circumstances, write_report
+from inference.evaluation.report import Circumstances, figures_path, write_report
 from inference.reader import Reader
 
 pytest.importorskip("matplotlib")
@@ -73,7 +73,7 @@ def evaluate(bundle: Path, data: Path, labels: Path, *options: object, status: i
 
 
 def figures_beside(page: Path) -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads(page.with_name("figures.json").read_text())
+    loaded: dict[str, Any] = json.loads(page.with_suffix(".json").read_text())
     return loaded
 
 
@@ -104,7 +104,7 @@ def test_the_page_stands_alone_and_names_nobody(siim: Path, page: Path) -> None:
     assert len(re.findall(r"data:image/jpeg", text)) == 3
     assert len(re.findall(r"data:image/svg", text)) == 4
     sources = [dcmread(path) for path in siim.rglob("*.dcm")]
-    both = shown + page.with_name("figures.json").read_text()
+    both = shown + page.with_suffix(".json").read_text()
     for dataset in sources:
         for keyword in ("PatientName", "PatientID", "SOPInstanceUID", "StudyInstanceUID"):
             assert str(dataset[keyword].value) not in both
@@ -132,6 +132,17 @@ def test_names_of_labels_are_words_on_the_page_and_nothing_else(siim: Path, tmp_
     assert "<script" not in text
     assert "alert(1)" in text
     assert f'<a href="#{escape(bad)}">' in text and f'id="{escape(bad)}"' in text
+
+
+@pytest.mark.parametrize(
+    ("page", "figures"),
+    [
+        ("report.html", "report.json"), ("r.2.HTML", "r.2.json"), ("report", "report.json"),
+        ("v1.0", "v1.0.json"), ("a.json", "a.json.json"),
+    ],
+)  # fmt: skip
+def test_every_page_has_figures_of_its_own_name(page: str, figures: str) -> None:
+    assert figures_path(Path("x") / page) == Path("x") / figures
 
 
 def test_the_same_files_give_the_same_figures(siim: Path, page: Path, tmp_path: Path) -> None:

@@ -144,8 +144,13 @@ def test_a_colour_image_keeps_its_colours_unless_it_is_windowed(tmp_path: Path) 
 
 def test_a_histogram_is_text_or_a_plot(head: Path, tmp_path: Path) -> None:
     lines = show(head, "--histogram").splitlines()
-    counts, _ = np.histogram(hounsfield(head), bins=20)
+    values = hounsfield(head)
+    low, high = int(values.min()), int(values.max())
+    step = -(-(high - low + 1) // 20)
+    edges = np.arange(low, high + step + 1, step)
+    counts, _ = np.histogram(values, bins=edges)
     assert [int(line.split()[-1]) for line in lines] == list(counts)
+    assert [float(line.split()[0]) for line in lines] == edges[:-1].tolist()
     pytest.importorskip("matplotlib")
     show(head, "--histogram", "--window", "brain", "--out", tmp_path / "x.png")
     with Image.open(tmp_path / "x.png") as picture:

@@ -21,7 +21,7 @@ from inference.networks.chest_network import difference
 from inference.preprocess import prepare_radiograph
 from inference.training.chest_films import list_films, read_values
 from inference.training.chest_learning import UNEVENNESS, ReferenceSettings, Scores, new_network
-from inference.training.chest_measure import gain, rank, ranked_below, share_with_interval
+from inference.training.chest_measure import gain, rank, ranked_below
 from inference.training.error_sheet import write_sheet
 from inference.training.phantoms import Chest, Pneumothorax
 from inference.training.pneumothorax_figures import choose_thresholds
@@ -108,12 +108,6 @@ def test_the_ranking_compares_within_a_half() -> None:
     assert (found.patients, found.positives, found.negatives) == (2, 2, 4)
     assert ranked_below(scores, truth, groups, folds) == {"a": (1, 1.0), "d": (1, 0.5)}
     assert gain(scores, scores, truth, groups, folds) == (0.0, 0.0, 0.0)
-
-
-def test_the_interval_of_a_share_is_wilson_s() -> None:
-    share, low, high = share_with_interval(5, 100)
-    assert share == 0.05
-    assert (low, high) == (pytest.approx(0.0215, abs=1e-3), pytest.approx(0.1118, abs=1e-3))
 
 
 def test_a_collapse_makes_the_lungs_uneven() -> None:

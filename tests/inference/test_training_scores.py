@@ -1,4 +1,4 @@
-"""The metric of RSNA 2019, intervals, and the network of the tutorial, against known values."""
+"""The metric of RSNA 2019 and the network of the tutorial, against known values."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from monai.bundle.config_parser import ConfigParser
 
-from inference.reading import Thresholds
-from inference.training.evaluate import auc
-from inference.training.intervals import bootstrap
 from inference.training.recipes import HEMORRHAGE
 from inference.training.scores import weighted_log_loss, weighted_loss
 
@@ -40,51 +37,6 @@ def test_loss_and_metric_are_one_number(logits: list[float], bits: int) -> None:
     loss = float(weighted_loss(values, torch.from_numpy(truth).float(), WEIGHTS))
     metric = weighted_log_loss(torch.sigmoid(values.double()).numpy(), truth, WEIGHTS)
     assert loss == pytest.approx(metric, rel=1e-4, abs=1e-6)
-
-
-def test_intervals_hold_the_figure_and_shrink_with_patients() -> None:
-    rng = np.random.default_rng(3)
-
-    def width(patients: int) -> float:
-        groups = np.repeat(np.arange(patients), 3)
-        truth = np.repeat(np.arange(patients) % 2 == 0, 3)
-        scores = np.clip(rng.normal(0.4 + 0.2 * truth, 0.15), 0, 1)
-        found = bootstrap(scores, truth, groups, Thresholds(0.4, 0.5))["auc"]
-        area = auc(scores, truth)
-        assert found is not None and area is not None
-        assert found[0] < area < found[1]
-        return found[1] - found[0]
-
-    assert width(400) < width(25)
-
-
-def test_images_of_one_patient_are_no_more_than_one_patient() -> None:
-    scores = np.array([0.1, 0.7, 0.4, 0.9])
-    truth = np.array([False, False, True, True])
-    groups = np.arange(4)
-    single = bootstrap(scores, truth, groups, Thresholds(0.5, 0.5))
-    tenfold = bootstrap(
-        np.repeat(scores, 10), np.repeat(truth, 10), np.repeat(groups, 10), Thresholds(0.5, 0.5)
-    )
-    assert tenfold == single
-
-
-def test_drawn_areas_are_those_of_the_drawn_images() -> None:
-    scores, truth = np.array([0.3, 0.3, 0.6, 0.2]), np.array([True, False, True, False])
-    found = bootstrap(scores, truth, np.arange(4), Thresholds(0.5, 0.5), seed=4, draws=300)
-    rng = np.random.default_rng([4, 31])
-    areas = []
-    for first in range(0, 300, 16):
-        for counts in rng.multinomial(4, np.full(4, 0.25), size=min(16, 300 - first)):
-            area = auc(np.repeat(scores, counts), np.repeat(truth, counts))
-            areas += [] if area is None else [area]
-    assert found["auc"] == pytest.approx(tuple(np.percentile(areas, [2.5, 97.5])))
-
-
-def test_without_one_outcome_there_is_no_interval() -> None:
-    found = bootstrap(np.ones(3), np.ones(3, bool), np.arange(3), Thresholds(0.5, 0.5))
-    assert found["auc"] is None and found["specificity"] is None
-    assert found["sensitivity"] == (1.0, 1.0)
 
 
 def test_efficientnet_b0_is_the_network_it_was() -> None:
