@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
+from .admission import admitted_stack
+from .decoded import Batch, Decoded, Picture
 from .display import pixel_aspect, show_slice, window_text
 from .errors import NotAnalysableError
 from .functional_groups import damaged
@@ -18,11 +20,10 @@ from .measure import pixel_ml
 from .pixels import ModalityImage, hounsfield_values, open_image
 from .postprocess import Probabilities, series_findings
 from .preprocess import place_ct, prepare_ct
-from .reader import Batch, Decoded, Picture, Reader, admitted
+from .reader import Reader
 from .reading import NotAnalysed, Reading, SourceImage
 from .sequence import Sequencer
-from .suitability import check_stack
-from .volume import Stack, arrange, slices_of
+from .volume import Stack
 
 # What is used if it is there: the functional group that may hold it, and how many values it has.
 _OPTIONAL = {
@@ -48,24 +49,16 @@ class CtSlicesReader(Reader):
 
     def decode(self, images: Sequence[SourceImage]) -> Decoded:
         """Put the slices that pass the gate in order; see `Reader`."""
-        opened, refused = admitted(images, self.bundle)
-        stack = arrange([s for one in opened.values() for s in slices_of(one.image, one.dataset)])
-        set_aside = {**refused, **stack.set_aside}
-        facts = {**stack.facts, **({"set_aside": set_aside} if set_aside else {})}
-        try:
-            check_stack(stack, self.bundle.suitability)
-        except NotAnalysableError as error:
-            raise NotAnalysableError(error.code, error.reason, facts) from error
-        datasets = {uid: one.dataset for uid, one in opened.items()}
-        if found := damaged(list(datasets.values()), _OPTIONAL):
+        series = admitted_stack(images, self.bundle)
+        stack, facts = series.stack, series.facts
+        if found := damaged(list(series.datasets.values()), _OPTIONAL):
             facts["damaged_attributes"] = found
-        uids = tuple(one.image.sop_instance_uid for one in stack.slices)
         return Decoded(
-            uids=uids,
+            uids=tuple(one.image.sop_instance_uid for one in stack.slices),
             frames=tuple(one.frame for one in stack.slices),
-            batches=self._batches(stack, datasets),
+            batches=self._batches(stack, series.datasets),
             positions_mm=stack.positions_mm,
-            headers=tuple(opened[uid].header for uid in dict.fromkeys(uids)),
+            headers=series.headers,
             facts=facts,
             pixel_ml=pixel_ml(stack),
         )

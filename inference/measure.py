@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import codes
-from .reading import Mask, Measurement
+from .reading import Mask, Measurement, Reading
 from .spacing import same_place
 from .volume import Stack
 
@@ -91,3 +92,25 @@ def left_out(masks: Sequence[Mask], measured: Sequence[Measurement]) -> dict[str
     """Return the fact which labels have masks and no volume that can be true; see `volumes`."""
     names = {mask.label for mask in masks} - {one.label for one in measured}
     return {"volume_implausible": sorted(names)} if names else {}
+
+
+def with_masks(
+    reading: Reading,
+    masks: Sequence[Mask],
+    images: Sequence[tuple[str, int]],
+    ml: NDArray[np.float64] | None,
+) -> Reading:
+    """Return a reading with its masks, and with their volumes where these can be told.
+
+    Parameters
+    ----------
+    reading : Reading
+    masks : sequence of Mask
+    images, ml
+        As of `volumes`; None where the volume of a pixel is not known.
+    """
+    if ml is None:
+        return replace(reading, masks=tuple(masks))
+    measured = volumes(masks, images, ml)
+    facts = {**reading.facts, **left_out(masks, measured)}
+    return replace(reading, masks=tuple(masks), measurements=measured, facts=facts)

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from pydicom import Dataset
 
+from .admission import Opened, admitted, reason_of_most
+from .decoded import Batch, Decoded, Picture
 from .display import pixel_aspect, show_radiograph
 from .errors import NotAnalysableError
 from .functional_groups import damaged, whole_number
@@ -18,7 +20,7 @@ from .pixels import ModalityImage, frame_count, radiograph_values
 from .placement import Placement
 from .postprocess import Probabilities, image_findings
 from .preprocess import place_radiograph, prepare_radiograph
-from .reader import Batch, Decoded, Opened, Picture, Reader, admitted, reason_of_most
+from .reader import Reader
 from .reading import NotAnalysed, Reading, SourceImage
 
 # What is used if it is there: no functional group holds it, and it has one value.

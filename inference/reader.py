@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Self
 
 import numpy as np
@@ -20,107 +19,19 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from .bundle import Bundle
+from .decoded import Batch, Decoded, Picture
 from .errors import ODD_DATA, BundleError, NotAnalysableError
 from .forward import Network
 from .illustrate import View
 from .masks import MASK_CUTOFF, highest, masks_of, of_present
-from .measure import left_out, volumes
-from .pixels import common_notes, header_of, open_image
-from .placement import Placement
+from .measure import with_masks
+from .pixels import common_notes, open_image
 from .postprocess import Probabilities
-from .reading import Illustration, Label, Mask, Measurement, NotAnalysed, Reading, SourceImage
-from .suitability import check_image
+from .reading import Illustration, Label, Mask, Reading, SourceImage
 from .test_time import Answers, SeveralViews, TestTime
 
 # Rows that are in memory at once; beyond four a CPU gains nothing.
 DEFAULT_BATCH = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Some rows of the input.
-
-    Attributes
-    ----------
-    tensor : Tensor of float32, (rows, channels, size, size)
-    notes : tuple of tuple of str
-        What was done to the pixels of each row.
-    placements : tuple of Placement
-        What of the source of each row the input shows.
-    """
-
-    tensor: torch.Tensor
-    notes: tuple[tuple[str, ...], ...]
-    placements: tuple[Placement, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """Images that passed the gate, on their way to the network.
-
-    Attributes
-    ----------
-    uids : tuple of str
-        SOP Instance UID of each row; an image of several frames has several rows.
-    frames : tuple of int
-        Frame of each row, from 0.
-    batches : iterator of Batch
-        The rows in order, decoded as they are asked for, so that memory does not grow with them.
-    positions_mm : ndarray of float64, (rows,)
-        Position along the normal; zeros for radiographs.
-    headers : tuple of Dataset
-        Of each image, in the order of the rows, without pixels and as they came.
-    facts : mapping
-        What the headers said.
-    pixel_ml : ndarray of float64, (rows,), or None
-        Volume of one pixel of each row, where the headers tell.
-    """
-
-    uids: tuple[str, ...]
-    frames: tuple[int, ...]
-    batches: Iterator[Batch]
-    positions_mm: NDArray[np.float64]
-    headers: tuple[Dataset, ...]
-    facts: Mapping[str, object] = field(default_factory=dict)
-    pixel_ml: NDArray[np.float64] | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Opened:
-    """An image that passed the gate.
-
-    Attributes
-    ----------
-    dataset : Dataset
-        With its pixels.
-    header : Dataset
-        Without, and as it came: nobody looked at it yet.
-    """
-
-    image: SourceImage
-    dataset: Dataset
-    header: Dataset
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Picture:
-    """An image decoded once more, to be shown.
-
-    Attributes
-    ----------
-    pixels, window, pixel_aspect
-        As of `Illustration`.
-    tensor : Tensor of float32, (1, channels, size, size)
-        What the network saw of it.
-    placement : Placement
-        Which part of it that is.
-    """
-
-    pixels: NDArray[np.uint8]
-    window: str
-    pixel_aspect: float
-    tensor: torch.Tensor
-    placement: Placement
 
 
 class Reader(ABC):
@@ -245,42 +156,35 @@ class Reader(ABC):
             If the network does not give what the bundle promises.
         """
         decoded = self.decode(images)
+        places = tuple(zip(decoded.uids, decoded.frames, strict=True))
         probabilities: list[Probabilities] = []
         notes: list[tuple[str, ...]] = []
         masks: list[Mask] = []
         for batch in decoded.batches:
             rows = slice(len(notes), len(notes) + len(batch.notes))
-            places = list(zip(decoded.uids[rows], decoded.frames[rows], strict=True))
-            if self.bundle.masks:
-                maps = self._loaded().maps(batch.tensor)
-                probabilities.append(highest(maps, batch.placements))
-                masks += masks_of(maps, batch.placements, places, self.bundle.labels)
-            elif self.bundle.mapped:
-                told, maps = self._loaded().both(batch.tensor)
-                probabilities.append(told)
-                masks += masks_of(maps, batch.placements, places, self._mapped(), MASK_CUTOFF)
-            else:
-                probabilities.append(self.predict(batch.tensor))
+            scores, mapped = self._said(batch, places[rows])
+            probabilities.append(scores)
+            masks += mapped
             notes.extend(batch.notes)
-        scores = np.concatenate(probabilities)
-        reading = self.encode(decoded, scores, notes)
-        shown, failed = self.illustrate(images, decoded, scores)
-        kept = of_present(masks, reading.findings)
-        images_of = list(zip(decoded.uids, decoded.frames, strict=True))
-        ml = decoded.pixel_ml
-        measured: tuple[Measurement, ...] = ()
+        every = np.concatenate(probabilities)
+        reading = self.encode(decoded, every, notes)
+        shown, failed = self.illustrate(images, decoded, every)
         facts = {**reading.facts, **({"illustration_failed": failed} if failed else {})}
-        if ml is not None:
-            measured = volumes(kept, images_of, ml)
-            facts |= left_out(kept, measured)
-        return replace(
-            reading,
-            headers=decoded.headers,
-            illustrations=shown,
-            masks=kept,
-            measurements=measured,
-            facts=facts,
-        )
+        reading = replace(reading, headers=decoded.headers, illustrations=shown, facts=facts)
+        return with_masks(reading, of_present(masks, reading.findings), places, decoded.pixel_ml)
+
+    def _said(
+        self, batch: Batch, places: Sequence[tuple[str, int]]
+    ) -> tuple[Probabilities, list[Mask]]:
+        """Return the probabilities of the rows of a batch, and all masks that its maps give."""
+        if self.bundle.masks:
+            maps = self._loaded().maps(batch.tensor)
+            masks = masks_of(maps, batch.placements, places, self.bundle.labels)
+            return highest(maps, batch.placements), list(masks)
+        if self.bundle.mapped:
+            told, maps = self._loaded().both(batch.tensor)
+            return told, list(masks_of(maps, batch.placements, places, self._mapped(), MASK_CUTOFF))
+        return self.predict(batch.tensor), []
 
     @abstractmethod
     def views(self, decoded: Decoded, probabilities: Probabilities) -> tuple[View, ...]:
@@ -349,47 +253,3 @@ class Reader(ABC):
         if counted := common_notes(notes):
             facts["pixel_notes"] = counted
         return facts
-
-
-def admitted(
-    images: Sequence[SourceImage], bundle: Bundle
-) -> tuple[dict[str, Opened], dict[str, str]]:
-    """Return the images that pass the gate and the codes of those that do not.
-
-    If none passes, the reason for the whole is that of most images; of two that are as frequent
-    the one that stands first in `NotAnalysed`.
-    """
-    admitted: dict[str, Opened] = {}
-    refused: dict[str, NotAnalysableError] = {}
-    for image in sorted(images, key=lambda image: (image.sop_instance_uid, image.instance_id)):
-        if image.sop_instance_uid in admitted:
-            continue
-        dataset = open_image(image.path)
-        opened = Opened(image, dataset, header_of(dataset))
-        try:
-            check_image(dataset, bundle.suitability)
-        except NotAnalysableError as error:
-            refused[image.sop_instance_uid] = error
-        else:
-            refused.pop(image.sop_instance_uid, None)
-            admitted[image.sop_instance_uid] = opened
-    codes = {uid: str(error.code) for uid, error in refused.items()}
-    if not admitted:
-        raise reason_of_most(list(refused.values()), codes)
-    return admitted, codes
-
-
-def reason_of_most(
-    refusals: Sequence[NotAnalysableError], codes: Mapping[str, str]
-) -> NotAnalysableError:
-    """Return why nothing is read, where each image was refused: the reason of most."""
-    if not refusals:
-        return NotAnalysableError(NotAnalysed.NOT_AN_IMAGE, "there are no images")
-    counted = Counter(str(error.code) for error in refusals)
-    most = max(NotAnalysed, key=lambda code: counted[code])  # the first of several
-    error = next(error for error in refusals if error.code == most)
-    reason = error.reason
-    if len(counted) > 1:
-        listed = ", ".join(f"{counted[code]} {code}" for code in NotAnalysed if counted[code])
-        reason = f"{reason} (of {len(refusals)} images: {listed})"
-    return NotAnalysableError(error.code, reason, {"set_aside": dict(codes)})

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from numpy.typing import NDArray
 
-from .bundle import Activation
+from .bundle_section import Activation
 
 # Maps with fewer places to a side are coarse.
 _FINE = 12

@@ -10,18 +10,18 @@ import torch
 from numpy.typing import NDArray
 from pydicom import Dataset
 
+from .admission import admitted_stack, telling
 from .bundle import Bundle
 from .ct_slices_reader import hounsfield_slices
 from .display import pixel_aspect, show_slice, window_text
 from .errors import ODD_DATA, NotAnalysableError
 from .head_seen import HeadSeen
-from .measure import left_out, pixel_ml, volumes
+from .measure import pixel_ml, with_masks
 from .pixels import ModalityImage, common_notes, hounsfield_values, open_image
-from .reader import DEFAULT_BATCH, admitted
+from .reader import DEFAULT_BATCH
 from .reading import Finding, Illustration, Mask, Presence, Reading, Scope, SourceImage
 from .sliding import VolumeMaps, VolumeNetwork
-from .suitability import check_stack
-from .volume import Stack, arrange, slices_of
+from .volume import Stack
 from .volume_grid import Geometry, geometry_of
 from .volume_input import Volume, prepare_volume, seen, slice_of
 from .windows import SOFT, VoiLutFunction, Window
@@ -76,41 +76,13 @@ class CtVolumeReader:
         self._network = VolumeNetwork(self.bundle, self._device)
 
     def read(self, images: Sequence[SourceImage]) -> Reading:
-        """Read a series from files to findings.
-
-        Parameters
-        ----------
-        images : sequence of SourceImage
-            A series, in any order.
-
-        Returns
-        -------
-        Reading
-            The same for the same images, whatever their order.
-
-        Raises
-        ------
-        NotAnalysableError
-            If the images are not what the model reads.
-        BundleError
-            If the network does not give what the bundle promises.
-        """
+        """Read a series from files to findings; see `Reader.read`."""
         assert self._network is not None, "setup was not called"
-        opened, refused = admitted(images, self.bundle)
-        stack = arrange([s for one in opened.values() for s in slices_of(one.image, one.dataset)])
-        set_aside = {**refused, **stack.set_aside}
-        facts: dict[str, object] = dict(stack.facts)
-        if set_aside:
-            facts["set_aside"] = set_aside
-        try:
-            check_stack(stack, self.bundle.suitability)
+        series = admitted_stack(images, self.bundle)
+        stack, facts = series.stack, series.facts
+        with telling(facts):
             geometry = geometry_of(stack)
-        except NotAnalysableError as error:
-            raise NotAnalysableError(error.code, error.reason, facts) from error
-        headers = {uid: one.header for uid, one in opened.items()}
-        datasets = {uid: one.dataset for uid, one in opened.items()}
-        opened.clear()  # the pixels of an image leave memory once it is decoded
-        volume, notes = self._prepared(stack, geometry, datasets)
+        volume, notes = self._prepared(stack, geometry, series.datasets)
         facts |= {
             "volume_voxels": [axis.count for axis in volume.axes],
             "volume_spacing_mm": [round(abs(axis.step), 4) for axis in volume.axes],
@@ -126,19 +98,15 @@ class CtVolumeReader:
         shown, failed = self._illustrate(found, maps, volume, geometry, stack)
         if failed:
             facts["illustration_failed"] = failed
-        uids = tuple(dict.fromkeys(one.image.sop_instance_uid for one in stack.slices))
-        masks = tuple(mask for one in found for mask in one.masks)
-        ml = pixel_ml(stack)
-        measured = () if ml is None else volumes(masks, _images(stack), ml)
-        return Reading(
+        reading = Reading(
             findings=tuple(one.finding for one in found),
-            used_sop_instance_uids=uids,
-            facts=facts if ml is None else {**facts, **left_out(masks, measured)},
+            used_sop_instance_uids=tuple(dict.fromkeys(uid for uid, _ in series.places)),
+            facts=facts,
             illustrations=shown,
-            masks=masks,
-            headers=tuple(headers[uid] for uid in uids),
-            measurements=measured,
+            headers=series.headers,
         )
+        masks = [mask for one in found for mask in one.masks]
+        return with_masks(reading, masks, series.places, pixel_ml(stack))
 
     def _prepared(
         self, stack: Stack, geometry: Geometry, datasets: dict[str, Dataset]
@@ -301,10 +269,6 @@ def window_of(bundle: Bundle) -> Window:
             low, high = step.source
             return Window((low + high) / 2.0, high - low, "model", VoiLutFunction.LINEAR_EXACT)
     return SOFT
-
-
-def _images(stack: Stack) -> list[tuple[str, int]]:
-    return [(one.image.sop_instance_uid, one.frame) for one in stack.slices]
 
 
 def _slice_of_peak(probability: torch.Tensor, volume: Volume, geometry: Geometry) -> int:

@@ -19,12 +19,13 @@ from pydicom import Dataset
 
 from ..bundle import Bundle
 from ..criteria import Criteria
+from ..decoded import Batch
 from ..display import window_text
 from ..errors import ODD_DATA, InferenceError, NotAnalysableError
 from ..functional_groups import element
 from ..model import load_image_reader
 from ..pictures import as_ct, as_radiograph, is_picture
-from ..reader import Batch, Reader
+from ..reader import Reader
 from ..reading import SourceImage
 from ..test_time import TestTime
 from ..windows import BRAIN, Window

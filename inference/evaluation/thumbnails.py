@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom import Dataset
 
+from ..decoded import Picture
 from ..errors import ODD_DATA, InferenceError
 from ..pictures import is_picture
 from ..pixels import open_image
-from ..reader import Picture, Reader
+from ..reader import Reader
 from ..windows import BRAIN, Window
 from .images import opened_picture
 

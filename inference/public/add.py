@@ -8,7 +8,8 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any, Final
 
-from ..bundle import open_bundle, write_bundle
+from ..bundle import open_bundle
+from ..bundle_writing import write_bundle
 from ..codes import CHEST_FINDINGS, CHEST_SITES
 from ..criteria import Criteria
 from ..errors import BundleError

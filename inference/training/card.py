@@ -176,8 +176,8 @@ def _figures_intro(trained: Trained) -> str:
         f"{unit} of {where}, with weights and thresholds fixed before.{read} Sensitivity and "
         "specificity at the upper threshold, accuracy at one half. In brackets the 95 % interval: "
         f"of the AUC by bootstrap over {_resampled(trained)} ({RESAMPLES} draws; none where no "
-        "draw differs), of shares after Wilson; where one patient has several images, these count as "
-        "fewer."
+        "draw differs), of shares after Wilson; where one patient has several images, these count "
+        "as fewer."
     )
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from ..bundle import open_bundle, write_bundle
+from ..bundle import open_bundle
+from ..bundle_writing import write_bundle
 from ..reading import Code
 from .card import Trained, model_card
 from .recipes import Recipe

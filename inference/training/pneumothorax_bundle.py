@@ -9,7 +9,8 @@ from typing import Any
 from torch import nn
 
 from .. import codes
-from ..bundle import open_bundle, write_bundle
+from ..bundle import open_bundle
+from ..bundle_writing import write_bundle
 from ..input_spec import InputSpec
 from ..reading import Code
 from .chest_learning import NETWORK_DEF

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bundle import open_bundle, write_bundle
+from ..bundle import open_bundle
+from ..bundle_writing import write_bundle
 from ..reading import Presence, Thresholds
 from .painted_fit import StepReport
 from .phantoms.backgrounds import RealSeries, read_series

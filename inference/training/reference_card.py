@@ -155,9 +155,9 @@ def _more(measured: Measured) -> str:
     return (
         f"`any` in HU: {forms['hu']['any']}; as pictures: {forms['picture']['any']}. At its upper "
         f"threshold: sensitivity {sensitivity.text()}, specificity {specificity.text()} (95 % "
-        "after Wilson, both forms of a slice counted as fewer than two). The map of all blood against "
-        f"what was painted, in {count} bleeding slices: median Dice {median:.2f}, 0.5 or more in "
-        f"{half:.0%}."
+        "after Wilson, both forms of a slice counted as fewer than two). The map of all blood "
+        f"against what was painted, in {count} bleeding slices: median Dice {median:.2f}, 0.5 or "
+        f"more in {half:.0%}."
     )
 
 

@@ -18,7 +18,8 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from db import create_engine
 from db.migrate import upgrade
-from inference.bundle import Bundle, open_bundle, write_bundle
+from inference.bundle import Bundle, open_bundle
+from inference.bundle_writing import write_bundle
 from inference.input_spec import InputSpec
 from inference.jobs import prepare
 from inference.reading import SourceImage

@@ -16,7 +16,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from inference.bundle import Bundle, open_bundle, write_bundle
+from inference.bundle import Bundle, open_bundle
+from inference.bundle_writing import write_bundle
 from inference.catalogue import open_catalogue
 from inference.criteria import Criteria
 from inference.errors import BundleError

@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from inference.bundle import Bundle, open_bundle, write_bundle
+from inference.bundle import Bundle, open_bundle
+from inference.bundle_writing import write_bundle
 from inference.errors import BundleError
 from inference.input_spec import InputSpec
 from inference.masks import highest, masks_of

@@ -15,9 +15,9 @@ from pydicom.uid import CTImageStorage, EnhancedCTImageStorage
 
 from inference.bundle import Bundle
 from inference.ct_slices_reader import CtSlicesReader
+from inference.decoded import Decoded
 from inference.errors import NotAnalysableError
 from inference.pixels import open_image
-from inference.reader import Decoded
 from inference.reading import NotAnalysed, SourceImage
 from inference.volume import arrange, slices_of
 

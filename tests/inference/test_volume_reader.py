@@ -38,7 +38,7 @@ TILTED = Painted(
 
 
 def bundle_of(path: Path, network: nn.Module, definition: dict[str, Any], **preread: Any) -> Bundle:
-    from inference.bundle import write_bundle
+    from inference.bundle_writing import write_bundle
 
     write_bundle(
         path,

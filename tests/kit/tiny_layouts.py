@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from monai.networks.nets import Classifier
 
-from inference.bundle import Bundle, open_bundle, write_bundle
+from inference.bundle import Bundle, open_bundle
+from inference.bundle_writing import write_bundle
 from inference.input_spec import InputSpec
 from inference.training.phantoms.files import write_chest, write_head_series
 from inference.windows import BRAIN, SOFT, SUBDURAL

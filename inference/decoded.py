@@ -1,0 +1,83 @@
+"""What is made of stored images on their way to a network, and to the eye of a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydicom import Dataset
+
+from .placement import Placement
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some rows of the input.
+
+    Attributes
+    ----------
+    tensor : Tensor of float32, (rows, channels, size, size)
+    notes : tuple of tuple of str
+        What was done to the pixels of each row.
+    placements : tuple of Placement
+        What of the source of each row the input shows.
+    """
+
+    tensor: torch.Tensor
+    notes: tuple[tuple[str, ...], ...]
+    placements: tuple[Placement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """Images that passed the gate, on their way to the network.
+
+    Attributes
+    ----------
+    uids : tuple of str
+        SOP Instance UID of each row; an image of several frames has several rows.
+    frames : tuple of int
+        Frame of each row, from 0.
+    batches : iterator of Batch
+        The rows in order, decoded as they are asked for, so that memory does not grow with them.
+    positions_mm : ndarray of float64, (rows,)
+        Position along the normal; zeros for radiographs.
+    headers : tuple of Dataset
+        Of each image, in the order of the rows, without pixels and as they came.
+    facts : mapping
+        What the headers said.
+    pixel_ml : ndarray of float64, (rows,), or None
+        Volume of one pixel of each row, where the headers tell.
+    """
+
+    uids: tuple[str, ...]
+    frames: tuple[int, ...]
+    batches: Iterator[Batch]
+    positions_mm: NDArray[np.float64]
+    headers: tuple[Dataset, ...]
+    facts: Mapping[str, object] = field(default_factory=dict)
+    pixel_ml: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """An image decoded once more, to be shown.
+
+    Attributes
+    ----------
+    pixels, window, pixel_aspect
+        As of `Illustration`.
+    tensor : Tensor of float32, (1, channels, size, size)
+        What the network saw of it.
+    placement : Placement
+        Which part of it that is.
+    """
+
+    pixels: NDArray[np.uint8]
+    window: str
+    pixel_aspect: float
+    tensor: torch.Tensor
+    placement: Placement
