@@ -218,7 +218,7 @@ def test_half_precision_is_storage_only(ct_bundle: Bundle, tmp_path: Path) -> No
 
 
 def test_opening_a_bundle_does_not_import_torch() -> None:
-    program = "import sys, inference.catalogue, inference.bundle; sys.exit('torch' in sys.modules)"
+    program = "import sys, inference.catalogue, inference.bundle_writing; sys.exit('torch' in sys.modules)"
     root = Path(__file__).parents[2]
     subprocess.run([sys.executable, "-c", program], check=True, cwd=root)
 
@@ -321,7 +321,7 @@ def test_what_cannot_be_written_leaves_the_bundle_of_before(
         raise OSError("the disk is full")
 
     with monkeypatch.context() as patched:
-        patched.setattr("inference.bundle.save_file", full)
+        patched.setattr("inference.bundle_writing.save_file", full)
         with pytest.raises(OSError, match="disk is full"):
             _written_again(ct_bundle, copied)
         with pytest.raises(OSError, match="disk is full"):
@@ -340,7 +340,7 @@ def test_killed_while_it_is_written_the_bundle_of_before_opens(
     ct_bundle: Bundle, copied: Path
 ) -> None:
     script = (
-        "import os, signal, sys; from pathlib import Path; import inference.bundle as b\n"
+        "import os, signal, sys; from pathlib import Path; import inference.bundle_writing as b\n"
         "b.save_file = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "b.write_bundle(Path(sys.argv[1]), name='n', version='2', network_def={}, state_dict={},"
         " preread={}, metadata={}, card='')"
