@@ -289,8 +289,9 @@ def _method(circumstances: Circumstances) -> Iterator[str]:
         "several images, these rest on the number of independent images that vary as much, which "
         "is smaller. All other intervals are percentiles of "
         f"{circumstances.resamples} resamples of whole patients (seed {circumstances.seed}). "
-        "Without a Patient ID the study stands for the patient.</p>"
+        "Without a Patient ID the study stands for the patient. A figure that is the same in all "
+        "resamples, such as an AUC of 1, has no interval.</p>"
         "<p>ECE and the reliability plot use ten equal bins of probability. The dots of the plot "
-        "grow with the number of images.</p>"
+        "grow with the number of images, and its bars count images, whoever they are of.</p>"
         "<p>The figures speak of these images and of nothing else.</p>"
     )

@@ -19,6 +19,9 @@ from inference.reading import Thresholds
 from inference.training import chest_measure, reference_figures
 from inference.training.card import figures_table
 from inference.training.measured import measure
+from inference.training.reference_card import Measured, card_of
+from inference.training.reference_hemorrhage import LABELS, ReferenceSettings
+from inference.training.reference_hemorrhage import Scores as PaintedScores
 
 reference = pytest.importorskip("sklearn.metrics")
 stats = pytest.importorskip("scipy.stats")
@@ -98,6 +101,30 @@ def test_the_intervals_of_the_chest_card_are_those_of_repeated_patients(
     gain = chest_measure.gain(scores, others, truth, named.tolist(), folds, seed=7)
     plainly = area_of(scores, truth, each) - area_of(others, truth, each)
     assert gain == pytest.approx((plainly, *percentiles(both)), abs=1e-12)
+
+
+def test_the_hemorrhage_card_has_intervals_of_shares() -> None:
+    """Each slice is there in two forms that mostly agree: they count as fewer than two."""
+    rng = np.random.default_rng(8)
+    truth = np.repeat(rng.random(50) < 0.5, 6).reshape(50, 6)
+    said = np.clip(rng.normal(0.3 + 0.3 * truth, 0.2), 0, 1)
+    forms = [PaintedScores(form, said, truth, np.full(50, "drawn")) for form in ("hu", "picture")]
+    limits = {name: Thresholds(0.2, 0.5) for name in LABELS}
+    found = reference_figures.share_above(forms, limits)
+    alone = reference_figures.share_above(forms[:1], limits)
+    for both, one in zip(found, alone, strict=True):
+        # As sure as one form is, not as twice as many slices would be.
+        assert both.interval == pytest.approx(one.interval, abs=0.01)
+    areas = reference_figures.aucs(forms, reference_figures.drawn_only)
+    measured = Measured(
+        ReferenceSettings(), limits, areas, areas, [areas], {"hu": areas, "picture": areas},
+        found, (0.5, 0.75, 25), [], [],
+    )  # fmt: skip
+    sensitivity, specificity = (figure.text() for figure in found)
+    card = card_of(measured, "0.0.1", "0" * 64)
+    assert f"sensitivity {sensitivity}, specificity {specificity} (95 % after Wilson" in card
+    assert " to " in sensitivity
+    assert f"| any | {areas['any']} of " in card
 
 
 def test_a_training_and_a_report_measure_alike() -> None:
