@@ -9,7 +9,7 @@ route; the first rule for a model wins.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -61,49 +61,39 @@ _HEAD_CT: dict[str, Condition] = {
     "ImageType": {"not": ["LOCALIZER", "MIP", "MPR", "CSA MPR", "VOLUME", "DOSE_INFO"]},
 }
 
+
+_CHESTS: dict[str, Condition] = {"BodyPartExamined": ["CHEST", "THORAX", "LUNG"]}
+_CHESTS_DESCRIBED: dict[str, Condition] = {
+    "BodyPartExamined": "",
+    _DESCRIBED: {"words": ["chest", "thorax", "cxr"]},
+}
+_HEADS: dict[str, Condition] = {"BodyPartExamined": ["HEAD", "BRAIN", "SKULL"]}
+_HEADS_DESCRIBED: dict[str, Condition] = {
+    "BodyPartExamined": "",
+    _DESCRIBED: {"words": ["head", "brain", "skull", "cranial", "cerebral"]},
+}
+
+
+def _frontal_chests(name: str, model: str) -> Iterator[RuleSettings]:
+    stated, described = ({**_CHEST_X_RAY, **one} for one in (_CHESTS, _CHESTS_DESCRIBED))
+    yield RuleSettings(name=name, model=model, when=stated)
+    yield RuleSettings(name=f"{name}-described", model=model, when=described)
+
+
+def _heads(name: str, model: str) -> Iterator[RuleSettings]:
+    stated, described = ({**_HEAD_CT, **one} for one in (_HEADS, _HEADS_DESCRIBED))
+    yield RuleSettings(name=name, model=model, when=stated)
+    yield RuleSettings(name=f"{name}-described", model=model, when=described)
+
+
+# A rule whose model is not installed gives nothing to anybody.
 BUILTIN_RULES: tuple[RuleSettings, ...] = (
-    RuleSettings(
-        name="chest-frontal",
-        model="pneumothorax",
-        when={**_CHEST_X_RAY, "BodyPartExamined": ["CHEST", "THORAX", "LUNG"]},
-    ),
-    RuleSettings(
-        name="chest-frontal-described",
-        model="pneumothorax",
-        when={
-            **_CHEST_X_RAY,
-            "BodyPartExamined": "",
-            _DESCRIBED: {"words": ["chest", "thorax", "cxr"]},
-        },
-    ),
-    RuleSettings(
-        name="chest-findings",
-        model="chest-findings",
-        when={**_CHEST_X_RAY, "BodyPartExamined": ["CHEST", "THORAX", "LUNG"]},
-    ),
-    RuleSettings(
-        name="chest-findings-described",
-        model="chest-findings",
-        when={
-            **_CHEST_X_RAY,
-            "BodyPartExamined": "",
-            _DESCRIBED: {"words": ["chest", "thorax", "cxr"]},
-        },
-    ),
-    RuleSettings(
-        name="head-ct",
-        model="hemorrhage",
-        when={**_HEAD_CT, "BodyPartExamined": ["HEAD", "BRAIN", "SKULL"]},
-    ),
-    RuleSettings(
-        name="head-ct-described",
-        model="hemorrhage",
-        when={
-            **_HEAD_CT,
-            "BodyPartExamined": "",
-            _DESCRIBED: {"words": ["head", "brain", "skull", "cranial", "cerebral"]},
-        },
-    ),
+    *_frontal_chests("chest-frontal", "pneumothorax"),
+    *_frontal_chests("chest-findings", "chest-findings"),
+    *_heads("head-ct", "hemorrhage"),
+    # As `preread train` names what a site trains itself.
+    *_frontal_chests("chest-frontal-own", "pneumothorax-own"),
+    *_heads("head-ct-own", "hemorrhage-own"),
 )
 
 

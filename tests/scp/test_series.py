@@ -77,7 +77,7 @@ Make = Callable[..., tuple[SeriesWatch, Completions, Clock]]
 def watch_on() -> Make:
     def make(node: Any) -> tuple[SeriesWatch, Completions, Clock]:
         done, clock = Completions(), Clock()
-        rules = rules_in_force(())
+        rules = tuple(one for one in rules_in_force(()) if not one.model.endswith("-own"))
         watch = SeriesWatch(
             node.engine,
             node.files,
