@@ -40,7 +40,19 @@ def check_image(dataset: Dataset, criteria: Criteria) -> None:
         NOT_AN_IMAGE, UNDECODABLE, UNSUPPORTED_PIXELS, NOT_A_PATIENT, WRONG_MODALITY,
         WRONG_BODY_PART, WRONG_VIEW, CONTRAST or KERNEL.
     """
-    _check_pixels(dataset, criteria)
+    _check_pixels(dataset)
+    check_header(dataset, criteria)
+
+
+def check_header(dataset: Dataset, criteria: Criteria) -> None:
+    """Refuse an image by its header alone, whose pixels nobody has read.
+
+    Raises
+    ------
+    NotAnalysableError
+        As of `check_image`, but for what its pixels say.
+    """
+    _check_size(dataset, criteria)
     _check_subject(dataset, criteria)
     _check_part(dataset, criteria)
     _check_view(dataset, criteria)
@@ -94,12 +106,15 @@ def check_stack(stack: Stack, criteria: Criteria) -> None:
         )
 
 
-def _check_pixels(dataset: Dataset, criteria: Criteria) -> None:
-    rows, columns = whole_number(dataset, "Rows") or 0, whole_number(dataset, "Columns") or 0
-    if min(rows, columns) < 1:
+def _check_pixels(dataset: Dataset) -> None:
+    if min(_matrix(dataset)) < 1:
         _refuse(NotAnalysed.NOT_AN_IMAGE, "the instance holds no pixels")
     if not any(keyword in dataset for keyword in _PIXELS):
         _refuse(NotAnalysed.UNDECODABLE, "the file ends before its Pixel Data (7FE0,0010)")
+
+
+def _check_size(dataset: Dataset, criteria: Criteria) -> None:
+    rows, columns = _matrix(dataset)
     if min(rows, columns) < criteria.min_rows:
         _refuse(
             NotAnalysed.NOT_AN_IMAGE,
@@ -195,6 +210,10 @@ def _check_kernel(dataset: Dataset, criteria: Criteria) -> None:
                 "Convolution Kernel (0018,1210) is none that the model reads: "
                 f"{_listed(criteria.kernels)}",
             )
+
+
+def _matrix(dataset: Dataset) -> tuple[int, int]:
+    return whole_number(dataset, "Rows") or 0, whole_number(dataset, "Columns") or 0
 
 
 def _words(text: str) -> set[str]:

@@ -54,13 +54,16 @@ def write_submission(
         Of the reader; those of the competition come in the competition's order, others follow.
     prior : mapping of str to float
         What is written for images that could not be read; `UNKNOWN` for a label that it lacks.
+        A label of the competition that stands here alone, because the reader could not learn it,
+        gets this in all rows: the competition takes no file without them.
 
     Raises
     ------
     InferenceError
         If two files have one ID, or the file cannot be written.
     """
-    columns = sorted(range(len(labels)), key=lambda c: (_place(labels[c]), c))
+    names = [*labels, *unserved(labels, prior)]
+    columns = sorted(range(len(names)), key=lambda c: (_place(names[c]), c))
     known: set[str] = set()
     unread: list[ImageResult] = []
     with whole_text(path) as file:
@@ -74,10 +77,20 @@ def write_submission(
             if scores is None:
                 unread.append(result)
             for column in columns:
-                name = labels[column]
-                value = prior.get(name, UNKNOWN) if scores is None else float(scores[column])
+                name = names[column]
+                if scores is None or column >= len(labels):
+                    value = prior.get(name, UNKNOWN)
+                else:
+                    value = float(scores[column])
                 file.write(f"{image}_{name},{value:.7g}\n")
-    return Submitted(len(known), len(known) * len(labels), tuple(unread))
+    return Submitted(len(known), len(known) * len(names), tuple(unread))
+
+
+def unserved(labels: Sequence[str], prior: Mapping[str, float]) -> tuple[str, ...]:
+    """Return the labels of the competition that `prior` knows and a reader of others does not."""
+    if not set(labels) & set(ORDER):
+        return ()
+    return tuple(name for name in ORDER if name in prior and name not in labels)
 
 
 def prior_of(bundle: Bundle) -> dict[str, float]:

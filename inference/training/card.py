@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version as installed
+from shlex import quote
 
 import torch
 
@@ -13,7 +14,9 @@ from ..evaluation.figures import Figure
 from ..evaluation.intervals import RESAMPLES
 from ..input_spec import RESIZE_KERNEL
 from ..reading import Thresholds
+from .gate import Refused
 from .measured import Measured
+from .naming import FIRST_VERSION, NOBODY, Naming, own_name
 from .recipes import Recipe, TrainSettings
 from .sequence_fit import TrainedSequence
 
@@ -31,6 +34,10 @@ class Trained:
 
     Attributes
     ----------
+    recipe : Recipe
+        Labels of weight 0 were not learnt.
+    naming : Naming
+        What the model is called, and whose it is.
     origin : {"phantoms", "files"}
         What it learnt from.
     start : str
@@ -45,6 +52,12 @@ class Trained:
         Rows of `split.describe`; empty for phantoms.
     unreadable, missing : int
         Images that could not be decoded, and those of the table that are not there.
+    refused : tuple of Refused
+        What of the data the bundle refuses when it is served.
+    unlearnt : mapping of str to str
+        Labels that are not served, and what was lacking to learn them.
+    prevalence : mapping of str to float
+        Share of the images learnt from that have each label; empty for phantoms.
     epochs : int
         That were trained; early stopping can make them fewer.
     log_loss : float or None
@@ -55,6 +68,7 @@ class Trained:
     """
 
     recipe: Recipe
+    naming: Naming
     settings: TrainSettings
     origin: str
     start: str
@@ -66,6 +80,9 @@ class Trained:
     parts: Sequence[Mapping[str, object]] = field(default=())
     unreadable: int = 0
     missing: int = 0
+    refused: tuple[Refused, ...] = ()
+    unlearnt: Mapping[str, str] = field(default_factory=dict)
+    prevalence: Mapping[str, float] = field(default_factory=dict)
     epochs: int = 0
     log_loss: float | None = None
     rate: float = 0.0
@@ -76,7 +93,8 @@ def model_card(trained: Trained, bundle: Bundle) -> str:
     """Return the model card, Markdown; `bundle` tells the hashes of what is stored."""
     recipe = trained.recipe
     parts = [
-        f"# {recipe.title} ({recipe.name} {recipe.version})",
+        f"# {recipe.title} ({trained.naming.name} {trained.naming.version})",
+        trained.naming.by,
         "## Intended use",
         _intended_use(trained),
         "## Training data",
@@ -89,9 +107,10 @@ def model_card(trained: Trained, bundle: Bundle) -> str:
     if trained.by_series:
         parts += ["Single slices of the same series:", figures_table(trained.image_figures)]
     if trained.log_loss is not None:
+        which = "; of the labels that are served" if trained.unlearnt else ""
         parts.append(
             f"Weighted log loss over single images: {trained.log_loss:.4f} (as RSNA 2019 defines "
-            "it; lower is better)."
+            f"it; lower is better{which})."
         )
     parts += [
         "## Limits",
@@ -182,6 +201,10 @@ def _figures_intro(trained: Trained) -> str:
 
 
 def _limits(trained: Trained) -> Iterator[str]:
+    for name, lacking in trained.unlearnt.items():
+        yield f"It says nothing of {name}: the training part had {lacking}, so it is not served."
+    for one in trained.refused:
+        yield f"{one.text}."
     if trained.origin == "phantoms":
         yield (
             "Phantoms are far simpler than patients. An AUC near 1 on phantoms says that the "
@@ -232,7 +255,18 @@ def command_of(trained: Trained) -> str:
         if value != getattr(usual, name):
             option = f"--{name.replace('_', '-')}"
             command += f" {option}" if value is True else f" {option} {value}"
-    return command
+    return command + _called(trained)
+
+
+def _called(trained: Trained) -> str:
+    naming = trained.naming
+    said = [
+        ("--name", naming.name, own_name(trained.recipe.name)),
+        ("--version", naming.version, FIRST_VERSION),
+        *(("--authors", author, None) for author in naming.authors),
+        ("--manufacturer", naming.manufacturer, NOBODY),
+    ]
+    return "".join(f" {option} {quote(told)}" for option, told, usual in said if told != usual)
 
 
 _OPTIONS = (

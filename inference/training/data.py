@@ -13,8 +13,10 @@ import numpy as np
 
 from ..errors import InferenceError
 from .checkpoint import write_durably
+from .gate import Refused, refusals
 from .headers import Headers, read_headers
 from .layouts import LabelledImages, count_labels, read_labels
+from .outcomes import prevalence, unlearnable
 from .phantom_samples import draw_many
 from .plots import plot_labels
 from .prepared import InputCache, PreparedImages, cache_key
@@ -44,6 +46,13 @@ class Data:
         Rows of `split.describe`.
     digest : str
         Of everything that the parts hold.
+    refused : tuple of Refused
+        What the bundle will refuse when it is served.
+    unlearnt : mapping of str to str
+        Labels of which the training part has one outcome alone, and which it lacks.
+    prevalence : mapping of str to float
+        Share of the images to learn from that have each label; empty for phantoms, which have as
+        many as were drawn.
     unreadable : callable
         Returns how many images could not be decoded until now.
     close : callable
@@ -56,6 +65,9 @@ class Data:
     digest: str
     described: Sequence[Mapping[str, object]] = field(default=())
     missing: int = 0
+    refused: tuple[Refused, ...] = ()
+    unlearnt: Mapping[str, str] = field(default_factory=dict)
+    prevalence: Mapping[str, float] = field(default_factory=dict)
     unreadable: Callable[[], int] = lambda: 0
     close: Callable[[], None] = lambda: None
 
@@ -94,8 +106,10 @@ def phantom_data(recipe: Recipe, settings: TrainSettings) -> Data:
         "validation": validation,
         "test": held_out(_TEST, settings.test),
     }
-    digest = hashlib.sha256(training.images.numpy().tobytes())
-    return Data(parts, validation, origin="phantoms", digest=digest.hexdigest())
+    digest = hashlib.sha256(training.images.numpy().tobytes()).hexdigest()
+    names = [label.name for label in recipe.labels]
+    unlearnt = unlearnable(parts["training"].labels, names)
+    return Data(parts, validation, origin="phantoms", digest=digest, unlearnt=unlearnt)
 
 
 def file_data(
@@ -122,13 +136,14 @@ def file_data(
     Raises
     ------
     InferenceError
-        If the table or the files cannot be used.
+        If the table or the files cannot be used, or there is nothing to learn from them.
     """
-    names = [label.source for label in recipe.labels]
-    images = read_labels(table, folder, names)
-    counts = count_labels(images.labels, names)
+    sources = [label.source for label in recipe.labels]
+    images = read_labels(table, folder, sources)
+    counts = count_labels(images.labels, sources)
     told.counted(counts, len(images), images.missing)
-    headers = read_headers(images, run / "headers.npz", pool, told.reading_headers)
+    asked = recipe.suitability
+    headers = read_headers(images, run / "headers.npz", pool, told.reading_headers, asked)
     groups = headers.patients if settings.split_by == "patient" else headers.studies
     shares = {"test": settings.test_share, "validation": settings.validation_share}
     if settings.sequence:
@@ -136,8 +151,13 @@ def file_data(
             raise InferenceError(f"{recipe.name} reads single images: there is no --sequence")
         shares["sequence"] = settings.sequence_share
     parts = split(groups, images.labels, shares, settings.seed, settings.split == "stratified")
-    rows = describe(parts, groups, images.labels, [label.name for label in recipe.labels])
+    names = [label.name for label in recipe.labels]
+    rows = describe(parts, groups, images.labels, names)
     told.split(rows)
+    refused = _refused(headers, recipe)
+    told.refused(refused)
+    learnt_from = images.labels[parts["training"]]
+    unlearnt = unlearnable(learnt_from, names)
     digest = hashlib.sha256(f"{images.digest}{headers.digest}".encode()).hexdigest()
     claim(digest)
     _write_counts(run, counts)
@@ -155,8 +175,22 @@ def file_data(
         digest=digest,
         described=rows,
         missing=images.missing,
+        refused=refused,
+        unlearnt=unlearnt,
+        prevalence=prevalence(learnt_from, names),
         unreadable=lambda: len(inputs.unreadable),
         close=cache.close,
+    )
+
+
+def _refused(headers: Headers, recipe: Recipe) -> tuple[Refused, ...]:
+    return refusals(
+        headers.refused,
+        headers.series,
+        headers.positions,
+        headers.thickness,
+        recipe.suitability,
+        by_series=recipe.scope == "series",
     )
 
 

@@ -13,6 +13,7 @@ from ..bundle import open_bundle
 from ..bundle_writing import write_bundle
 from ..reading import Code
 from .card import Trained, model_card
+from .naming import NOBODY
 from .recipes import Recipe
 
 __all__ = ["Trained", "export", "metadata_of", "model_card", "preread_section"]
@@ -32,12 +33,12 @@ def export(out: Path, trained: Trained, state_dict: Mapping[str, torch.Tensor]) 
     def write(card: str) -> None:
         write_bundle(
             out,
-            name=recipe.name,
-            version=recipe.version,
+            name=trained.naming.name,
+            version=trained.naming.version,
             network_def=recipe.network_def,
             state_dict=state_dict,
             preread=preread_section(trained),
-            metadata=metadata_of(recipe),
+            metadata=metadata_of(trained),
             card=card,
             half=True,
             sequence=head,
@@ -52,11 +53,13 @@ def preread_section(trained: Trained) -> dict[str, Any]:
     """Return ``configs/preread.json`` of a trained reader."""
     recipe = trained.recipe
     labels = []
-    for label in recipe.labels:
+    for output in recipe.served:
+        label = recipe.labels[output]
         limits = trained.thresholds[label.name]
         labels.append(
             {
                 "name": label.name,
+                "output": output,
                 "code": _code(label.code),
                 "site": _code(label.site),
                 "thresholds": {"low": limits.low, "high": limits.high},
@@ -66,7 +69,7 @@ def preread_section(trained: Trained) -> dict[str, Any]:
         "input": recipe.spec.to_dict(),
         "labels": labels,
         "activation": "sigmoid",
-        "primary": recipe.labels[0].name,
+        "primary": labels[0]["name"],
         "pooling": recipe.pooling.to_dict(),
         "suitability": recipe.suitability.to_dict(),
     }
@@ -77,20 +80,33 @@ def _code(code: Code) -> dict[str, str]:
     return {"value": code.value, "scheme": code.scheme, "meaning": code.meaning}
 
 
-def metadata_of(recipe: Recipe) -> dict[str, Any]:
-    """Return what MONAI's specification asks for in ``configs/metadata.json``."""
+def metadata_of(trained: Trained) -> dict[str, Any]:
+    """Return what MONAI's specification asks for in ``configs/metadata.json``, and who made it.
+
+    ``prevalence``, the share of the images learnt from that have each label, stands there where
+    images of patients were learnt from (`evaluation.submission.prior_of`).
+    """
+    naming = trained.naming
+    made = {
+        "changelog": {naming.version: "trained"},
+        "authors": ", ".join(naming.authors) or NOBODY,
+        "copyright": f"of its authors: {', '.join(naming.authors) or NOBODY}",
+        "manufacturer": naming.manufacturer,
+    }
+    learnt = {"prevalence": dict(trained.prevalence)} if trained.prevalence else {}
+    return {**_format_of(trained.recipe), **made, **learnt}
+
+
+def _format_of(recipe: Recipe) -> dict[str, Any]:
     channels = recipe.spec.channels
     size = recipe.spec.size
     return {
-        "changelog": {recipe.version: "first version"},
         "monai_version": installed("monai"),
         "pytorch_version": installed("torch").split("+")[0],
         "numpy_version": installed("numpy"),
         "required_packages_version": {},
         "task": recipe.title,
         "description": f"{recipe.title}: a demonstration, not for clinical use.",
-        "authors": "Preread",
-        "copyright": "Preread contributors, Apache-2.0",
         "intended_use": "Demonstration and tests; not for clinical use.",
         "network_data_format": {
             "inputs": {

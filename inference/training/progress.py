@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .checkpoint import write_durably
+from .gate import Refused
 from .sweep import Sweep
 
 
@@ -98,6 +99,12 @@ class Listener:
 
     def split(self, rows: Sequence[Mapping[str, object]]) -> None:
         """Hear how the data were split; see `split.describe`."""
+
+    def refused(self, found: Sequence[Refused]) -> None:
+        """Hear which of the data the bundle will refuse when it is served; often nothing."""
+
+    def unlearnt(self, labels: Mapping[str, str]) -> None:
+        """Hear of labels that are not learnt and not served, and what is lacking; often none."""
 
     def unreadable(self, path: Path, reason: str) -> None:
         """Hear of a file that cannot be decoded and is left out."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from .. import codes
@@ -22,7 +22,13 @@ __all__ = ["RECIPES", "OutputLabel", "Recipe", "TrainSettings", "recipe_named"]
 
 @dataclass(frozen=True, slots=True)
 class OutputLabel:
-    """One output: the column or directory that means it in training data, its codes."""
+    """One output: the column or directory that means it in training data, its codes.
+
+    Attributes
+    ----------
+    weight : float
+        How much it counts in the loss; 0 is neither learnt nor served.
+    """
 
     name: str
     source: str
@@ -53,7 +59,6 @@ class Recipe:
 
     name: str
     title: str
-    version: str
     spec: InputSpec
     network_def: Mapping[str, Any]
     labels: tuple[OutputLabel, ...]
@@ -83,6 +88,22 @@ class Recipe:
             known = ", ".join(sorted(self.networks))
             raise InferenceError(f"no network {name!r} for {self.name}; there are: {known}")
         return self.networks[name]
+
+    def without(self, names: Collection[str]) -> Recipe:
+        """Return the recipe that neither learns nor serves the labels `names`."""
+        labels = (
+            replace(label, weight=0.0) if label.name in names else label for label in self.labels
+        )
+        return replace(self, labels=tuple(labels))
+
+    @property
+    def served(self) -> tuple[int, ...]:
+        """The outputs that are learnt, and so served."""
+        return tuple(number for number, label in enumerate(self.labels) if label.weight > 0)
+
+    def learnt(self) -> Recipe:
+        """Return the recipe with the labels that are served alone."""
+        return replace(self, labels=tuple(self.labels[number] for number in self.served))
 
     @property
     def label_weights(self) -> tuple[float, ...]:
@@ -128,7 +149,6 @@ _SMALL_DENSENET: Mapping[str, Any] = {
 PNEUMOTHORAX = Recipe(
     name="pneumothorax",
     title="Pneumothorax on frontal chest radiographs",
-    version="0.1.0",
     spec=InputSpec("radiograph", 192, polarity="chest"),
     network_def=_SMALL_DENSENET,
     networks={"densenet": _SMALL_DENSENET, "efficientnet-b0": _efficientnet_b0(1, 1)},
@@ -160,7 +180,6 @@ PNEUMOTHORAX = Recipe(
 HEMORRHAGE = Recipe(
     name="hemorrhage",
     title="Intracranial hemorrhage on head CT",
-    version="0.1.0",
     spec=InputSpec("ct_slices", 128, windows=(BRAIN, SUBDURAL, SOFT)),
     network_def=_efficientnet_b0(3, len(HEMORRHAGE_LABELS)),
     networks={"efficientnet-b0": _efficientnet_b0(3, len(HEMORRHAGE_LABELS))},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -35,6 +35,13 @@ class Scores:
     groups: NDArray[np.int64]
     series: NDArray[np.int64]
     positions: NDArray[np.float64]
+
+    def of_labels(self, columns: Sequence[int]) -> Scores:
+        """Return the same of some labels alone, by their columns."""
+        chosen = list(columns)
+        return replace(
+            self, probabilities=self.probabilities[:, chosen], truth=self.truth[:, chosen]
+        )
 
     def by_series(self) -> Iterator[NDArray[np.int64]]:
         """Yield the rows of each series in the order of position."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,67 +17,21 @@ from .checkpoint import RunFolder
 from .data import Data, file_data, phantom_data
 from .export import Trained, export
 from .fit import INFERENCE_BATCH, EpochReport, Watch, fit
+from .job import Job, default_run
 from .learning_rate import find_learning_rate
 from .measured import figures_of, image_units, log_loss_of, series_units, thresholds_of
+from .naming import Naming
 from .normalisation import gather_statistics
 from .plots import plot_epochs, plot_learning_rate
-from .pretrained import Start, load_start, start_network
+from .pretrained import Start, load_start
 from .processes import Pool
 from .progress import Listener, write_metrics
-from .recipes import Recipe, TrainSettings, recipe_named
+from .recipes import TrainSettings
 from .scores import Scores, score
 from .sequence_fit import TrainedSequence, fit_sequence
 from .sweep import Sweep
 
-__all__ = ["EpochReport", "Job", "TrainSettings", "default_run", "find", "train"]
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One training, as it was asked for.
-
-    Attributes
-    ----------
-    run : Path
-        Folder of checkpoints, metrics, plots and decoded images.
-    data, labels : Path or None
-        Folder of DICOM files and the table of their labels; without them phantoms are drawn.
-    """
-
-    recipe: Recipe
-    settings: TrainSettings
-    run: Path
-    data: Path | None = None
-    labels: Path | None = None
-
-    @classmethod
-    def of(
-        cls,
-        model_name: str,
-        run: Path,
-        data: Path | None = None,
-        labels: Path | None = None,
-        settings: TrainSettings | None = None,
-        **given: Any,
-    ) -> Job:
-        """Return a job with the settings of the recipe, but for those that are `given`.
-
-        Raises
-        ------
-        InferenceError
-            If there is no such recipe, network, or setting.
-        """
-        recipe = recipe_named(model_name)
-        usual = settings or (recipe.settings if data is None else recipe.files)
-        overrides = {name: value for name, value in given.items() if value is not None}
-        try:
-            chosen = replace(usual, **overrides)
-            spec = replace(recipe.spec, size=chosen.size or recipe.spec.size)
-        except ValueError as error:
-            raise InferenceError(str(error)) from error
-        network = start_network(chosen.start, recipe.network_named(chosen.network))
-        recipe = replace(recipe, spec=spec, network_def=network)
-        return cls(recipe, chosen, run, data, labels)
+__all__ = ["EpochReport", "Job", "Naming", "TrainSettings", "default_run", "find", "train"]
 
 
 def train(
@@ -91,6 +45,7 @@ def train(
     on_epoch: Callable[[EpochReport], None] | None = None,
     listener: Listener | None = None,
     resume: bool | None = None,
+    naming: Naming | None = None,
     **given: Any,
 ) -> Trained:
     """Train a reader and write it as a bundle.
@@ -115,6 +70,8 @@ def train(
     resume : bool, optional
         True: there must be a checkpoint to go on from. False: begin anew. Left out: go on if there
         is one.
+    naming : Naming, optional
+        What the model is called and whose it is; as `Naming.of` has it if left out.
     **given
         Settings by name that override `settings`; None overrides nothing.
 
@@ -126,20 +83,14 @@ def train(
     Raises
     ------
     InferenceError
-        If there is no such recipe, or files, labels or weights to start from cannot be used, or the
-        run folder is that of another training.
+        If there is no such recipe, or files, labels or weights to start from cannot be used, or
+        there is nothing to learn, or the run folder is that of another training.
     """
     folder = run or default_run(out)
-    job = Job.of(model_name, folder, data, labels, settings, **given)
+    job = Job.of(model_name, folder, data, labels, settings, naming, **given)
     told = listener or Listener()
     with Pool(job.settings.workers) as pool:
         return _train(job, out, pool, told, on_epoch or (lambda report: None), resume)
-
-
-def default_run(out: Path) -> Path:
-    """Return the run folder of a bundle where none is named: ``OUT.run`` beside it."""
-    whole = out.resolve()
-    return whole.with_name(f"{whole.name}.run")
 
 
 def find(job: Job, listener: Listener | None = None) -> Sweep:
@@ -154,13 +105,14 @@ def find(job: Job, listener: Listener | None = None) -> Sweep:
     network, start = _network(job)
 
     def check(digest: str) -> None:
-        folder.check_free(_description(job, digest, start))
+        folder.check_free(job.description(digest, start))
 
     with (
         Pool(job.settings.workers) as pool,
         closing(_data(job, folder, pool, told, check)) as known,
     ):
-        return _find(job, network, known)
+        told.unlearnt(known.unlearnt)
+        return _find(job.without(known.unlearnt), network, known)
 
 
 def _train(
@@ -177,9 +129,11 @@ def _train(
     network, start = _network(job)
 
     def claim(digest: str) -> None:
-        folder.claim(_description(job, digest, start), fresh=resume is False)
+        folder.claim(job.description(digest, start), fresh=resume is False)
 
     with closing(_data(job, folder, pool, told, claim)) as known:
+        told.unlearnt(known.unlearnt)
+        job = job.without(known.unlearnt)
         return _trained(job, out, folder, network, start, known, told, on_epoch)
 
 
@@ -215,20 +169,6 @@ def _data(
     if job.labels is None:
         raise InferenceError("training from files needs their labels too: give the table (CSV)")
     return file_data(job.recipe, job.settings, job.data, job.labels, folder.path, pool, told, claim)
-
-
-def _description(job: Job, digest: str, start: Start) -> Mapping[str, object]:
-    """Return what must be the same for a training to go on."""
-    return {
-        "reader": job.recipe.name,
-        **job.settings.with_effect(),
-        "start": start.description,
-        "size": job.recipe.spec.size,
-        "input": str(job.recipe.spec.to_dict()),
-        "network_def": str(dict(job.recipe.network_def)),
-        "data": digest,
-        "torch": torch.__version__,
-    }
 
 
 def _network(job: Job) -> tuple[nn.Module, Start]:
@@ -300,11 +240,12 @@ def _fit(
 def _measured(
     job: Job, network: nn.Module, known: Data, start: Start, reports: list[EpochReport]
 ) -> Trained:
-    recipe, settings = job.recipe, job.settings
+    recipe, settings = job.recipe.learnt(), job.settings
 
     def scored(part: str) -> Scores:
         device = torch.device(settings.device)
-        return score(network, known.parts[part], device, INFERENCE_BATCH, settings.amp)
+        found = score(network, known.parts[part], device, INFERENCE_BATCH, settings.amp)
+        return found.of_labels(job.recipe.served)
 
     sequence: TrainedSequence | None = None
     if "sequence" in known.parts:
@@ -318,7 +259,8 @@ def _measured(
     else:
         thresholds, figures = thresholds_of(recipe, image_units(validation)), images
     return Trained(
-        recipe=recipe,
+        recipe=job.recipe,
+        naming=job.naming,
         settings=settings,
         origin=known.origin,
         start=start.description,
@@ -330,6 +272,9 @@ def _measured(
         parts=known.described,
         unreadable=known.unreadable(),
         missing=known.missing,
+        refused=known.refused,
+        unlearnt=known.unlearnt,
+        prevalence=known.prevalence,
         epochs=len(reports),
         log_loss=log_loss_of(recipe, test),
         rate=settings.learning_rate,
