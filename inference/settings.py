@@ -200,7 +200,10 @@ class ModelSettings(SectionSettings):
             raise BundleError(f"[[model]] {self.name}: no such model ships ({known}); say its path")
         bundle = open_bundle(path, self.section, name=self.name)
         if bundle.name != self.name:
-            raise BundleError(f"[[model]] {self.name}: the bundle in {path} is named {bundle.name}")
+            raise BundleError(
+                f"[[model]] {self.name}: the bundle in {path} is named {bundle.name}: "
+                f'write name = "{bundle.name}"'
+            )
         return self.apply_to(bundle)
 
 

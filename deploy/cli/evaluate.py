@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .files import IN_PART_STATUS, Unit, advancing, progress_of, window_from
+from .options import Config
+from .reading_options import NAMED, Batch, BundleName, By, Device, Window, named_bundle
 
 if TYPE_CHECKING:
     from inference.evaluation.evaluate import Evaluation
-
-# Unread files that are named on standard error; the report counts all.
-_NAMED = 20
 
 
 class Split(StrEnum):
@@ -33,7 +32,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def evaluate(
-    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")],
+    bundle: BundleName,
     data: Annotated[Path, typer.Option(help="Folder of the images.")],
     labels: Annotated[
         Path, typer.Option(help="labels.csv (file,label) or stage_1_train.csv (ID,Label).")
@@ -41,9 +40,8 @@ def evaluate(
     out: Annotated[
         Path, typer.Option(help="Page to write; its figures beside it, report.json of report.html.")
     ] = Path("report.html"),
-    by: Annotated[
-        Unit, typer.Option(help="What counts as one: images, or series as the node reads them.")
-    ] = Unit.IMAGE,
+    config: Config = None,
+    by: By = Unit.IMAGE,
     split: Annotated[
         Split | None,
         typer.Option(
@@ -69,15 +67,12 @@ def evaluate(
     top: Annotated[int, typer.Option(min=0, help="Worst images shown for each label.")] = 9,
     resamples: Annotated[int, typer.Option(min=50, help="Resamples of the bootstrap.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 1,
-    window: Annotated[
-        str, typer.Option(help="What greys of CT pictures span: CENTER/WIDTH or a name.")
-    ] = "brain",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.")] = "auto",
-    batch: Annotated[int, typer.Option(min=1, help="Images at the network at once.")] = 16,
+    window: Window = "brain",
+    device: Device = "auto",
+    batch: Batch = 16,
 ) -> None:
     """Measure a bundle on labelled files; exit status 1 if some could not be read."""
     # torch takes seconds to import; only what runs a network needs it.
-    from inference.bundle import open_bundle
     from inference.device import configure_torch
     from inference.evaluation import evaluate as measuring
     from inference.evaluation.images import image_reader, ungated
@@ -95,7 +90,7 @@ def evaluate(
     greys = window_from(window)
     drawing()  # before hours of reading, not after
     configure_torch()
-    opened = open_bundle(bundle)
+    opened = named_bundle(bundle, config)
     columns, words = chosen_labels([one.name for one in opened.labels], label or [])
     files = labelled_files(labels, data, words)
     folder = run or run_folder(opened.path)
@@ -129,9 +124,9 @@ def evaluate(
                 window=greys,
                 follow=lambda results: advancing(results, bar),
             )
-    for one in scored.unread[:_NAMED]:
+    for one in scored.unread[:NAMED]:
         print(f"preread: {one.path}: {one.fault}", file=sys.stderr)
-    if (more := len(scored.unread) - _NAMED) > 0:
+    if (more := len(scored.unread) - NAMED) > 0:
         print(f"preread: and {more} more", file=sys.stderr)
     evaluation = measuring.evaluate(scored, resamples=resamples, seed=seed)
     figures = write_report(

@@ -20,17 +20,16 @@ from .files import (
     progress_of,
     window_from,
 )
+from .options import Config
 from .output import Format
+from .reading_options import NAMED, Batch, BundleName, By, Device, Window, named_bundle
 from .rows import Count, counted, print_rows
 
 if TYPE_CHECKING:
     from inference.bundle import Bundle
     from inference.evaluation.images import ImageResult
     from inference.test_time import TestTime
-    from inference.windows import Window
-
-# Unread files that are named on standard error; the output names all.
-_NAMED = 20
+    from inference.windows import Window as PixelWindow
 
 
 class Tta(StrEnum):
@@ -47,11 +46,10 @@ def add_to(app: typer.Typer) -> None:
 
 
 def predict(
-    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")],
+    bundle: BundleName,
     files: ImageFiles,
-    by: Annotated[
-        Unit, typer.Option(help="A row for each image, or for each series as the node reads it.")
-    ] = Unit.IMAGE,
+    config: Config = None,
+    by: By = Unit.IMAGE,
     tta: Annotated[
         Tta,
         typer.Option(help="Test-time augmentation: mean or max over mirrored and moved views."),
@@ -64,10 +62,7 @@ def predict(
         Path | None,
         typer.Option(help="Write the RSNA 2019 file instead: ID,Label for each image and label."),
     ] = None,
-    window: Annotated[
-        str,
-        typer.Option(help="What greys of CT pictures (PNG, JPEG) span: CENTER/WIDTH or a name."),
-    ] = "brain",
+    window: Window = "brain",
     gate: Annotated[
         bool | None,
         typer.Option(
@@ -76,19 +71,18 @@ def predict(
             show_default=False,
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.")] = "auto",
-    batch: Annotated[int, typer.Option(min=1, help="Images at the network at once.")] = 16,
+    device: Device = "auto",
+    batch: Batch = 16,
 ) -> None:
     """Print the probabilities of a bundle for image files; exit status 1 if any was not read."""
     if submission is not None and (out is not None or by is Unit.SERIES):
         raise DeployError("--submission is a file of its own, by image: leave out --out and --by")
     greys, paths = window_from(window), image_files(files)
     # torch takes seconds to import; only what runs a network needs it.
-    from inference.bundle import open_bundle
     from inference.device import configure_torch
 
     configure_torch()
-    opened = open_bundle(bundle)
+    opened = named_bundle(bundle, config)
     gated = submission is None if gate is None else gate
     test_time = _test_time(tta, views, seed)
     if by is Unit.SERIES:
@@ -110,7 +104,7 @@ def _results(
     gate: bool,
     batch: int,
     test_time: TestTime | None,
-    window: Window,
+    window: PixelWindow,
 ) -> Iterator[ImageResult]:
     from inference.evaluation.images import image_reader, read_images
 
@@ -188,14 +182,20 @@ def _by_series(
 
 
 def _submit(bundle: Bundle, results: Iterator[ImageResult], path: Path) -> int:
-    from inference.evaluation.submission import UNKNOWN, prior_of, write_submission
+    from inference.evaluation.submission import UNKNOWN, prior_of, unserved, write_submission
 
     names = [label.name for label in bundle.labels]
     prior = prior_of(bundle)
     done = write_submission(path, results, names, prior)
-    for result in done.unread[:_NAMED]:
+    if lacking := unserved(names, prior):
+        print(
+            f"preread: warning: the model does not read {', '.join(lacking)}; all rows of that say "
+            "how frequent it was in training",
+            file=sys.stderr,
+        )
+    for result in done.unread[:NAMED]:
         print(f"preread: {result.path}: {result.fault}", file=sys.stderr)
-    if (more := len(done.unread) - _NAMED) > 0:
+    if (more := len(done.unread) - NAMED) > 0:
         print(f"preread: and {more} more", file=sys.stderr)
     if done.unread:
         said = "how frequent each label was in training" if prior else f"{UNKNOWN:g}"

@@ -65,7 +65,9 @@ def page(siim: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def evaluate(bundle: Path, data: Path, labels: Path, *options: object, status: int = 0) -> Result:
+def evaluate(
+    bundle: Path | str, data: Path, labels: Path, *options: object, status: int = 0
+) -> Result:
     arguments = [bundle, "--data", data, "--labels", labels, "--resamples", 50, *options]
     done = CliRunner().invoke(app, ["evaluate", *map(str, arguments)], catch_exceptions=False)
     assert done.exit_code == status, done.output
@@ -284,6 +286,18 @@ def test_the_split_of_the_training_is_kept(siim: Path, tmp_path: Path) -> None:
     (run / "split.csv").write_text("file,part\nelsewhere.dcm,test\n")
     with pytest.raises(InferenceError, match="names none of the files"):
         measured("--run", run)
+
+
+def test_a_model_is_taken_by_its_name(siim: Path, tmp_path: Path) -> None:
+    config, out = tmp_path / "preread.toml", tmp_path / "report.html"
+    config.write_text(f'[[model]]\nname = "bundle"\npath = "{siim / "bundle"}"\n')
+    options = ["--config", config, "--out", out, "--top", 0, "--resamples", 50]
+    evaluate("bundle", siim, siim / "labels.csv", *options)
+    by_name = figures_beside(out)
+    evaluate(siim / "bundle", siim, siim / "labels.csv", *options)
+    assert figures_beside(out)["labels"] == by_name["labels"]
+    with pytest.raises(DeployError, match="neither a folder with a bundle nor a model"):
+        evaluate("else", siim, siim / "labels.csv", *options)
 
 
 @pytest.mark.peer

@@ -21,6 +21,7 @@ from typer.testing import CliRunner, Result
 from deploy.cli import app
 from deploy.cli.predict import _image_row
 from deploy.errors import DeployError
+from inference.bundle import open_bundle
 from inference.errors import InferenceError
 from inference.evaluation.images import ImageResult
 from inference.evaluation.submission import ORDER, write_submission
@@ -56,8 +57,6 @@ def read_csv(text: str) -> list[dict[str, str]]:
 
 
 def node_says(bundle: Path, path: Path) -> float:
-    from inference.bundle import open_bundle
-
     header = dcmread(path)
     image = SourceImage(0, header.SOPInstanceUID, header.SOPClassUID, "", path)
     (finding,) = load_reader(open_bundle(bundle), "cpu").read([image]).findings
@@ -107,8 +106,6 @@ def test_test_time_augmentation_is_deterministic_and_max_is_no_less_than_mean(si
 
 
 def test_a_series_has_the_probabilities_that_the_node_gives_it(rsna: Path, tmp_path: Path) -> None:
-    from inference.bundle import open_bundle
-
     paths = write_head_series(tmp_path / "a", 5, "subdural", slices=6, size=64)
     write_head_series(tmp_path / "b", 6, slices=2, size=64)
     text = predict(rsna / "bundle", tmp_path, "--by", "series", "--format", "json", status=1).stdout
@@ -241,6 +238,48 @@ def test_the_prior_of_the_training_stands_for_what_was_not_read(tmp_path: Path) 
     (run / "labels.csv").write_text("label,positive,negative\nany,0,0\n")
     with pytest.raises(InferenceError, match="makes no sense"):
         predict(bundle.path, tmp_path / "ID_1.dcm", "--submission", out)
+
+
+def test_a_label_that_the_reader_could_not_learn_has_its_rows_all_the_same(tmp_path: Path) -> None:
+    """The contest takes no file without the six rows of each image."""
+    bundle = head_reader(tmp_path / "bundle")
+    section = bundle.path / "configs" / "preread.json"
+    served = json.loads(section.read_text())
+    kept = [{**one, "output": n} for n, one in enumerate(served["labels"]) if n != 5]
+    section.write_text(json.dumps({**served, "labels": kept}))
+    metadata = bundle.path / "configs" / "metadata.json"
+    shares = {"any": 0.25, "subdural": 0.02}
+    metadata.write_text(json.dumps({**json.loads(metadata.read_text()), "prevalence": shares}))
+    (image,) = write_head_series(tmp_path / "head", 1, slices=1, size=64)
+    out = tmp_path / "submission.csv"
+    done = predict(bundle.path, image, "--submission", out)
+    assert "6 rows for 1 images" in done.stdout
+    assert "the model does not read subdural" in done.stderr
+    rows = {row["ID"].rpartition("_")[2]: row["Label"] for row in read_csv(out.read_text())}
+    assert tuple(rows) == ORDER
+    assert rows["subdural"] == "0.02" and rows["any"] != "0.25"
+
+
+def test_a_model_is_taken_by_its_name(siim: Path, tmp_path: Path) -> None:
+    config = tmp_path / "preread.toml"
+    name = open_bundle(siim / "bundle").name
+    config.write_text(f"""[[model]]
+name = "{name}"
+path = "{siim / "bundle"}"
+suitability = {{ min_rows = 1000 }}
+""")
+    image = siim / "train" / "Pneumothorax" / "000001.dcm"
+    options = ["--config", config, "--format", "csv"]
+    (by_folder,) = read_csv(predict(siim / "bundle", image, *options).stdout)
+    (by_name,) = read_csv(predict(name, image, *options, "--no-gate").stdout)
+    assert by_name["pneumothorax"] == by_folder["pneumothorax"]
+    # As the node offers it, with the criteria of the settings.
+    (refused,) = read_csv(predict(name, image, *options, status=1).stdout)
+    assert "less than the 1000" in refused["error"]
+    (shipped,) = read_csv(predict("pneumothorax", image, *options, "--no-gate").stdout)
+    assert 0.0 < float(shipped["pneumothorax"]) < 1.0 != by_name["pneumothorax"]
+    with pytest.raises(DeployError, match=f"there are: {name}, hemorrhage, pneumothorax"):
+        predict("pneumonia", image, *options)
 
 
 def many_results(count: int) -> Iterator[ImageResult]:
