@@ -15,6 +15,7 @@ from .. import settings
 from ..errors import DeployError
 from .options import Config
 from .output import Format, print_csv, print_json, wide_console
+from .serving import sections
 
 _COLUMNS = ("name", "version", "kind", "labels", "thresholds", "weights_sha256", "source")
 
@@ -90,11 +91,9 @@ def add(
     print(f"SHA-256 of the file: {added.sha256}")
     print(f"bundle written to {added.path}; its card: {added.path / 'docs' / 'README.md'}")
     print("To serve it, add to the settings and start the node again:\n")
-    path = json.dumps(str(added.path.absolute()), ensure_ascii=False)
-    print(f"[[model]]\nname = {json.dumps(added.name)}\npath = {path}")
-    if added.name != "pneumothorax" and "pneumothorax" in offer.labels:
-        print('\n[[model]]  # the demonstration has no say beside it\nname = "pneumothorax"')
-        print("enabled = false")
+    demonstration = "pneumothorax" if "pneumothorax" in offer.labels else None
+    for section in sections(added.name, added.path, demonstration):
+        print(section)
 
 
 def _bundles(config: Path | None) -> dict[str, Bundle]:

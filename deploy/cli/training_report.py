@@ -19,6 +19,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from inference.training.gate import Refused
 from inference.training.progress import EpochReport, Listener
 from inference.training.sweep import Sweep
 
@@ -81,6 +82,19 @@ class TrainingReport(Listener):
             table.add_row(*map(str, row.values()))
         self._console.print(table)
 
+    def refused(self, found: Sequence[Refused]) -> None:
+        """Warn of what the node will not read."""
+        for one in found:
+            self._warn(one.text)
+
+    def unlearnt(self, labels: Mapping[str, str]) -> None:
+        """Warn of labels that will not be served."""
+        for name, lacking in labels.items():
+            self._warn(
+                f"{name} is neither learnt nor served: the training part has {lacking}; it takes "
+                "labelled images with and without it"
+            )
+
     def unreadable(self, path: Path, reason: str) -> None:
         """Name the file, unless many have been named."""
         self._unreadable += 1
@@ -115,6 +129,9 @@ class TrainingReport(Listener):
         )
         # A pipe is read while the training goes on.
         sys.stdout.flush()
+
+    def _warn(self, said: str) -> None:
+        self._console.print(f"warning: {said}", soft_wrap=True, markup=False, highlight=False)
 
     def _move(self, name: str, done: int, total: int) -> None:
         if name not in self._tasks:

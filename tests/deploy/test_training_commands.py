@@ -9,21 +9,28 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from pydicom import dcmread
 from rich.console import Console
 from rich.progress import Progress
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from deploy.cli import app
 from deploy.cli.training_report import TrainingReport
 from deploy.errors import DeployError
+from deploy.receiving import usable_rules
+from deploy.settings import load
 from inference.bundle import open_bundle
+from inference.catalogue import open_catalogue
 from inference.errors import InferenceError
 from inference.model import load_reader
 from inference.reading import Scope, SourceImage
+from inference.training.recipes import RECIPES, TrainSettings
+from scp.rules import decide
 
 ROOT = Path(__file__).parents[2]
 
@@ -70,6 +77,23 @@ def test_a_training_tells_and_keeps_how_it_goes(siim: Path, tmp_path: Path) -> N
         run(*training(siim, tmp_path / "b", "--epochs", 3, "--learning-rate", "auto"))
 
 
+def test_the_help_states_what_holds_if_an_option_is_left_out() -> None:
+    options = {one.name: one for one in get_command(app).commands["train"].params}
+    stated = set()
+    first, second = RECIPES["pneumothorax"], RECIPES["hemorrhage"]
+    for field in fields(TrainSettings):
+        help_text = getattr(options.get(field.name), "help", None)
+        if help_text is None or field.name in ("network", "sequence", "balanced", "amp", "device"):
+            continue
+        of_files = field.name != "phantoms"
+        one, two = (getattr(r.files if of_files else r.settings, field.name)
+                    for r in (first, second))  # fmt: skip
+        told = [f"{value:g}" if isinstance(value, float | int) else value for value in (one, two)]
+        assert f"({'; '.join(dict.fromkeys(told))})" in help_text, field.name
+        stated.add(field.name)
+    assert len(stated) == 17
+
+
 def test_on_a_terminal_a_bar_moves() -> None:
     shown = io.StringIO()
     console = Console(file=shown, force_terminal=True, width=100)
@@ -99,6 +123,9 @@ def test_the_finder_suggests_twice_and_trains_nothing(siim: Path, tmp_path: Path
         (["--sequence"], InferenceError, "reads single images: there is no --sequence"),
         (["--resume"], InferenceError, "no checkpoint to go on from"),
         (["--start", "nowhere"], InferenceError, "no weights to start from at nowhere"),
+        (["--name", "my model"], InferenceError, "--name 'my model' cannot name a model"),
+        (["--version", "new"], InferenceError, "--version 'new' is no version such as"),
+        (["--manufacturer", "a\\b"], InferenceError, "--manufacturer .* no backslash"),
     ],
 )
 def test_what_cannot_be_done_is_said(
@@ -106,6 +133,53 @@ def test_what_cannot_be_done_is_said(
 ) -> None:
     with pytest.raises(kind, match=said):
         run(*training(siim, tmp_path / "b", *more))
+
+
+def test_what_it_prints_serves_the_model_beside_nothing_else(siim: Path, tmp_path: Path) -> None:
+    """The sections are the whole settings: the model is offered, routed to, and told apart."""
+    said = run(*training(siim, tmp_path / "own", "--epochs", 1))
+    assert "warning: 16 of 16 images of the data will be refused by the node" in said
+    assert "fewer than 256 pixels" in said and "set min_rows under [model.suitability]" in said
+    config = tmp_path / "preread.toml"
+    config.write_text(said[said.index("[[model]]") :])
+    found = load(config)
+    bundles = open_catalogue(found.inference, found.model)
+    assert list(bundles) == ["hemorrhage", "pneumothorax-own"]
+    identity = bundles["pneumothorax-own"].identity
+    assert (identity.version, identity.manufacturer) == ("1.0.0", "not stated")
+    facts = {"Modality": ["DX"], "BodyPartExamined": ["CHEST"], "ViewPosition": ["PA"]}
+    routes = decide(facts, usable_rules(found, bundles)).routes
+    assert [route.model for route in routes] == ["pneumothorax-own"]
+
+
+def test_a_model_gets_the_name_that_it_is_given(siim: Path, tmp_path: Path) -> None:
+    named = ["--name", "ward-7", "--version", "2.0.0", "--authors", "A", "--authors", "B"]
+    named += ["--manufacturer", "St. Elsewhere"]
+    said = run(*training(siim, tmp_path / "own", "--epochs", 1, *named))
+    assert "No built-in rule gives images to ward-7: add a [[rule]] for it." in said
+    bundle = open_bundle(tmp_path / "own")
+    told = bundle.identity
+    assert (told.name, told.version, told.manufacturer) == ("ward-7", "2.0.0", "St. Elsewhere")
+    assert "Authors: A, B." in bundle.card
+    # Under the name of the one that ships it takes its place: there is nothing to switch off.
+    named[1] = "pneumothorax"
+    said = run(*training(siim, tmp_path / "own", "--epochs", 1, *named))
+    assert said.count("[[model]]") == 1 and "No built-in rule" not in said
+
+
+def test_labels_that_nobody_could_learn_are_told(tmp_path: Path) -> None:
+    run("phantoms", "siim", tmp_path, "--count", 8, "--size", 64)
+    table = tmp_path / "labels.csv"
+    table.write_text(table.read_text().replace(",Pneumothorax\n", ",No Pneumothorax\n"))
+    with pytest.raises(InferenceError, match=r"pneumothorax: no positive image"):
+        run(*training(tmp_path, tmp_path / "b"))
+    shown = io.StringIO()
+    console = Console(file=shown, width=60)
+    with Progress(console=console, disable=True) as bar:
+        TrainingReport(console, bar).unlearnt({"epidural": "no positive image"})
+    assert "warning: epidural is neither learnt nor served: the training part has" in (
+        shown.getvalue()
+    )
 
 
 @pytest.mark.slow
@@ -134,4 +208,5 @@ def test_the_hemorrhage_tutorial_from_files_to_a_reader(tmp_path: Path) -> None:
         for n, (path, h) in enumerate(headers)
     ]
     reading = load_reader(bundle, "cpu").read(images)
-    assert sum(finding.scope is Scope.SERIES for finding in reading.findings) == 6
+    told = [one.label.name for one in reading.findings if one.scope is Scope.SERIES]
+    assert told == [label.name for label in bundle.labels] and "any" in told
