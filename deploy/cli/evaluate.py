@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,10 +15,14 @@ import typer
 
 from .files import IN_PART_STATUS, Unit, advancing, progress_of, window_from
 from .options import Config
-from .reading_options import NAMED, Batch, BundleName, By, Device, Window, named_bundle
+from .reading_options import Batch, BundleName, By, Device, Window, name_unread, named_bundle
 
 if TYPE_CHECKING:
-    from inference.evaluation.evaluate import Evaluation
+    from inference.bundle import Bundle
+    from inference.evaluation.evaluate import Evaluation, Scored
+    from inference.evaluation.labelled import Labelled
+    from inference.model import LoadedReader
+    from inference.windows import Window as PixelWindow
 
 
 class Split(StrEnum):
@@ -75,59 +82,24 @@ def evaluate(
     # torch takes seconds to import; only what runs a network needs it.
     from inference.device import configure_torch
     from inference.evaluation import evaluate as measuring
-    from inference.evaluation.images import image_reader, ungated
-    from inference.evaluation.labelled import (
-        SPLIT_FILE,
-        chosen_labels,
-        labelled_files,
-        part_of,
-        run_folder,
-    )
     from inference.evaluation.plots import drawing
     from inference.evaluation.report import Circumstances, write_report
-    from inference.model import LoadedReader, load_reader
 
     greys = window_from(window)
     drawing()  # before hours of reading, not after
     configure_torch()
     opened = named_bundle(bundle, config)
-    columns, words = chosen_labels([one.name for one in opened.labels], label or [])
-    files = labelled_files(labels, data, words)
-    folder = run or run_folder(opened.path)
-    part = split or (Split.TEST if (folder / SPLIT_FILE).is_file() else Split.ALL)
-    if part is not Split.ALL:
-        whole, files = len(files), part_of(files, folder, part)
-        told = f"the {part} part by {folder / SPLIT_FILE}: {len(files)} of {whole} images"
-    else:
-        told = "all images, those that the model may have learnt from too"
-    print(f"preread: measuring {told}", file=sys.stderr)
+    asked = _asked(opened, data, labels, label or [], split, run)
     if by is Unit.IMAGE and opened.spec.kind == "ct_slices":
         print(
             "preread: single slices; where thresholds were chosen on series, --by series is theirs",
             file=sys.stderr,
         )
-    reader: LoadedReader
     if by is Unit.SERIES:
-        reader = load_reader(opened if gate else ungated(opened), device, batch)
-        with progress_of(None, "reading series") as bar:
-            scored = measuring.score_series(
-                reader, files, columns, follow=lambda results: advancing(results, bar)
-            )
+        reader, scored = _series_scored(opened, asked, device, gate, batch)
     else:
-        reader = single = image_reader(opened, device, gate=gate, batch=batch)
-        with progress_of(len(files), "reading") as bar:
-            scored = measuring.score(
-                single,
-                files,
-                columns,
-                batch=batch,
-                window=greys,
-                follow=lambda results: advancing(results, bar),
-            )
-    for one in scored.unread[:NAMED]:
-        print(f"preread: {one.path}: {one.fault}", file=sys.stderr)
-    if (more := len(scored.unread) - NAMED) > 0:
-        print(f"preread: and {more} more", file=sys.stderr)
+        reader, scored = _images_scored(opened, asked, device, gate, batch, greys)
+    name_unread(scored.unread)
     evaluation = measuring.evaluate(scored, resamples=resamples, seed=seed)
     figures = write_report(
         out,
@@ -135,14 +107,14 @@ def evaluate(
         reader,
         Circumstances(
             data=labels.name,
-            split=part,
+            split=asked.part,
             made_at=datetime.now(UTC),
             gate=gate,
             resamples=resamples,
             seed=seed,
             top=top,
             unit="series" if by is Unit.SERIES else "images",
-            missing=files.missing,
+            missing=asked.files.missing,
             window=greys,
         ),
     )
@@ -150,6 +122,71 @@ def evaluate(
     print(f"report written to {out}, figures to {figures}")
     if scored.unread:
         raise typer.Exit(IN_PART_STATUS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is measured: files, columns of their labels, part of the data."""
+
+    files: Labelled
+    columns: tuple[int, ...]
+    part: Split
+
+
+def _asked(
+    bundle: Bundle,
+    data: Path,
+    labels: Path,
+    wanted: Sequence[str],
+    split: Split | None,
+    run: Path | None,
+) -> _Asked:
+    """Return what to measure on, and say so on standard error."""
+    from inference.evaluation.labelled import (
+        SPLIT_FILE,
+        chosen_labels,
+        labelled_files,
+        part_of,
+        run_folder,
+    )
+
+    columns, words = chosen_labels([one.name for one in bundle.labels], wanted)
+    files = labelled_files(labels, data, words)
+    folder = run or run_folder(bundle.path)
+    part = split or (Split.TEST if (folder / SPLIT_FILE).is_file() else Split.ALL)
+    if part is not Split.ALL:
+        whole, files = len(files), part_of(files, folder, part)
+        told = f"the {part} part by {folder / SPLIT_FILE}: {len(files)} of {whole} images"
+    else:
+        told = "all images, those that the model may have learnt from too"
+    print(f"preread: measuring {told}", file=sys.stderr)
+    return _Asked(files, columns, part)
+
+
+def _series_scored(
+    bundle: Bundle, asked: _Asked, device: str, gate: bool, batch: int
+) -> tuple[LoadedReader, Scored]:
+    from inference.evaluation.evaluate import score_series
+    from inference.evaluation.images import ungated
+    from inference.model import load_reader
+
+    reader = load_reader(bundle if gate else ungated(bundle), device, batch)
+    with progress_of(None, "reading series") as bar:
+        follow = partial(advancing, bar=bar)
+        return reader, score_series(reader, asked.files, asked.columns, follow=follow)
+
+
+def _images_scored(
+    bundle: Bundle, asked: _Asked, device: str, gate: bool, batch: int, greys: PixelWindow
+) -> tuple[LoadedReader, Scored]:
+    from inference.evaluation.evaluate import score
+    from inference.evaluation.images import image_reader
+
+    reader = image_reader(bundle, device, gate=gate, batch=batch)
+    with progress_of(len(asked.files), "reading") as bar:
+        follow = partial(advancing, bar=bar)
+        scored = score(reader, asked.files, asked.columns, batch=batch, window=greys, follow=follow)
+    return reader, scored
 
 
 def _print_summary(evaluation: Evaluation, unit: str) -> None:

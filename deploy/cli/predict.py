@@ -22,7 +22,7 @@ from .files import (
 )
 from .options import Config
 from .output import Format
-from .reading_options import NAMED, Batch, BundleName, By, Device, Window, named_bundle
+from .reading_options import Batch, BundleName, By, Device, Window, name_unread, named_bundle
 from .rows import Count, counted, print_rows
 
 if TYPE_CHECKING:
@@ -193,10 +193,7 @@ def _submit(bundle: Bundle, results: Iterator[ImageResult], path: Path) -> int:
             "how frequent it was in training",
             file=sys.stderr,
         )
-    for result in done.unread[:NAMED]:
-        print(f"preread: {result.path}: {result.fault}", file=sys.stderr)
-    if (more := len(done.unread) - NAMED) > 0:
-        print(f"preread: and {more} more", file=sys.stderr)
+    name_unread(done.unread)
     if done.unread:
         said = "how frequent each label was in training" if prior else f"{UNKNOWN:g}"
         print(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,9 +15,10 @@ from .files import Unit
 
 if TYPE_CHECKING:
     from inference.bundle import Bundle
+    from inference.evaluation.images import ImageResult
 
-# Unread files that are named on standard error; reports and rows tell of all.
-NAMED = 20
+# Unread files that are named; reports and rows tell of all.
+_NAMED = 20
 
 BundleName = Annotated[
     str,
@@ -60,3 +63,11 @@ def named_bundle(told: str, config: Path | None) -> Bundle:
             f"{told!a} is neither a folder with a bundle nor a model; there are: {known}"
         )
     return models[told]
+
+
+def name_unread(unread: Sequence[ImageResult]) -> None:
+    """Name some files that were not read on standard error, each with its reason."""
+    for one in unread[:_NAMED]:
+        print(f"preread: {one.path}: {one.fault}", file=sys.stderr)
+    if (more := len(unread) - _NAMED) > 0:
+        print(f"preread: and {more} more", file=sys.stderr)

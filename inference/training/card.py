@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version as installed
-from shlex import quote
-
-import torch
 
 from ..bundle import Bundle
 from ..evaluation.figures import Figure
 from ..evaluation.intervals import RESAMPLES
 from ..input_spec import RESIZE_KERNEL
 from ..reading import Thresholds
+from .command import command_of
 from .gate import Refused
 from .measured import Measured
-from .naming import FIRST_VERSION, NOBODY, Naming, own_name
+from .naming import Naming
 from .recipes import Recipe, TrainSettings
 from .sequence_fit import TrainedSequence
 
@@ -232,47 +230,14 @@ def _input(trained: Trained) -> str:
 
 
 def _reproduction(trained: Trained) -> str:
+    from_files = trained.origin == "files"
+    command = command_of(trained.recipe, trained.settings, trained.naming, from_files)
     return (
-        f"```\n{command_of(trained)}\n```\n\nwith torch {installed('torch')}, MONAI "
+        f"```\n{command}\n```\n\nwith torch {installed('torch')}, MONAI "
         f"{installed('monai')} and numpy {installed('numpy')}, on {trained.settings.device}; other "
         "versions, processors or numbers of threads give slightly other weights. It trained "
         f"{trained.epochs} epochs at a peak learning rate of {trained.rate:.3g}."
     )
-
-
-def command_of(trained: Trained) -> str:
-    """Return the command that makes the same bundle from the same data."""
-    settings, recipe = trained.settings, trained.recipe
-    files = trained.origin == "files"
-    usual = recipe.files if files else recipe.settings
-    source = "--data DIR --labels CSV" if files else f"--phantoms {settings.phantoms}"
-    command = (
-        f"OMP_NUM_THREADS={torch.get_num_threads()} preread train {recipe.name} --out DIR "
-        f"{source} --epochs {settings.epochs} --seed {settings.seed} --start {settings.start}"
-    )
-    for name in _OPTIONS:
-        value = getattr(settings, name)
-        if value != getattr(usual, name):
-            option = f"--{name.replace('_', '-')}"
-            command += f" {option}" if value is True else f" {option} {value}"
-    return command + _called(trained)
-
-
-def _called(trained: Trained) -> str:
-    naming = trained.naming
-    said = [
-        ("--name", naming.name, own_name(trained.recipe.name)),
-        ("--version", naming.version, FIRST_VERSION),
-        *(("--authors", author, None) for author in naming.authors),
-        ("--manufacturer", naming.manufacturer, NOBODY),
-    ]
-    return "".join(f" {option} {quote(told)}" for option, told, usual in said if told != usual)
-
-
-_OPTIONS = (
-    "head_epochs", "batch", "learning_rate", "epoch_share", "balanced", "patience",
-    "validation_share", "test_share", "split", "split_by", "network", "size", "sequence", "amp",
-)  # fmt: skip
 
 
 def figures_table(
