@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from .ct_slices_reader import hounsfield_slices
 from .display import pixel_aspect, show_slice, window_text
 from .errors import ODD_DATA, NotAnalysableError
 from .head_seen import HeadSeen
+from .masks import marked
 from .measure import pixel_ml, with_masks
 from .pixels import ModalityImage, common_notes, hounsfield_values, open_image
 from .reader import DEFAULT_BATCH
@@ -206,13 +207,23 @@ class CtVolumeReader:
                 names = wanted.setdefault(number, [])
                 if one in reported:
                     names.append(one.finding.label.name)
+        masks = [mask for one in found for mask in one.masks]
         shown: list[Illustration] = []
         failed: dict[str, str] = {}
         for number, names in list(wanted.items())[:_MOST_SHOWN]:
-            image = stack.slices[number].image
+            image, frame = stack.slices[number].image, stack.slices[number].frame
+            outlined = marked(masks, image.sop_instance_uid, frame, names)
             try:
-                dataset = open_image(image.path)
-                shown.append(self._picture(dataset, number, names, maps, volume, geometry, stack))
+                picture = self._picture(
+                    open_image(image.path),
+                    number,
+                    names,
+                    maps if outlined is None else None,
+                    volume,
+                    geometry,
+                    stack,
+                )
+                shown.append(replace(picture, marked=outlined))
             except (NotAnalysableError, *ODD_DATA) as error:
                 failed[image.sop_instance_uid] = type(error).__name__
         return tuple(shown), failed
