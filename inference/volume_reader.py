@@ -13,7 +13,7 @@ from pydicom import Dataset
 from .admission import admitted_stack, telling
 from .bundle import Bundle
 from .ct_slices_reader import hounsfield_slices
-from .display import pixel_aspect, show_slice, window_text
+from .display import pixel_aspect, show_slice, window_of_steps, window_text
 from .errors import ODD_DATA, NotAnalysableError
 from .head_seen import HeadSeen
 from .masks import marked
@@ -25,7 +25,7 @@ from .sliding import VolumeMaps, VolumeNetwork
 from .volume import Stack
 from .volume_grid import Geometry, geometry_of
 from .volume_input import Volume, prepare_volume, seen, slice_of
-from .windows import SOFT, VoiLutFunction, Window
+from .windows import Window
 
 # Slices that are shown at most.
 _MOST_SHOWN = 6
@@ -274,12 +274,7 @@ def reached(probability: torch.Tensor, voxels: int) -> float:
 
 def window_of(bundle: Bundle) -> Window:
     """Return the window in which a person is shown what the network saw: its range of HU."""
-    steps = bundle.spec.volume.intensity if bundle.spec.volume is not None else ()
-    for step in steps:
-        if step.kind == "range" and step.source is not None:
-            low, high = step.source
-            return Window((low + high) / 2.0, high - low, "model", VoiLutFunction.LINEAR_EXACT)
-    return SOFT
+    return window_of_steps(bundle.spec.volume.intensity if bundle.spec.volume is not None else ())
 
 
 def _slice_of_peak(probability: torch.Tensor, volume: Volume, geometry: Geometry) -> int:

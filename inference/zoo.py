@@ -14,6 +14,7 @@ from typing import Any
 from .known_labels import is_anatomy, known_code, label_name
 from .reading import Code
 from .zoo_config import Configuration
+from .zoo_planes import kind_of, plane_keys, require_whole
 from .zoo_transforms import changes_nothing, input_keys, is_disabled, transform_name
 
 # A network answers which it is; a threshold between has to be chosen by whoever serves it.
@@ -92,6 +93,8 @@ def preread_section(
         section["activation"] = activation
     if _takes_highest(after) and section["masks"]:
         section["exclusive"] = True
+    if "plane" in section["input"] and (reads := kind_of(formats.modality)) is not None:
+        section["suitability"] = {"modalities": list(reads[1])}
     if is_volume:
         section["suitability"] = {"modalities": ["CT"], "min_slices": 2, "max_gap": _MAX_GAP}
     section["labels"] = labels(stated.get("labels", ()), formats.channels)
@@ -131,6 +134,23 @@ class _Formats:
         return str(self._given.get("modality", "")).upper()
 
     @property
+    def copies(self) -> int:
+        """How often a grey picture is given.
+
+        Raises
+        ------
+        ValueError
+            If its channels are not all the same.
+        """
+        count, named = self._given.get("num_channels", 1), self._given.get("channel_def", {})
+        if count != 1 and len(named) > 1:
+            raise ValueError(
+                f"the network takes {count} channels ({', '.join(map(str, named.values()))}), and "
+                "a picture has one; say kind, size and channels by [model.input]"
+            )
+        return int(count)
+
+    @property
     def channels(self) -> dict[int, str]:
         """Name of each output that means something."""
         names = {int(key): str(name) for key, name in self._made.get("channel_def", {}).items()}
@@ -146,8 +166,11 @@ class _Formats:
 
 
 def _input(config: Configuration, formats: _Formats, ignored: Collection[str]) -> dict[str, Any]:
-    """Return the keys of ``[model.input]`` of a volume."""
+    """Return the keys of ``[model.input]`` of a volume, of a slice or of a radiograph."""
     dimensions = formats.dimensions or (config.get("network_def") or {}).get("spatial_dims", 0)
+    reads = kind_of(formats.modality)
+    if dimensions == 2 and reads is not None:
+        return {"kind": reads[0], **_plane(config, formats, ignored)}
     if dimensions != 3 or not formats.modality.startswith("CT"):
         what = f"{dimensions}-D" if dimensions else "of unknown dimensions"
         raise ValueError(
@@ -161,6 +184,16 @@ def _input(config: Configuration, formats: _Formats, ignored: Collection[str]) -
         **input_keys(transforms, formats.image, ignored),
         **_windows(config, ignored),
     }
+
+
+def _plane(config: Configuration, formats: _Formats, ignored: Collection[str]) -> dict[str, Any]:
+    """Return the keys of a network that sees one picture or slice."""
+    transforms = _transforms(config, "preprocessing")
+    keys = plane_keys(transforms, formats.image, ignored, formats.copies)
+    windows = _windows(config, ignored)
+    if "roi" in windows:
+        require_whole(windows["roi"], "SlidingWindowInferer", keys["size"])
+    return keys
 
 
 def _windows(config: Configuration, ignored: Collection[str]) -> dict[str, Any]:
@@ -229,7 +262,9 @@ def _told_of(
 
 def _told(config: Configuration, one: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     if changes_nothing(one):
-        kept = {key: value for key, value in one.items() if key in ("_target_", "keys")}
+        # The last two say which axis of a picture comes first.
+        said = ("_target_", "keys", "reverse_indexing", "swap_ij")
+        kept = {key: value for key, value in one.items() if key in said}
     else:
         # A type such as $torch.float32 says nothing here: all is done in single precision.
         kept = {key: value for key, value in one.items() if key not in ("dtype", "device")}
