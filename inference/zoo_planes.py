@@ -27,10 +27,7 @@ def kind_of(modality: str) -> tuple[str, tuple[str, ...]] | None:
 
 
 def plane_keys(
-    transforms: Sequence[Mapping[str, Any]],
-    image: str,
-    ignored: Collection[str],
-    channels: int,
+    transforms: Sequence[Mapping[str, Any]], image: str, ignored: Collection[str]
 ) -> dict[str, Any]:
     """Return the keys of ``[model.input]``, but for the kind, that say what transforms do.
 
@@ -42,8 +39,6 @@ def plane_keys(
         Key of the image among what they work on.
     ignored : collection of str
         Names of transforms that are left out on purpose.
-    channels : int
-        That the network has of one picture, unless a transform says it.
 
     Raises
     ------
@@ -53,7 +48,7 @@ def plane_keys(
     draft = Draft()
     # An image that is not loaded by a reader of MONAI is as it is stored.
     draft.keys["transposed"] = False
-    translated(draft, transforms, image, ignored, _KNOWN, _SAYABLE)
+    translated(draft, transforms, image, ignored, KNOWN_OF_PLANES, _SAYABLE)
     keys = draft.keys
     if "size" not in keys:
         raise ValueError(
@@ -65,12 +60,11 @@ def plane_keys(
     steps = [
         {"kind": fitting} if name == "size" else next(steps_of_intensity) for name in draft.order
     ]
-    made = {
+    return {
         "size": _square(keys["size"]),
         "plane": {"steps": steps, "transposed": keys["transposed"]},
+        **{key: value for key, value in keys.items() if key == "channels"},
     }
-    copies = keys.get("channels", channels)
-    return made if copies == 1 else {**made, "channels": copies}
 
 
 def require_whole(roi: Any, name: str, size: int) -> None:
@@ -118,7 +112,7 @@ def _squeeze(draft: Draft, given: dict[str, Any]) -> None:
     given.pop("update_meta", None)
 
 
-_KNOWN: Known = {
+KNOWN_OF_PLANES: Known = {
     **{name: done for name, done in KNOWN.items() if name not in _NOT_OF_PLANES},
     "LoadImage": _load,
     "Transpose": _transpose,

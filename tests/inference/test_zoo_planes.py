@@ -84,7 +84,7 @@ def by_monai(values: np.ndarray, steps: list[dict[str, Any]]) -> torch.Tensor:
 
 def ours(values: np.ndarray, steps: list[dict[str, Any]]) -> torch.Tensor:
     """Return the same as the network has it: transposed once more, if it says so."""
-    keys = plane_keys([*LOADED, *steps], "image", (), 1)
+    keys = plane_keys([*LOADED, *steps], "image", ())
     spec = InputSpec.from_dict({"kind": "ct_slices", **keys})
     assert InputSpec.from_dict(spec.to_dict()) == spec
     made = prepare_ct(values[None], spec, CPU)[0]
@@ -158,7 +158,7 @@ def test_any_order_of_steps_gives_what_monai_gives(
 def test_which_axis_comes_first_is_taken_over(
     loading: list[dict[str, Any]], transposed: bool
 ) -> None:
-    keys = plane_keys([*loading, RESIZED], "image", (), 1)
+    keys = plane_keys([*loading, RESIZED], "image", ())
     assert keys["plane"]["transposed"] is transposed
 
 
@@ -318,6 +318,9 @@ def test_channels_that_differ_and_windows_that_slide_are_refused(tmp_path: Path)
     path = density(tmp_path / "red", [*LOADED, RESIZED], channel_def=coloured)
     with pytest.raises(BundleError, match=r"3 channels \(red, green, blue\)"):
         served(path, label=[LABEL])
+    repeated = [*LOADED, RESIZED, one("RepeatChanneld", repeats=3)]
+    path = density(tmp_path / "repeated", repeated, channel_def=coloured)
+    assert served(path, label=[LABEL]).spec.copies == 3
     path = density(tmp_path / "mr", [*LOADED, RESIZED], modality="MR")
     with pytest.raises(BundleError, match="2-D and reads MR: say by"):
         served(path, label=[LABEL])
@@ -352,7 +355,7 @@ def test_the_kinds_of_modalities() -> None:
 
 
 def test_a_picture_that_is_cut_and_padded_is_placed_where_monai_places_it() -> None:
-    keys = plane_keys([*LOADED, one("ResizeWithPadOrCropd", spatial_size=[40, 40])], "image", (), 1)
+    keys = plane_keys([*LOADED, one("ResizeWithPadOrCropd", spatial_size=[40, 40])], "image", ())
     spec = InputSpec.from_dict({"kind": "ct_slices", **keys})
     (place,) = place_ct(np.zeros((1, 51, 21), dtype=np.float32), spec, CPU)
     assert place.box == (5, 0, 45, 21)
