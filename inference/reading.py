@@ -142,13 +142,13 @@ class Illustration:
         Height of a pixel over its width; 1 for a square one.
     saliency : ndarray of float32, (h, w), or None
         0 to 1, covering the whole picture at any resolution; None where the model shows none.
-    marked : ndarray of bool, (rows, columns), or None
-        Where the masks of its labels are, in the matrix of the source; None where there are none.
-        It is drawn in place of saliency.
     labels : tuple of str
         Names of the labels that it is shown for; empty for a picture that shows no finding.
     position_mm : float or None
         Position of a slice along its normal.
+    marked : ndarray of bool, (rows, columns), or None
+        Where the masks of its labels are, in the matrix of the source; None where there are none.
+        It is drawn in place of saliency.
     """
 
     sop_instance_uid: str
@@ -157,9 +157,9 @@ class Illustration:
     window: str = ""
     pixel_aspect: float = 1.0
     saliency: NDArray[np.float32] | None = None
-    marked: NDArray[np.bool_] | None = None
     labels: tuple[str, ...] = ()
     position_mm: float | None = None
+    marked: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
