@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
 from .input_spec import InputSpec
+from .intensity_spec import Intensity
 from .pixel_aspect import pixel_aspect
 from .pixel_notes import PixelNote
 from .pixels import ModalityImage
 from .polarity import looks_negative
 from .voi import voi_greys
-from .windows import Window
+from .windows import SOFT, VoiLutFunction, Window
 
-__all__ = ["pixel_aspect", "show_radiograph", "show_slice", "window_text"]
+__all__ = ["pixel_aspect", "show_radiograph", "show_slice", "window_of_steps", "window_text"]
 
 # Share of the pixels at either end that become black and white where the header has no window.
 _TAIL = 0.5
@@ -65,6 +68,15 @@ def window_text(window: Window) -> str:
     """Return a window as people name it: name, centre, width."""
     name = window.name.encode("ascii", "replace").decode("ascii")
     return f"{name} {window.center:g}/{window.width:g}".strip()
+
+
+def window_of_steps(steps: Sequence[Intensity]) -> Window:
+    """Return the window that shows what a network sees: its first range of HU, or soft tissue."""
+    for step in steps:
+        if step.kind == "range" and step.source is not None:
+            low, high = step.source
+            return Window((low + high) / 2.0, high - low, "model", VoiLutFunction.LINEAR_EXACT)
+    return SOFT
 
 
 def _by_header(image: ModalityImage, dataset: Dataset, frame: int) -> NDArray[np.float32] | None:

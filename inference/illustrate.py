@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bundle import Bundle
+from .display import window_of_steps
 from .postprocess import Probabilities, key_rows, whole_series
 from .reading import Presence
 from .windows import Window
@@ -117,8 +118,14 @@ def slice_views(
 
 
 def window_of(bundle: Bundle, columns: Sequence[int]) -> Window:
-    """Return the window that shows these labels: the first, or a wide one beside the skull."""
+    """Return the window that shows these labels: the first, or a wide one beside the skull.
+
+    Of a model without windows it is the range of HU that it sees.
+    """
     windows = bundle.spec.windows
+    if not windows:
+        plane = bundle.spec.plane
+        return window_of_steps(() if plane is None else plane.intensity)
     names = {bundle.labels[column].name for column in columns} - {bundle.primary}
     if names and names <= _BESIDE_BONE:
         return next((window for window in windows if window.name == _WIDE), windows[0])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Literal, cast, get_args
 
+from .plane_spec import PlaneSpec
 from .volume_spec import VolumeSpec
 from .windows import Window
 
@@ -20,7 +21,7 @@ Intensity = Literal["percentiles", "full_range"]
 RESIZE_KERNEL = "torch-bilinear-antialias"
 _KEYS = (
     "kind", "size", "windows", "polarity", "resize", "crop", "voi", "intensity",
-    "value_range", "channels",
+    "value_range", "channels", "plane",
 )  # fmt: skip
 _CROPS: Mapping[ReaderKind, tuple[Crop, ...]] = {
     "radiograph": ("none", "square", "lungs"),
@@ -40,7 +41,7 @@ class InputSpec:
     size : int
         Rows and columns of the (square) input; 0 for a volume.
     windows : tuple of Window
-        CT only: one channel each, in this order.
+        CT only: one channel each, in this order; none with `plane`.
     polarity : {"tag", "chest"}
         Radiographs only. ``tag`` believes Photometric Interpretation. ``chest`` also looks whether
         the picture can be a chest in that polarity and turns a negative round.
@@ -58,7 +59,10 @@ class InputSpec:
     volume : VolumeSpec or None
         Of kind ``ct_volume`` only: everything else about it.
     copies : int
-        Radiographs only: how often the picture is given, 3 for a network made for colours.
+        How often a radiograph, or a slice of a `plane`, is given: 3 for a network made for colours.
+    plane : PlaneSpec or None
+        Radiographs and slices only: the input is made as MONAI's transforms make it, and polarity
+        and VOI are all else that is done.
     """
 
     kind: ReaderKind
@@ -71,6 +75,7 @@ class InputSpec:
     value_range: tuple[float, float] = (0.0, 1.0)
     volume: VolumeSpec | None = None
     copies: int = 1
+    plane: PlaneSpec | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(ReaderKind):
@@ -88,14 +93,23 @@ class InputSpec:
             raise ValueError(f"value_range {[black, white]} does not lead from black to white")
         if self.volume is None and not 16 <= self.size <= 4096:
             raise ValueError(f"an input size of {self.size} is outside 16 to 4096")
-        if (self.kind == "ct_slices") != bool(self.windows):
+        if self.plane is not None:
+            self._check_plane()
+        elif (self.kind == "ct_slices") != bool(self.windows):
             raise ValueError("ct_slices needs at least one window, other kinds take none")
         if not isinstance(self.voi, bool) or (self.voi and self.kind != "radiograph"):
             raise ValueError("voi is true or false, and true for a radiograph alone")
         if self.kind != "radiograph" and (added := self._intensity()):
             raise ValueError(f"only a radiograph has {', '.join(added)}")
-        if not 1 <= self.copies <= (16 if self.kind == "radiograph" else 1):
+        many = self.kind == "radiograph" or self.plane is not None
+        if not 1 <= self.copies <= (16 if many else 1):
             raise ValueError(f"a {self.kind} input cannot have {self.copies} channels")
+
+    def _check_plane(self) -> None:
+        if self.kind == "ct_volume":
+            raise ValueError("a volume has no plane")
+        if self.windows or self.crop != "none" or self._intensity():
+            raise ValueError("plane excludes windows, crop, intensity and value_range")
 
     @property
     def channels(self) -> int:
@@ -116,6 +130,9 @@ class InputSpec:
             "resize": RESIZE_KERNEL,
             **self._intensity(),
         }
+        if self.plane is not None:
+            del stated["windows"], stated["resize"]
+            stated["plane"] = self.plane.to_dict()
         # Left out where there is none: the configuration of before stays the same.
         if self.crop != "none":
             stated["crop"] = self.crop
@@ -162,7 +179,12 @@ class InputSpec:
             intensity=cast(Intensity, raw.get("intensity", "percentiles")),
             value_range=_pair(raw.get("value_range", (0.0, 1.0))),
             copies=int(str(raw.get("channels", 1))),
+            plane=_plane(raw.get("plane")),
         )
+
+
+def _plane(raw: object) -> PlaneSpec | None:
+    return None if raw is None else PlaneSpec.from_dict(cast(Mapping[str, object], raw))
 
 
 def _pair(raw: object) -> tuple[float, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -83,6 +83,22 @@ def of_present(masks: Sequence[Mask], findings: Sequence[Finding]) -> tuple[Mask
         for mask in masks
         if (mask.label, None if mask.label in judged else mask.sop_instance_uid) in present
     )
+
+
+def marked(
+    masks: Sequence[Mask], uid: str, frame: int, labels: Collection[str]
+) -> NDArray[np.bool_] | None:
+    """Return where any of these labels is in one image, (rows, columns); None where none is.
+
+    They are shown as one: a bleed of one kind is a bleed of any kind too, and two lines around it
+    would be one blurred line.
+    """
+    mine = [
+        mask.pixels
+        for mask in masks
+        if mask.sop_instance_uid == uid and mask.frame == frame and mask.label in labels
+    ]
+    return np.logical_or.reduce(mine) if mine else None
 
 
 def _pictures(maps: Maps, placements: Sequence[Placement]) -> Iterator[Maps]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,11 +11,12 @@ from numpy.typing import NDArray
 Shape = tuple[int, int]
 # Top, left, bottom, right in pixels; bottom and right are the first ones outside.
 Box = tuple[int, int, int, int]
+Scaling = Literal["fit", "stretch", "none"]
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """A part of a source, scaled so that its longer side fills the input, centred.
+    """A part of a source, scaled so that its longer side fills the input, and centred there.
 
     Attributes
     ----------
@@ -24,6 +26,8 @@ class Placement:
         Top, left, bottom and right of the part of the source that is shown.
     size : int
         Rows and columns of the (square) input.
+    scaling : {"fit", "stretch", "none"}
+        Whether the part keeps its proportions, is stretched to the square, or keeps its size.
 
     Raises
     ------
@@ -34,6 +38,7 @@ class Placement:
     shape: Shape
     box: Box
     size: int
+    scaling: Scaling = "fit"
 
     def __post_init__(self) -> None:
         top, left, bottom, right = self.box
@@ -55,6 +60,10 @@ class Placement:
     def fitted(self) -> Shape:
         """Rows and columns of the part within the input, padding left out."""
         top, left, bottom, right = self.box
+        if self.scaling == "stretch":
+            return self.size, self.size
+        if self.scaling == "none":
+            return bottom - top, right - left
         scale = self.size / max(bottom - top, right - left)
         return max(1, round((bottom - top) * scale)), max(1, round((right - left) * scale))
 

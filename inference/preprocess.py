@@ -20,6 +20,7 @@ from .heads import head_boxes
 from .input_spec import InputSpec
 from .lungs import lung_box
 from .placement import Box, Placement
+from .planes import place_plane, prepare_planes
 from .polarity import looks_negative
 
 __all__ = [
@@ -42,6 +43,8 @@ def place_radiograph(values: NDArray[np.float32], spec: InputSpec) -> Placement:
     Where a reader of lungs is to see them and none are found, it sees the whole picture.
     """
     rows, columns = values.shape
+    if spec.plane is not None:
+        return place_plane(rows, columns, spec)
     if spec.crop == "square":
         return Placement((rows, columns), _central(rows, columns), spec.size)
     if spec.crop == "lungs":
@@ -56,6 +59,8 @@ def place_ct(
 ) -> tuple[Placement, ...]:
     """Return which part of each slice, (slices, rows, columns), is shown and where in the input."""
     count, rows, columns = (int(length) for length in hu.shape)
+    if spec.plane is not None:
+        return (place_plane(rows, columns, spec),) * count
     if spec.crop == "none":
         return (Placement.whole((rows, columns), spec.size),) * count
     slices = torch.from_numpy(np.ascontiguousarray(hu, dtype=np.float32)).to(device)
@@ -99,6 +104,10 @@ def prepare_radiograph(
     ValueError
         If the full range is needed and not given.
     """
+    if spec.plane is not None:
+        negative = spec.polarity == "chest" and looks_negative(values)
+        seen = values.min() + values.max() - values if negative else values
+        return prepare_planes(seen[None], spec, device)
     picture = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).to(device)
     # An offset is removed before anything is rounded: a MONOCHROME1 image and its MONOCHROME2 twin
     # differ by one after inversion, and must not differ in the last bit of the result.
@@ -145,6 +154,8 @@ def prepare_ct(
     Tensor of float32, (slices, windows, size, size)
         0 to 1.
     """
+    if spec.plane is not None:
+        return prepare_planes(hu, spec, device)
     slices = torch.from_numpy(np.ascontiguousarray(hu, dtype=np.float32)).to(device)
     channels = torch.stack([window.apply(slices) for window in spec.windows], dim=1)
     placed = tuple(placements or place_ct(hu, spec, device))

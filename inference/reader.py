@@ -23,7 +23,7 @@ from .decoded import Batch, Decoded, Picture
 from .errors import ODD_DATA, BundleError, NotAnalysableError
 from .forward import Network
 from .illustrate import View
-from .masks import MASK_CUTOFF, highest, masks_of, of_present
+from .masks import MASK_CUTOFF, highest, marked, masks_of, of_present
 from .measure import with_masks
 from .pixels import common_notes, open_image
 from .postprocess import Probabilities
@@ -168,10 +168,11 @@ class Reader(ABC):
             notes.extend(batch.notes)
         every = np.concatenate(probabilities)
         reading = self.encode(decoded, every, notes)
-        shown, failed = self.illustrate(images, decoded, every)
+        kept = of_present(masks, reading.findings)
+        shown, failed = self.illustrate(images, decoded, every, kept)
         facts = {**reading.facts, **({"illustration_failed": failed} if failed else {})}
         reading = replace(reading, headers=decoded.headers, illustrations=shown, facts=facts)
-        return with_masks(reading, of_present(masks, reading.findings), places, decoded.pixel_ml)
+        return with_masks(reading, kept, places, decoded.pixel_ml)
 
     def _said(
         self, batch: Batch, places: Sequence[tuple[str, int]]
@@ -195,9 +196,15 @@ class Reader(ABC):
         """Decode a frame for a person who looks for the labels of these columns."""
 
     def illustrate(
-        self, images: Sequence[SourceImage], decoded: Decoded, probabilities: Probabilities
+        self,
+        images: Sequence[SourceImage],
+        decoded: Decoded,
+        probabilities: Probabilities,
+        masks: Sequence[Mask] = (),
     ) -> tuple[tuple[Illustration, ...], dict[str, str]]:
         """Show what was found: decode the images that show it once more, and look where it is.
+
+        Where a label has a mask the mask is shown, elsewhere where the model looked.
 
         Parameters
         ----------
@@ -206,6 +213,8 @@ class Reader(ABC):
         decoded : Decoded
             What was made of them; its batches are not needed any more.
         probabilities : ndarray, (rows, labels)
+        masks : sequence of Mask
+            Of what is present.
 
         Returns
         -------
@@ -225,9 +234,11 @@ class Reader(ABC):
             except (NotAnalysableError, *ODD_DATA) as error:
                 failed[uid] = type(error).__name__
                 continue
+            labels = tuple(self.bundle.labels[column].name for column in view.columns)
+            outlined = marked(masks, uid, frame, labels)
             saliency = None
             try:
-                if view.looked is not None:
+                if view.looked is not None and outlined is None:
                     saliency = self._loaded().looked_at(
                         picture.tensor, view.looked, picture.placement
                     )
@@ -242,7 +253,8 @@ class Reader(ABC):
                     window=picture.window,
                     pixel_aspect=picture.pixel_aspect,
                     saliency=saliency,
-                    labels=tuple(self.bundle.labels[column].name for column in view.columns),
+                    marked=outlined,
+                    labels=labels,
                     position_mm=position if self.bundle.spec.kind == "ct_slices" else None,
                 )
             )

@@ -146,6 +146,9 @@ class Illustration:
         Names of the labels that it is shown for; empty for a picture that shows no finding.
     position_mm : float or None
         Position of a slice along its normal.
+    marked : ndarray of bool, (rows, columns), or None
+        Where the masks of its labels are, in the matrix of the source; None where there are none.
+        It is drawn in place of saliency.
     """
 
     sop_instance_uid: str
@@ -156,6 +159,7 @@ class Illustration:
     saliency: NDArray[np.float32] | None = None
     labels: tuple[str, ...] = ()
     position_mm: float | None = None
+    marked: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,9 +13,10 @@ from pydicom import Dataset
 from .admission import admitted_stack, telling
 from .bundle import Bundle
 from .ct_slices_reader import hounsfield_slices
-from .display import pixel_aspect, show_slice, window_text
+from .display import pixel_aspect, show_slice, window_of_steps, window_text
 from .errors import ODD_DATA, NotAnalysableError
 from .head_seen import HeadSeen
+from .masks import marked
 from .measure import pixel_ml, with_masks
 from .pixels import ModalityImage, common_notes, hounsfield_values, open_image
 from .reader import DEFAULT_BATCH
@@ -24,7 +25,7 @@ from .sliding import VolumeMaps, VolumeNetwork
 from .volume import Stack
 from .volume_grid import Geometry, geometry_of
 from .volume_input import Volume, prepare_volume, seen, slice_of
-from .windows import SOFT, VoiLutFunction, Window
+from .windows import Window
 
 # Slices that are shown at most.
 _MOST_SHOWN = 6
@@ -206,13 +207,23 @@ class CtVolumeReader:
                 names = wanted.setdefault(number, [])
                 if one in reported:
                     names.append(one.finding.label.name)
+        masks = [mask for one in found for mask in one.masks]
         shown: list[Illustration] = []
         failed: dict[str, str] = {}
         for number, names in list(wanted.items())[:_MOST_SHOWN]:
-            image = stack.slices[number].image
+            image, frame = stack.slices[number].image, stack.slices[number].frame
+            outlined = marked(masks, image.sop_instance_uid, frame, names)
             try:
-                dataset = open_image(image.path)
-                shown.append(self._picture(dataset, number, names, maps, volume, geometry, stack))
+                picture = self._picture(
+                    open_image(image.path),
+                    number,
+                    names,
+                    maps if outlined is None else None,
+                    volume,
+                    geometry,
+                    stack,
+                )
+                shown.append(replace(picture, marked=outlined))
             except (NotAnalysableError, *ODD_DATA) as error:
                 failed[image.sop_instance_uid] = type(error).__name__
         return tuple(shown), failed
@@ -263,12 +274,7 @@ def reached(probability: torch.Tensor, voxels: int) -> float:
 
 def window_of(bundle: Bundle) -> Window:
     """Return the window in which a person is shown what the network saw: its range of HU."""
-    steps = bundle.spec.volume.intensity if bundle.spec.volume is not None else ()
-    for step in steps:
-        if step.kind == "range" and step.source is not None:
-            low, high = step.source
-            return Window((low + high) / 2.0, high - low, "model", VoiLutFunction.LINEAR_EXACT)
-    return SOFT
+    return window_of_steps(bundle.spec.volume.intensity if bundle.spec.volume is not None else ())
 
 
 def _slice_of_peak(probability: torch.Tensor, volume: Volume, geometry: Geometry) -> int:

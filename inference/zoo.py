@@ -14,13 +14,12 @@ from typing import Any
 from .known_labels import is_anatomy, known_code, label_name
 from .reading import Code
 from .zoo_config import Configuration
+from .zoo_formats import Formats
+from .zoo_planes import kind_of, plane_keys, require_whole
 from .zoo_transforms import changes_nothing, input_keys, is_disabled, transform_name
 
 # A network answers which it is; a threshold between has to be chosen by whoever serves it.
 _THRESHOLDS = {"low": 0.5, "high": 0.5}
-_BACKGROUND = {"background", "bg", "other", "others", "none", "everything_else"}
-_SEGMENTS = {"segmentation"}
-_CLASSIFIES = {"classification", "labels", "label", "probabilities", "probability"}
 # Postprocessing that writes files, turns a map back to its image, or is what thresholds are for.
 _NOTHING_AFTER = {
     "Activations", "AsDiscrete", "Invert", "SaveImage", "EnsureType", "ToTensor", "Identity",
@@ -78,7 +77,7 @@ def preread_section(
     """
     ignored = tuple(said.get("ignore", ()))
     stated = {key: value for key, value in said.items() if key not in _OWN}
-    formats = _Formats.of(metadata)
+    formats = Formats.of(metadata)
     after = _transforms(config, "postprocessing")
     _require_nothing_after(after, ignored)
     section: dict[str, Any] = {}
@@ -92,6 +91,8 @@ def preread_section(
         section["activation"] = activation
     if _takes_highest(after) and section["masks"]:
         section["exclusive"] = True
+    if "plane" in section["input"] and (reads := kind_of(formats.modality)) is not None:
+        section["suitability"] = {"modalities": list(reads[1])}
     if is_volume:
         section["suitability"] = {"modalities": ["CT"], "min_slices": 2, "max_gap": _MAX_GAP}
     section["labels"] = labels(stated.get("labels", ()), formats.channels)
@@ -106,48 +107,12 @@ def manufacturer(metadata: Mapping[str, Any]) -> str:
     return " ".join(plain.replace("\\", "/").split())[:64].strip() or "unknown"
 
 
-class _Formats:
-    """What ``network_data_format`` of the metadata says of the first input and output."""
-
-    def __init__(self, image: str, given: Mapping[str, Any], made: Mapping[str, Any]) -> None:
-        self.image = image
-        self._given = given
-        self._made = made
-
-    @classmethod
-    def of(cls, metadata: Mapping[str, Any]) -> _Formats:
-        formats = metadata.get("network_data_format", {})
-        inputs, outputs = formats.get("inputs", {}), formats.get("outputs", {})
-        image = next(iter(inputs), "image")
-        return cls(image, inputs.get(image, {}), next(iter(outputs.values()), {}))
-
-    @property
-    def dimensions(self) -> int:
-        """Of space; 0 if it does not say."""
-        return len(self._given.get("spatial_shape", ()))
-
-    @property
-    def modality(self) -> str:
-        return str(self._given.get("modality", "")).upper()
-
-    @property
-    def channels(self) -> dict[int, str]:
-        """Name of each output that means something."""
-        names = {int(key): str(name) for key, name in self._made.get("channel_def", {}).items()}
-        return {n: name for n, name in names.items() if label_name(name) not in _BACKGROUND}
-
-    @property
-    def has_masks(self) -> bool:
-        """Whether it says that the outputs are maps."""
-        kind = str(self._made.get("format", "")).lower()
-        if kind in _SEGMENTS | _CLASSIFIES:
-            return kind in _SEGMENTS
-        return bool(self.dimensions) and len(self._made.get("spatial_shape", ())) == self.dimensions
-
-
-def _input(config: Configuration, formats: _Formats, ignored: Collection[str]) -> dict[str, Any]:
-    """Return the keys of ``[model.input]`` of a volume."""
+def _input(config: Configuration, formats: Formats, ignored: Collection[str]) -> dict[str, Any]:
+    """Return the keys of ``[model.input]`` of a volume, of a slice or of a radiograph."""
     dimensions = formats.dimensions or (config.get("network_def") or {}).get("spatial_dims", 0)
+    reads = kind_of(formats.modality)
+    if dimensions == 2 and reads is not None:
+        return {"kind": reads[0], **_plane(config, formats, ignored)}
     if dimensions != 3 or not formats.modality.startswith("CT"):
         what = f"{dimensions}-D" if dimensions else "of unknown dimensions"
         raise ValueError(
@@ -161,6 +126,18 @@ def _input(config: Configuration, formats: _Formats, ignored: Collection[str]) -
         **input_keys(transforms, formats.image, ignored),
         **_windows(config, ignored),
     }
+
+
+def _plane(config: Configuration, formats: Formats, ignored: Collection[str]) -> dict[str, Any]:
+    """Return the keys of a network that sees one picture or slice."""
+    transforms = _transforms(config, "preprocessing")
+    keys = plane_keys(transforms, formats.image, ignored)
+    if "channels" not in keys:
+        keys["channels"] = formats.copies
+    windows = _windows(config, ignored)
+    if "roi" in windows:
+        require_whole(windows["roi"], "SlidingWindowInferer", keys["size"])
+    return keys
 
 
 def _windows(config: Configuration, ignored: Collection[str]) -> dict[str, Any]:
@@ -229,7 +206,9 @@ def _told_of(
 
 def _told(config: Configuration, one: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     if changes_nothing(one):
-        kept = {key: value for key, value in one.items() if key in ("_target_", "keys")}
+        # The last two say which axis of a picture comes first.
+        said = ("_target_", "keys", "reverse_indexing", "swap_ij")
+        kept = {key: value for key, value in one.items() if key in said}
     else:
         # A type such as $torch.float32 says nothing here: all is done in single precision.
         kept = {key: value for key, value in one.items() if key not in ("dtype", "device")}

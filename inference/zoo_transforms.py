@@ -46,6 +46,9 @@ class Draft:
         self.order.append(name)
 
 
+Known = Mapping[str, Callable[[Draft, dict[str, Any]], None]]
+
+
 def input_keys(
     transforms: Sequence[Mapping[str, Any]], image: str, ignored: Collection[str]
 ) -> dict[str, Any]:
@@ -66,34 +69,65 @@ def input_keys(
         If a transform does what no key says; the message names it and the keys.
     """
     draft = Draft()
+    translated(draft, transforms, image, ignored, KNOWN, _SAYABLE)
+    return {**draft.keys, **_place(draft.order)}
+
+
+def translated(
+    draft: Draft,
+    transforms: Sequence[Mapping[str, Any]],
+    image: str,
+    ignored: Collection[str],
+    known: Known,
+    sayable: Sequence[str],
+) -> None:
+    """Put what transforms do to an image into a draft, one after the other.
+
+    Parameters
+    ----------
+    draft : Draft
+        Changed.
+    transforms, image, ignored
+        As of `input_keys`.
+    known : mapping of str to callable
+        What is done for a transform, by its name; it takes the arguments that it understands out
+        of those that it is given.
+    sayable : sequence of str
+        Keys of ``[model.input]`` that a message names.
+
+    Raises
+    ------
+    ValueError
+        As of `input_keys`.
+    """
     for one in transforms:
         name = transform_name(one)
         keys = one.get("keys", image)
         mine = image in ([keys] if isinstance(keys, str) else keys)
-        if is_disabled(one) or not mine or name in _NOTHING or _is(name, one, ignored):
+        done_anyway = name in _NOTHING and name not in known
+        if is_disabled(one) or not mine or done_anyway or _is(name, one, ignored):
             continue
-        if name not in _KNOWN:
+        if name not in known:
             raise ValueError(
                 f"preprocessing {_written(one)} is none that this node knows; say by "
-                f"[model.input] what the network expects ({', '.join(_SAYABLE)}), or leave it out "
+                f"[model.input] what the network expects ({', '.join(sayable)}), or leave it out "
                 f'knowingly with ignore = ["{_written(one)}"]'
             )
         arguments = {key: value for key, value in one.items() if key not in _ANYWHERE}
         try:
             if name == "CropForeground" and (source := one.get("source_key", image)) != image:
                 raise ValueError(f"its source_key is {source!r}, not {image!r}")
-            _KNOWN[name](draft, arguments)
+            known[name](draft, arguments)
         except (TypeError, ValueError, KeyError) as error:
             raise ValueError(
                 f"preprocessing {_written(one)} cannot be taken over: {error}; say by "
-                f"[model.input] what the network expects ({', '.join(_SAYABLE)})"
+                f"[model.input] what the network expects ({', '.join(sayable)})"
             ) from None
         if arguments:
             raise ValueError(
                 f"preprocessing {_written(one)} has {', '.join(sorted(arguments))}, which no key "
                 f"of [model.input] says; give kind and all other keys there"
             )
-    return {**draft.keys, **_place(draft.order)}
 
 
 def transform_name(definition: Mapping[str, Any]) -> str:
@@ -250,7 +284,7 @@ def _require(given: dict[str, Any], name: str, *accepted: Any) -> None:
         raise ValueError(f"its {name} is {value!r}, not {accepted[0]!r}")
 
 
-_KNOWN: Mapping[str, Callable[[Draft, dict[str, Any]], None]] = {
+KNOWN: Known = {
     "Orientation": _orientation,
     "Spacing": _spacing,
     "ScaleIntensityRange": _range,

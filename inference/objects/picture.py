@@ -1,9 +1,7 @@
 """A key image as a picture: what a person sees who opens the result in any viewer.
 
 Words stand in bands above and below the image, never over anatomy, and never leave the picture:
-a line that is too long is continued or shortened. Where the model looked is a translucent warm
-colour with an outline, so that the greys stay readable and no finding depends on telling colours
-apart.
+a line that is too long is continued or shortened.
 """
 
 from __future__ import annotations
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from ..reading import Illustration
+from .overlay import legend, overlaid
 
 # Longest side of a picture, and the shorter side that a small image is enlarged to.
 LONGEST = 1024
@@ -26,12 +25,6 @@ _READABLE = 512
 
 WARNING = "AI - unverified"
 NOT_PRIMARY = "Not for primary diagnosis"
-_LEGEND = "Warm colour: where the model looked. It is no outline of the finding."
-
-# A large film is first reduced by averaging whole pixels, to no less than this times its final
-# size: a third of the time of the finest filter alone, and 0.2 grey levels of 255 apart from it on
-# average.
-_GAP = 1.5
 
 _MARGIN = 12
 _TITLE_SIZE, _BODY_SIZE, _SMALL_SIZE = 24, 20, 16
@@ -42,14 +35,6 @@ _MOST_LETTERS = 1000
 
 _BAND = (16, 18, 22)
 _AMBER, _WHITE, _GREY = (255, 200, 80), (245, 245, 245), (190, 194, 200)
-
-# Saliency below this is not shown; from here opacity rises to the highest.
-_FAINT, _OPACITY = 0.25, 0.40
-# Where the outline runs, its colour and the dark line around it that sets it off from bone.
-_CONTOUR = 0.5
-_LINE, _EDGE = (255, 190, 40), (0, 0, 0)
-# From orange red to yellow: brightness rises too, so that it reads the same in shades of grey.
-_COOL_END, _WARM_END = (230.0, 85.0, 0.0), (255.0, 225.0, 90.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +64,7 @@ class _Line:
 
 
 def draw(illustration: Illustration, caption: Caption) -> NDArray[np.uint8]:
-    """Return an image with its saliency between bands of words.
+    """Return an image with what is drawn over it between bands of words.
 
     Parameters
     ----------
@@ -92,7 +77,7 @@ def draw(illustration: Illustration, caption: Caption) -> NDArray[np.uint8]:
         RGB, at most 1024 on the longer side; the same for the same values.
     """
     shape, above, below = _layout(illustration, caption)
-    image = _overlaid(illustration, shape)
+    image = overlaid(illustration, shape)
     width = max(shape[1], _READABLE)
     top, bottom = _height(above), _height(below)
     canvas = Image.new("RGB", (width, top + shape[0] + bottom), _BAND)
@@ -112,7 +97,7 @@ def draw_card(caption: Caption) -> NDArray[np.uint8]:
         RGB, 768 columns wide.
     """
     width = 768
-    lines = [*_above(caption, width), *_below(caption, width, legend=False)]
+    lines = [*_above(caption, width), *_below(caption, width, "")]
     canvas = Image.new("RGB", (width, max(_READABLE // 2, _height(lines))), _BAND)
     _write(canvas, lines, 0)
     return np.asarray(canvas, dtype=np.uint8).copy()
@@ -132,54 +117,11 @@ def _layout(
         shape = max(1, round(height * scale)), max(1, round(width * scale))
         band = max(shape[1], _READABLE)
         above = _above(caption, band)
-        below = _below(caption, band, legend=illustration.saliency is not None)
+        below = _below(caption, band, legend(illustration))
         free = LONGEST - _height(above) - _height(below)
         if shape[0] <= free:
             return shape, above, below
         scale = min(free / height, 0.99 * scale)
-
-
-def _overlaid(illustration: Illustration, shape: tuple[int, int]) -> Image.Image:
-    size = shape[1], shape[0]
-    grey = Image.fromarray(illustration.pixels).resize(
-        size, Image.Resampling.BICUBIC, reducing_gap=_GAP
-    )
-    picture = grey.convert("RGB")
-    if illustration.saliency is None:
-        return picture
-    # Scaled before it is rounded: an outline of 256 steps has stairs.
-    there = Image.fromarray(np.ascontiguousarray(illustration.saliency, dtype=np.float32))
-    full = np.asarray(there.resize(size, Image.Resampling.BILINEAR)).clip(0.0, 1.0)
-    return Image.fromarray(_outlined(_tinted(picture, full), full >= _CONTOUR))
-
-
-def _tinted(picture: Image.Image, saliency: NDArray[np.float32]) -> Image.Image:
-    """Lay the warm colours over a picture, the denser the higher the saliency."""
-    level = Image.fromarray((saliency * np.float32(255.0)).astype(np.uint8))
-    strength = ((np.linspace(0.0, 1.0, 256) - _FAINT) / (1.0 - _FAINT)).clip(0.0, 1.0)
-    cool, warm = np.array(_COOL_END), np.array(_WARM_END)
-    colours = np.rint(cool + (warm - cool) * strength[:, None]).astype(int)
-    layer = Image.merge("RGB", [level.point(colours[:, band].tolist()) for band in range(3)])
-    opacity = np.rint(255.0 * _OPACITY * strength).astype(int)
-    return Image.composite(layer, picture, level.point(opacity.tolist()))
-
-
-def _outlined(picture: Image.Image, inside: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    line = _grown(inside) & _grown(~inside)
-    pixels = np.array(picture, dtype=np.uint8)
-    for where, colour in ((_grown(line), _EDGE), (line, _LINE)):
-        pixels[where] = colour
-    return pixels
-
-
-def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the mask with its neighbours above, below and on either side."""
-    grown = mask.copy()
-    grown[1:] |= mask[:-1]
-    grown[:-1] |= mask[1:]
-    grown[:, 1:] |= mask[:, :-1]
-    grown[:, :-1] |= mask[:, 1:]
-    return grown
 
 
 def _above(caption: Caption, width: int) -> list[_Line]:
@@ -195,8 +137,8 @@ def _above(caption: Caption, width: int) -> list[_Line]:
     return lines + stated
 
 
-def _below(caption: Caption, width: int, *, legend: bool) -> list[_Line]:
-    lines = _wrapped(_LEGEND, _SMALL_SIZE, _GREY, width) if legend else []
+def _below(caption: Caption, width: int, drawn: str) -> list[_Line]:
+    lines = _wrapped(drawn, _SMALL_SIZE, _GREY, width) if drawn else []
     return lines + _wrapped(caption.footer, _SMALL_SIZE, _GREY, width)
 
 

@@ -13,14 +13,15 @@ from db.migrate import upgrade
 from deploy.settings import Settings
 from inference.outputs import parse_outputs
 from inference.zoo import labels
-from inference.zoo_transforms import _KNOWN
+from inference.zoo_planes import KNOWN_OF_PLANES
+from inference.zoo_transforms import KNOWN
 
 PAGE = (Path(__file__).parents[2] / "deploy" / "docs" / "models.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
 
 
 def test_every_example_is_accepted() -> None:
-    assert len(EXAMPLES) == 6
+    assert len(EXAMPLES) == 7
     for example in EXAMPLES:
         settings = Settings.model_validate(tomllib.loads(example))
         for model in settings.model:
@@ -38,5 +39,5 @@ def test_its_sql_runs(tmp_path: Path) -> None:
 
 
 def test_it_names_every_transform_that_is_taken_over() -> None:
-    for name in _KNOWN:
+    for name in {**KNOWN, **KNOWN_OF_PLANES}:
         assert f"`{name}d`" in PAGE, name

@@ -190,7 +190,15 @@ def test_a_reading_has_the_numbers_of_one_head_and_the_masks_of_the_other(
         # The map is of the box around the head, and nothing outside it is a finding.
         assert rows.min() <= 12
         assert columns.max() <= 95
-    assert reading.illustrations[0].saliency is not None
+    for shown in reading.illustrations:
+        mine = [
+            mask.pixels
+            for mask in reading.masks
+            if mask.sop_instance_uid == shown.sop_instance_uid and mask.label in shown.labels
+        ]
+        assert shown.saliency is None
+        assert shown.marked is not None
+        assert np.array_equal(shown.marked, np.any(mine, axis=0))
 
 
 def test_masks_must_name_labels_and_the_network_must_give_them(

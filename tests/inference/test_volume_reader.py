@@ -138,8 +138,10 @@ def test_a_painted_ellipsoid_comes_back_with_its_volume(
     key = finding.key_sop_instance_uids
     assert key[0] == first.sop_instance_uid
     assert first.labels == ("spot",)
-    assert first.saliency is not None
-    assert first.saliency.shape == painted.shape
+    assert first.saliency is None
+    assert first.marked is not None
+    (mask,) = (m for m in reading.masks if m.sop_instance_uid == first.sop_instance_uid)
+    assert np.array_equal(first.marked, mask.pixels)
     sizes = {mask.sop_instance_uid: mask.pixels.sum() for mask in reading.masks}
     assert sizes[key[0]] == max(sizes.values())
 

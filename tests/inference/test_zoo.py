@@ -213,12 +213,12 @@ def test_a_network_of_images_is_told_by_the_settings_what_it_is_shown(
         "Density", {"0": "A", "1": "B", "2": "C", "3": "D"}, "labels", [1, 4]
     )
     metadata["network_data_format"]["inputs"]["image"] |= {
-        "modality": "Mammogram", "spatial_shape": [64, 64],
+        "modality": "Ultrasound", "spatial_shape": [64, 64],
     }  # fmt: skip
     path = zoo_bundles.write_files(
         tmp_path / "density", config, metadata, DenseNet121(**given).state_dict()
     )
-    with pytest.raises(BundleError, match=r"2-D and reads MAMMOGRAM: say by \[model.input\]"):
+    with pytest.raises(BundleError, match=r"2-D and reads ULTRASOUND: say by \[model.input\]"):
         served(path, "density")
     dense = {"value": "129716005", "scheme": "SCT", "meaning": "Extremely dense"}
     with pytest.raises(BundleError, match=r"label a \(output 0\) has no code"):
