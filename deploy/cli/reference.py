@@ -47,7 +47,7 @@ def hemorrhage(
         typer.Option(
             metavar="SEEDS:STEPS",
             help="A further round: slices to draw beside those there are, and its steps; may be "
-            "repeated. Those of the reader that ships unless given; `0:0` for none.",
+            "repeated. 2500:750 unless given; `0:0` for none.",
         ),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that draw.")] = 2,

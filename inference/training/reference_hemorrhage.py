@@ -88,7 +88,7 @@ class ReferenceSettings:
     real_share: float = 0.55
     steps: int = 1500
     fold_steps: int = 700
-    more: tuple[Round, ...] = (Round(2500, 750), Round(6000, 2000))
+    more: tuple[Round, ...] = (Round(2500, 750),)
     painted: PaintedSettings = field(default_factory=PaintedSettings)
     workers: int = 2
 
