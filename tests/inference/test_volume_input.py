@@ -288,7 +288,7 @@ def test_a_specification_survives_its_json_form() -> None:
     spec = VolumeSpec(
         "LPS", (1.0, 1.5, 2.0), (32, 48, 64), "center", "area",
         (Intensity("range", (-57.0, 164.0)), Intensity("standardize", nonzero=True)),
-        "last", False, False, 3, (32, 32, 32), 0.5, "gaussian", "replicate",
+        "last", False, False, 3, (32, 32, 32), 0.5, "gaussian", (0.1, 0.125, 0.2), "replicate",
     )  # fmt: skip
     assert VolumeSpec.from_dict(spec.to_dict()) == spec
     assert VolumeSpec.from_dict(VolumeSpec().to_dict()) == VolumeSpec()
