@@ -15,6 +15,7 @@ from .known_labels import is_anatomy, known_code, label_name
 from .reading import Code
 from .zoo_config import Configuration
 from .zoo_formats import Formats
+from .zoo_loading import told_loading
 from .zoo_planes import kind_of, plane_keys, require_whole
 from .zoo_transforms import changes_nothing, input_keys, is_disabled, transform_name
 
@@ -89,7 +90,7 @@ def preread_section(
         section["input"] = {**_windows(config, ignored), **given}
     if (activation := _activation(after)) is not None:
         section["activation"] = activation
-    if _takes_highest(after) and section["masks"]:
+    if _takes_highest(after) and section["masks"] is True:
         section["exclusive"] = True
     if "plane" in section["input"] and (reads := kind_of(formats.modality)) is not None:
         section["suitability"] = {"modalities": list(reads[1])}
@@ -205,10 +206,10 @@ def _told_of(
 
 
 def _told(config: Configuration, one: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    if transform_name(one) == "LoadImage":
+        return told_loading(config, one, where)
     if changes_nothing(one):
-        # The last two say which axis of a picture comes first.
-        said = ("_target_", "keys", "reverse_indexing", "swap_ij")
-        kept = {key: value for key, value in one.items() if key in said}
+        kept = {key: value for key, value in one.items() if key in ("_target_", "keys")}
     else:
         # A type such as $torch.float32 says nothing here: all is done in single precision.
         kept = {key: value for key, value in one.items() if key not in ("dtype", "device")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from .zoo_loading import columns_first
 from .zoo_transforms import KNOWN, Draft, Known, translated
 
 _RADIOGRAPH = ("radiograph", ("CR", "DX"))
@@ -91,9 +92,7 @@ def _square(size: Any) -> int:
 
 
 def _load(draft: Draft, given: dict[str, Any]) -> None:
-    # MONAI's readers have columns first, but for those that are told not to.
-    as_stored = given.pop("reverse_indexing", False) or not given.pop("swap_ij", True)
-    draft.keys["transposed"] = not as_stored
+    draft.keys["transposed"] = columns_first(given)
     given.clear()  # the reader, and what it is told of metadata
 
 

@@ -148,8 +148,12 @@ def test_any_order_of_steps_gives_what_monai_gives(
     ("loading", "transposed"),
     [
         ([one("LoadImaged")], True),
-        ([one("LoadImaged", reader="PILReader", reverse_indexing=True)], False),
+        ([one("LoadImaged", reader="PILReader", reverse_indexing=True)], True),
+        ([one("LoadImaged", reader="PILReader", reverse_indexing=False)], False),
+        ([one("LoadImaged", reader="ITKReader", reverse_indexing=True)], False),
+        ([one("LoadImaged", reader="ITKReader", reverse_indexing=False)], True),
         ([one("LoadImaged", reader="PydicomReader", swap_ij=False)], False),
+        ([one("LoadImaged", swap_ij=True)], True),
         ([one("LoadImaged"), one("SqueezeDimd", dim=-1)], True),
         ([one("LoadImaged"), one("Transposed", indices=[0, 2, 1])], False),
         ([], False),
