@@ -95,7 +95,7 @@ class RadiographReader(Reader):
         if spec.crop == "lungs" and place.whole_source:
             notes = (*notes, PixelNote.LUNGS_NOT_FOUND)
         tensor = self._tensor(image, place)
-        if not bool(tensor.amin() < tensor.amax()):
+        if not _has_contrast(image, tensor, place):
             raise NotAnalysableError(
                 NotAnalysed.UNSUPPORTED_PIXELS,
                 "an image has no contrast: nearly all of its pixels have one value",
@@ -131,6 +131,17 @@ class RadiographReader(Reader):
                 NotAnalysed.UNSUPPORTED_PIXELS, "the pixels are no whole numbers of known range"
             )
         return prepare_radiograph(image.values, spec, self._device, place, image.full_range)
+
+
+def _has_contrast(image: ModalityImage, tensor: torch.Tensor, place: Placement) -> bool:
+    """Tell whether what is shown of an image has two values, in the image and in the input."""
+    # Padding is of another value than the picture, and shows nothing.
+    down, across = place.inside
+    shown = tensor[..., down, across]
+    # What is scaled to the range of its values makes black and white of how a mean was rounded.
+    top, left, bottom, right = place.box
+    stored = image.values[top:bottom, left:right]
+    return bool(stored.min() < stored.max()) and bool(shown.amin() < shown.amax())
 
 
 def _instance_number(header: Dataset) -> int:
