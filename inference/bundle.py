@@ -36,7 +36,7 @@ from .bundle_section import (
     Activation,
     activation_of,
     calibration_of,
-    flag_of,
+    exclusive_of,
     mapped_of,
     primary_of,
     require_known,
@@ -75,7 +75,7 @@ class Bundle:
     sequence : SequenceSpec or None
         A head over the slices of a series.
     exclusive : bool
-        Whether a voxel of its maps belongs to its most probable channel alone.
+        Whether a pixel or voxel of its maps belongs to its most probable output alone.
     """
 
     path: Path
@@ -219,5 +219,5 @@ def _bundle(path: Path, told: Stated) -> Bundle:
         mapped=mapped_of(preread.get("masks", False), outputs),
         calibration=calibration_of(preread.get("calibration"), len(outputs)),
         sequence=sequence_of(preread, path),
-        exclusive=flag_of("exclusive", preread.get("exclusive", False)),
+        exclusive=exclusive_of(preread),
     )

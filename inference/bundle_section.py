@@ -70,6 +70,14 @@ def flag_of(name: str, raw: object) -> bool:
     return raw
 
 
+def exclusive_of(preread: Mapping[str, Any]) -> bool:
+    """Return whether a place has one output alone; ValueError for maps beside numbers."""
+    said = flag_of("exclusive", preread.get("exclusive", False))
+    if said and not isinstance(preread.get("masks", False), bool):
+        raise ValueError("exclusive needs masks = true: maps beside numbers are of each label")
+    return said
+
+
 def primary_of(preread: Mapping[str, Any], outputs: Sequence[Output]) -> str:
     """Return the label that stands for the others; ValueError if it is none."""
     primary = str(preread.get("primary", outputs[0].label.name))

@@ -243,7 +243,7 @@ class SectionSettings(_Settings):
     )
     exclusive: bool | None = Field(
         default=None,
-        description="Of masks of volumes: a voxel belongs to its most probable output alone, "
+        description="Of masks: a pixel or voxel belongs to its most probable output alone, "
         "whatever the thresholds.",
     )
     pooling: PoolingSettings = Field(default_factory=PoolingSettings)

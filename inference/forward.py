@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .bundle import Bundle
 from .errors import BundleError
+from .exclusive import of_labels
 from .masks import Maps
 from .network import load_network
 from .placement import Placement
@@ -82,14 +83,15 @@ class Network:
         Returns
         -------
         ndarray of float32, (rows, labels, size, size)
-            Probabilities over the input, in the order of the bundle's labels.
+            Probabilities over the input, in the order of the bundle's labels. Of an exclusive
+            bundle of all outputs, in their order: the most probable wins; see `of_labels`.
 
         Raises
         ------
         BundleError
             If there are fewer maps than labels, or none, or they are no numbers.
         """
-        outputs = self._outputs(tensor)
+        outputs = self._outputs(tensor, every=self._bundle.exclusive)
         if outputs.ndim != 4:
             raise self._fault(
                 f"gives outputs of shape {outputs.shape}, not a map for each label as "
@@ -155,7 +157,8 @@ class Network:
             0 to 1, over the whole source: without the padding of the input.
         """
         if self._bundle.masks:
-            square: NDArray[np.float32] | None = self.maps(row)[0, column]
+            maps = of_labels(self.maps(row), self._bundle).probability
+            square: NDArray[np.float32] | None = maps[0, column]
         elif (name := self._bundle.labels[column].name) in self._bundle.mapped:
             square = self.both(row)[1][0, self._bundle.mapped.index(name)]
         else:
@@ -166,15 +169,17 @@ class Network:
                 square = np.ascontiguousarray(square.T)
         return None if square is None else place.over_source(square)
 
-    def _outputs(self, tensor: torch.Tensor) -> NDArray[np.float32]:
+    def _outputs(self, tensor: torch.Tensor, every: bool = False) -> NDArray[np.float32]:
         """Return what the network gives for the labels, as probabilities: (rows, labels, ...)."""
         with torch.inference_mode(), _REPRODUCIBLE():
             outputs = self._module(self._moved(tensor))
         if not isinstance(outputs, torch.Tensor):
             raise self._fault('gives several outputs; "masks" must name the labels of its maps')
-        return self._told(self._back(outputs), tensor.shape)
+        return self._told(self._back(outputs), tensor.shape, every)
 
-    def _told(self, outputs: torch.Tensor, shape: torch.Size) -> NDArray[np.float32]:
+    def _told(
+        self, outputs: torch.Tensor, shape: torch.Size, every: bool = False
+    ) -> NDArray[np.float32]:
         with torch.inference_mode():
             outputs = outputs.float()
             if outputs.ndim == 4 and outputs.shape[-2:] != shape[-2:]:
@@ -193,6 +198,8 @@ class Network:
             )
         if not np.isfinite(probabilities).all():
             raise self._fault("gives outputs that are no numbers")
+        if every:
+            return probabilities
         calibration = self._bundle.calibration
         chosen = probabilities[:, wanted]
         return chosen if calibration is None else calibration.apply(chosen)

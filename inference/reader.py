@@ -21,6 +21,7 @@ from pydicom import Dataset
 from .bundle import Bundle
 from .decoded import Batch, Decoded, Picture
 from .errors import ODD_DATA, BundleError, NotAnalysableError
+from .exclusive import label_masks, of_labels
 from .forward import Network
 from .illustrate import View
 from .masks import MASK_CUTOFF, highest, marked, masks_of, of_present
@@ -102,7 +103,8 @@ class Reader(ABC):
         ndarray of float64, (rows, labels)
         """
         if self.bundle.masks:
-            return highest(self._loaded().maps(batch.tensor), batch.placements)
+            maps = of_labels(self._loaded().maps(batch.tensor), self.bundle)
+            return highest(maps.probability, batch.placements)
         if self.bundle.mapped:
             return self._loaded().both(batch.tensor)[0]
         return self.predict(batch.tensor)
@@ -110,7 +112,9 @@ class Reader(ABC):
     def augmented(self, test_time: TestTime) -> Self:
         """Return the same reader with test-time augmentation; see `TestTime`."""
         other = copy.copy(self)
-        black, _ = self.bundle.spec.value_range
+        # Each step of a plane can move its black, also by the values of each picture.
+        spec = self.bundle.spec
+        black = spec.value_range[0] if spec.plane is None else None
         other._network = SeveralViews(self._loaded(), test_time, black)
         return other
 
@@ -179,9 +183,9 @@ class Reader(ABC):
     ) -> tuple[Probabilities, list[Mask]]:
         """Return the probabilities of the rows of a batch, and all masks that its maps give."""
         if self.bundle.masks:
-            maps = self._loaded().maps(batch.tensor)
-            masks = masks_of(maps, batch.placements, places, self.bundle.labels)
-            return highest(maps, batch.placements), list(masks)
+            found = of_labels(self._loaded().maps(batch.tensor), self.bundle)
+            masks = label_masks(found, batch.placements, places, self.bundle)
+            return highest(found.probability, batch.placements), list(masks)
         if self.bundle.mapped:
             told, maps = self._loaded().both(batch.tensor)
             return told, list(masks_of(maps, batch.placements, places, self._mapped(), MASK_CUTOFF))

@@ -72,7 +72,7 @@ class Answers(Protocol):
         ...
 
     def maps(self, tensor: torch.Tensor, /) -> Maps:
-        """Return (rows, labels, size, size)."""
+        """Return (rows, labels or outputs, size, size)."""
         ...
 
     def both(self, tensor: torch.Tensor, /) -> tuple[Numbers, Maps]:
@@ -91,11 +91,12 @@ class SeveralViews:
     ----------
     network : Answers
     test_time : TestTime
-    black : float
-        What the input has where there is no picture; views show it beyond their edges.
+    black : float or None
+        What the input has where there is no picture; views show it beyond their edges. None is the
+        lowest value of each input.
     """
 
-    def __init__(self, network: Answers, test_time: TestTime, black: float = 0.0) -> None:
+    def __init__(self, network: Answers, test_time: TestTime, black: float | None = 0.0) -> None:
         self._network = network
         self._black = black
         self._test_time = test_time
@@ -125,6 +126,8 @@ class SeveralViews:
         return self._network.looked_at(row, column, place)
 
     def _view(self, tensor: torch.Tensor, movement: torch.Tensor) -> torch.Tensor:
+        if self._black is None:
+            return _moved(tensor, movement, tensor.amin(dim=(1, 2, 3), keepdim=True))
         return _moved(tensor, movement, self._black)
 
     def _combined(self, seen: Sequence[NDArray[A]]) -> NDArray[A]:
@@ -159,7 +162,9 @@ def _inverse(movement: torch.Tensor) -> torch.Tensor:
     return torch.cat([turn, -turn @ movement[:, 2:]], dim=1)
 
 
-def _moved(pictures: torch.Tensor, movement: torch.Tensor, beyond: float = 0.0) -> torch.Tensor:
+def _moved(
+    pictures: torch.Tensor, movement: torch.Tensor, beyond: float | torch.Tensor = 0.0
+) -> torch.Tensor:
     """Return what a movement shows; beyond the edges of maps there is nothing, 0."""
     turn = movement[:, :2]
     if not movement[:, 2].any() and torch.equal(turn.abs(), torch.eye(2)):
