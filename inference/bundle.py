@@ -40,6 +40,7 @@ from .bundle_section import (
     mapped_of,
     primary_of,
     require_known,
+    require_long_strings,
     sequence_of,
 )
 from .calibration import Calibration
@@ -199,9 +200,10 @@ def _bundle(path: Path, told: Stated) -> Bundle:
     require_known(preread)
     outputs = parse_outputs(preread["labels"])
     name, version = str(metadata["name"]), str(metadata["version"])
+    manufacturer = str(metadata.get("manufacturer", "Preread"))
+    require_long_strings(name=name, version=version, manufacturer=manufacturer)
     with find_weights(path).open("rb") as file:
         weights = hashlib.file_digest(file, "sha256").hexdigest()
-    manufacturer = str(metadata.get("manufacturer", "Preread"))
     return Bundle(
         path=path,
         name=name,

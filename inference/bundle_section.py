@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from .calibration import Calibration
+from .long_string import ASKED, is_long_string
 from .outputs import Output
 from .sequence_spec import SequenceSpec
 
@@ -26,6 +27,16 @@ def require_known(preread: Mapping[str, Any]) -> None:
     unknown = preread.keys() - _KEYS
     if unknown:
         raise ValueError(f"unknown keys: {', '.join(sorted(unknown))}")
+
+
+def require_long_strings(**stated: str) -> None:
+    """Raise ValueError if what a report states of a model cannot stand in one; by its name."""
+    for what, text in stated.items():
+        if not is_long_string(text):
+            raise ValueError(
+                f"the model's {what} {text!a} cannot be written into reports, which take {ASKED}: "
+                "change it in configs/metadata.json, or where the settings say it"
+            )
 
 
 def activation_of(raw: object) -> Activation:

@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from ..errors import ObjectError
+from ..long_string import ASKED, is_long_string
 from ..reading import Finding, Measurement, ModelIdentity, Presence, Reading, Scope
 from . import uids
 from .headers import Headers
@@ -197,11 +198,8 @@ def reported_findings(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
 
 
 def _require_long_string(what: str, value: str) -> None:
-    legal = value.isascii() and value.isprintable() and "\\" not in value and bool(value.strip())
-    if not legal or len(value) > 64:
-        raise ObjectError(
-            f"the {what} must be 1 to 64 printable ASCII characters, no backslash: {value!r}"
-        )
+    if not is_long_string(value):
+        raise ObjectError(f"the {what} must be {ASKED}: {value!r}")
 
 
 def _require_known_images(reading: Reading, known: frozenset[str]) -> None:

@@ -7,12 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import InferenceError
+from ..long_string import ASKED, LONGEST, is_long_string
 
-# As long as a Long String (LO, PS3.5 6.2): all three are written into reports.
-_LONGEST = 64
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-# Semantic Versioning 2.0.0; what follows - or + is free.
-_VERSION = re.compile(r"\d+\.\d+\.\d+([-+][0-9A-Za-z.+-]+)?")
+# The grammar of Semantic Versioning 2.0.0: no leading zeros, but in a word with a letter and
+# behind the +. ASCII: \d alone takes the digits of every script.
+_NUMBER = r"(?:0|[1-9]\d*)"
+_BEFORE = rf"(?:{_NUMBER}|\d*[A-Za-z-][0-9A-Za-z-]*)"
+_BUILD = r"[0-9A-Za-z-]+"
+_VERSION = re.compile(
+    rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}(?:-{_BEFORE}(?:\.{_BEFORE})*)?"
+    rf"(?:\+{_BUILD}(?:\.{_BUILD})*)?",
+    re.ASCII,
+)
 # No version that shipped: a model may take the name of the one that ships.
 FIRST_VERSION = "1.0.0"
 NOBODY = "not stated"
@@ -77,26 +84,18 @@ def own_name(reader: str) -> str:
 
 
 def _check(naming: Naming) -> None:
-    if not _NAME.fullmatch(naming.name) or len(naming.name) > _LONGEST:
+    if not _NAME.fullmatch(naming.name) or len(naming.name) > LONGEST:
         raise InferenceError(
-            f"--name {naming.name!a} cannot name a model: up to {_LONGEST} letters (A to Z), "
+            f"--name {naming.name!a} cannot name a model: up to {LONGEST} letters (A to Z), "
             "digits, dots, hyphens and underscores, the first a letter or digit"
         )
-    if not _VERSION.fullmatch(naming.version) or len(naming.version) > _LONGEST:
+    if not _VERSION.fullmatch(naming.version) or len(naming.version) > LONGEST:
         raise InferenceError(
             f"--version {naming.version!a} is no version such as 1.0.0 or 2.1.0-rc.1 "
-            "(Semantic Versioning)"
+            f"(Semantic Versioning 2.0.0, up to {LONGEST} characters)"
         )
     if any(not one or not one.isprintable() for one in naming.authors):
         raise InferenceError("--authors must be a name on one line, once for each author")
     made = naming.manufacturer
-    if not _is_long_string(made):
-        raise InferenceError(
-            f"--manufacturer {made!a} cannot be written into reports: 1 to {_LONGEST} printable "
-            "ASCII characters, no backslash"
-        )
-
-
-def _is_long_string(text: str) -> bool:
-    legal = text.isascii() and text.isprintable() and "\\" not in text and bool(text.strip())
-    return legal and len(text) <= _LONGEST
+    if not is_long_string(made):
+        raise InferenceError(f"--manufacturer {made!a} cannot be written into reports: {ASKED}")

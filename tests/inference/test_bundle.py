@@ -54,6 +54,23 @@ def test_a_bundle_says_what_was_written(ct_bundle: Bundle) -> None:
     assert ct_bundle.card == "# For tests\n"
 
 
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("version", "\uff11.\uff10"), ("version", "1" * 65), ("version", "1\n"),
+        ("name", "a\\b"), ("name", " "), ("manufacturer", "Großklinik"),
+    ],
+)  # fmt: skip
+def test_what_no_report_can_state_is_refused_at_the_start(
+    copied: Path, what: str, told: str
+) -> None:
+    edit(copied, "metadata", lambda metadata: metadata.update({what: told}))
+    with pytest.raises(BundleError, match=f"the model's {what} .* 1 to 64 printable ASCII"):
+        open_bundle(copied)
+    edit(copied, "metadata", lambda metadata: metadata.update({what: "v2, of ours"}))
+    assert open_bundle(copied).identity
+
+
 def test_what_changes_results_changes_the_digest(ct_bundle: Bundle, copied: Path) -> None:
     assert open_bundle(copied).configuration_digest == ct_bundle.configuration_digest
     edit(copied, "metadata", lambda metadata: metadata.update(description="Other words"))

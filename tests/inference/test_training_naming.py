@@ -80,13 +80,14 @@ def test_a_report_names_it_as_was_said(tmp_path: Path, sources: Sources) -> None
 
 @given(
     name=st.text(max_size=70),
-    version=st.text("0123456789.-+rc", max_size=12),
+    version=st.text("0123456789.-+rc\uff11\u0661", max_size=12),
     manufacturer=st.text(max_size=70),
 )
 @example("a" * 64, "1.0.0", "a" * 64)
 @example("a" * 65, "1.0.0", "a")
 @example("ptx", "1.0.0\n", "x")
 @example("ptx\n", "1.0.0", "x")
+@example("ptx", "\uff11.\uff10.\uff10", "x")
 def test_what_is_taken_can_stand_in_a_report(name: str, version: str, manufacturer: str) -> None:
     taken = {}
     for option, value in (("name", name), ("version", version), ("manufacturer", manufacturer)):
@@ -103,11 +104,27 @@ def test_what_is_taken_can_stand_in_a_report(name: str, version: str, manufactur
 
 
 @pytest.mark.parametrize(
+    "version",
+    ["0.0.0", "1.0.0-alpha.1", "1.0.0-0A.is.legal", "1.0.0--.-", "2.1.0-rc.1+build.007",
+     "1.0.0+-", "1.0.0-" + "a" * 58],
+)  # fmt: skip
+def test_a_version_of_the_grammar_is_taken(version: str) -> None:
+    assert Naming.of("pneumothorax", version=version).version == version
+
+
+@pytest.mark.parametrize(
     ("given_", "said"),
     [
         ({"name": "my model"}, "--name 'my model' cannot name a model"),
         ({"name": ""}, "--name '' cannot"),
         ({"version": "2"}, "--version '2' is no version such as 1.0.0"),
+        ({"version": "\uff11.\uff10.\uff10"}, r"--version '\\uff11.* is no version"),
+        ({"version": "\u0661.\u0662.\u0663"}, "is no version"),
+        ({"version": "01.00.00"}, "--version '01.00.00' is no version"),
+        ({"version": "1.0.0-.."}, "is no version"),
+        ({"version": "1.0.0-01"}, "is no version"),
+        ({"version": "1.0.0+"}, "is no version"),
+        ({"version": "1.0.0-" + "a" * 59}, "up to 64 characters"),
         ({"manufacturer": "Großklinik"}, r"--manufacturer 'Gro\\xdfklinik' .* ASCII"),
         ({"authors": [" "]}, "--authors must be a name"),
     ],
