@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 import sqlalchemy as sa
 from sqlalchemy import event
+from sqlalchemy.util import asbool
 
 from .errors import DatabaseSettingsError
 from .write_lock import FairConnection
@@ -96,19 +97,30 @@ def _postgresql_arguments(
     return {**own, "options": f"{url.query.get('options', '')} {options}".strip()}
 
 
-def _file(database: str) -> Path:
-    """Return where an SQLite database lies; SQLite takes names as URI too, as in ``file:/x``."""
+def _file(url: sa.URL) -> Path:
+    """Return where an SQLite database lies; with ``uri=true`` SQLite takes ``file:/x`` as a URI.
+
+    Raises
+    ------
+    DatabaseSettingsError
+        If it lies in no file, or looks like a URI and is not said to be one.
+    """
+    database, said = url.database or "", url.normalized_query
     if database.startswith("file:"):
+        # Else the file would lie in a folder that is named "file:".
+        if not asbool(url.query.get("uri", "false")):
+            raise DatabaseSettingsError("db.url names an SQLite file as a URI: add ?uri=true to it")
         database = unquote(urlsplit(database).path)
+    in_memory = "memory" in said.get("mode", ()) or "memdb" in said.get("vfs", ())
+    if database in ("", ":memory:") or in_memory:
+        raise DatabaseSettingsError(
+            "db.url must name an SQLite file; processes cannot share a memory one"
+        )
     return Path(database).absolute()
 
 
 def _sqlite(url: sa.URL, pool_size: int, wait_seconds: float) -> sa.Engine:
-    if url.database in (None, "", ":memory:"):
-        raise DatabaseSettingsError(
-            "db.url must name an SQLite file; processes cannot share a memory one"
-        )
-    _file(url.database or "").parent.mkdir(parents=True, exist_ok=True)
+    _file(url).parent.mkdir(parents=True, exist_ok=True)
     engine = sa.create_engine(
         url,
         pool_size=pool_size,

@@ -16,6 +16,7 @@ import pytest
 import sqlalchemy as sa
 
 from db import create_engine
+from db.errors import DatabaseSettingsError
 from db.write_lock import FairConnection
 
 WRITER = """
@@ -391,6 +392,41 @@ def test_a_database_of_another_name_is_synced_too(
     engine.dispose()
     assert {one.name for one in tmp_path.glob("*.lock")} == {"fair.sqlite.lock"}
     assert not (tmp_path / "file:").exists(), "a folder made of the letters of a URI"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("file:x/a.db", r"add \?uri=true"),
+        ("file:x/a.db?uri=false", r"add \?uri=true"),
+        ("file::memory:", r"add \?uri=true"),
+        ("file::memory:?uri=true", "processes cannot share a memory one"),
+        ("file:%3Amemory%3A?uri=true", "processes cannot share a memory one"),
+        ("file::memory:?cache=shared&uri=true", "processes cannot share a memory one"),
+        ("file:x/a.db?mode=memory&cache=shared&uri=true", "processes cannot share a memory one"),
+        ("file:/a.db?vfs=memdb&uri=true", "processes cannot share a memory one"),
+        ("file:?uri=true", "processes cannot share a memory one"),
+        (":memory:?uri=true", "processes cannot share a memory one"),
+    ],
+)
+def test_a_uri_says_that_it_is_one_and_names_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DatabaseSettingsError, match=said):
+        create_engine(f"sqlite:///{name}")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a b/x.db", "file:a b/x.db?uri=true", "file:a%20b/x.db?uri=true"])
+def test_a_file_lies_where_its_name_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    engine = create_engine(f"sqlite:///{name.replace('%', '%25')}")
+    engine.raw_connection().close()
+    engine.dispose()
+    assert (tmp_path / "a b" / "x.db").is_file()
 
 
 def test_without_a_log_sqlite_syncs_itself(tmp_path: Path) -> None:
