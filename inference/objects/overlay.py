@@ -29,6 +29,8 @@ _QUARTER = 61
 # Where the outline of saliency runs, its colour and the dark line that sets it off from bone.
 _CONTOUR = 0.5
 _LINE, _EDGE = (255, 190, 40), (0, 0, 0)
+# Of the line around what was marked and the dark one together, in pixels.
+_WIDTH = 3
 # From orange red to yellow: brightness rises too, so that it reads the same in shades of grey.
 _COOL_END, _WARM_END = (230.0, 85.0, 0.0), (255.0, 225.0, 90.0)
 
@@ -78,10 +80,22 @@ def _scaled(marked: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool
 
 def _surrounded(picture: Image.Image, inside: NDArray[np.bool_]) -> Image.Image:
     """Draw a line of two pixels around a mask, and a dark one of one pixel around that."""
+    inside = _within(inside)
     # In turn by four and by eight neighbours: a line is about as wide aslant as upright.
     near = _grown(inside)
     line = _grown(near, corners=True)
     return _painted(picture, ((_grown(line) & ~line, _EDGE), (line & ~inside, _LINE)))
+
+
+def _within(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Leave room for the line where a mask reaches the border: outside it none would be seen."""
+    kept = inside.copy()
+    kept[:_WIDTH] = kept[-_WIDTH:] = kept[:, :_WIDTH] = kept[:, -_WIDTH:] = False
+    # What lies in that room alone stays as it is, with a line on all sides but that of the border.
+    reached = kept
+    for _ in range(_WIDTH):
+        reached = _grown(reached, corners=True)
+    return kept | (inside & ~reached)
 
 
 def _tinted(picture: Image.Image, saliency: NDArray[np.float32]) -> Image.Image:

@@ -198,6 +198,9 @@ def test_a_line_runs_around_what_was_marked_and_nothing_lies_on_it(one: Illustra
     ]
     (rows, row_rest), (columns, column_rest) = at
     clear = (row_rest > 0) & (column_rest > 0)
+    # Where it reaches the border the line runs inside, in three pixels.
+    for where, size in ((rows, drawn.shape[0]), (columns, drawn.shape[1])):
+        clear &= (where >= 3) & (where < size - 3)
     assert not changed[rows[clear], columns[clear]].any()
     # All that is drawn lies close by: three pixels, and what scaling rounds.
     reach = np.zeros(changed.shape, dtype=bool)
@@ -236,6 +239,34 @@ def test_the_line_is_seen_on_white_and_on_black() -> None:
         grey = row @ (0.299, 0.587, 0.114)
         assert np.ptp(grey) > 180
         assert grey[[0, 300, -1]] == pytest.approx(value)
+
+
+def test_a_mask_that_reaches_the_border_has_its_line_inside() -> None:
+    whole = np.ones((500, 600), dtype=bool)
+    half = whole.copy()
+    half[:, 300:] = False
+    for marked in (whole, half):
+        one = Illustration("1.2.3", 0, np.full(marked.shape, 90, dtype=np.uint8), marked=marked)
+        drawn = image_in(draw(one, CAPTION), one, CAPTION)
+        height, width = drawn.shape[:2]
+        line, dark = (np.all(drawn == colour, axis=2) for colour in ((255, 190, 40), (0, 0, 0)))
+        right = width if marked is whole else width // 2
+        across = (slice(None), width // 4), (slice(None), right - width // 8)
+        for row in (*across, (height // 2, slice(None))):
+            assert line[row].sum() == 4
+        for row in across:
+            assert dark[row][[0, -1]].all() and line[row][[1, 2, -3, -2]].all()
+        assert dark[height // 2, 0] and line[height // 2, [1, 2]].all()
+        assert not (line | dark)[6:-6, 6 : right - 6].any()
+
+
+@pytest.mark.parametrize(("row", "column"), [(0, 0), (0, 300), (499, 599), (1, 2)])
+def test_a_spot_at_the_border_has_its_line(row: int, column: int) -> None:
+    marked = np.zeros((500, 600), dtype=bool)
+    marked[row, column] = True
+    one = Illustration("1.2.3", 0, np.full(marked.shape, 90, dtype=np.uint8), marked=marked)
+    drawn = image_in(draw(one, CAPTION), one, CAPTION)
+    assert np.all(drawn == (255, 190, 40), axis=2).sum() >= 7
 
 
 def test_one_pixel_of_a_large_film_is_still_surrounded() -> None:
