@@ -179,7 +179,9 @@ def test_patients_are_resampled_and_not_images() -> None:
         assert many[name].value == pytest.approx(figure.value), name
         assert figure.low is not None and figure.high is not None
         width = (many[name].high or 0) - (many[name].low or 0)
-        assert width == pytest.approx(figure.high - figure.low, rel=0.05), name
+        # Of shares a little wider: how alike the images of a patient are is not known for sure.
+        near = (0.0, 0.15) if figure.method == "wilson" else (-0.05, 0.05)
+        assert near[0] <= width / (figure.high - figure.low) - 1 <= near[1], name
 
 
 @settings(deadline=None)

@@ -113,8 +113,10 @@ def test_the_hemorrhage_card_has_intervals_of_shares() -> None:
     found = reference_figures.share_above(forms, limits)
     alone = reference_figures.share_above(forms[:1], limits)
     for both, one in zip(found, alone, strict=True):
-        # As sure as one form is, not as twice as many slices would be.
-        assert both.interval == pytest.approx(one.interval, abs=0.01)
+        # Little less sure than one form alone, and not as sure as twice as many slices would be.
+        assert both.interval == pytest.approx(one.interval, abs=0.04)
+        assert both.low is not None and one.low is not None and both.low <= one.low
+        assert both.high is not None and one.high is not None and both.high >= one.high
     areas = reference_figures.aucs(forms, reference_figures.drawn_only)
     measured = Measured(
         ReferenceSettings(), limits, areas, areas, [areas], {"hu": areas, "picture": areas},
