@@ -37,6 +37,7 @@ _UNITS = {
 }
 # With fewer positive or negative images a figure says little.
 _FEW = 30
+_FIGURES = ".figures"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +105,12 @@ def write_report(
 def figures_path(page: Path) -> Path:
     """Return where the figures of a page stand: beside it, so that two pages share none.
 
-    ``report.html`` has ``report.json``; to any other name ``.json`` is added.
+    ``report.html`` has ``report.json``; to any other name ``.figures.json`` is added.
     """
-    if page.suffix.lower() == ".html":
+    # A page x.figures.html would have those of a page x.
+    if page.suffix == ".html" and not page.stem.endswith(_FIGURES):
         return page.with_suffix(".json")
-    return page.with_name(f"{page.name}.json")
+    return page.with_name(f"{page.name}{_FIGURES}.json")
 
 
 def figures_document(evaluation: Evaluation, circumstances: Circumstances) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime
 from html import escape
+from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
@@ -139,12 +140,19 @@ def test_names_of_labels_are_words_on_the_page_and_nothing_else(siim: Path, tmp_
 @pytest.mark.parametrize(
     ("page", "figures"),
     [
-        ("report.html", "report.json"), ("r.2.HTML", "r.2.json"), ("report", "report.json"),
-        ("v1.0", "v1.0.json"), ("a.json", "a.json.json"),
+        ("report.html", "report.json"), ("r.2.html", "r.2.json"),
+        ("report", "report.figures.json"), ("r.2.HTML", "r.2.HTML.figures.json"),
+        ("v1.0", "v1.0.figures.json"), ("a.json", "a.json.figures.json"),
     ],
 )  # fmt: skip
 def test_every_page_has_figures_of_its_own_name(page: str, figures: str) -> None:
     assert figures_path(Path("x") / page) == Path("x") / figures
+
+
+def test_no_two_pages_share_their_figures() -> None:
+    ends = ["", ".html", ".HTML", ".json", ".figures", ".figures.json"]
+    pages = {f"report{a}{b}{c}" for a, b, c in product(ends, repeat=3)}
+    assert len({figures_path(Path(page)) for page in pages}) == len(pages)
 
 
 def test_the_same_files_give_the_same_figures(siim: Path, page: Path, tmp_path: Path) -> None:
