@@ -11,7 +11,7 @@ from scp import rules_in_force
 from ..errors import DeployError
 from . import training_options as option
 from .reading_options import Device
-from .serving import sections
+from .serving import require_own_images, sections
 
 
 def add_to(app: typer.Typer) -> None:
@@ -61,6 +61,8 @@ def train(
     """
     if (data is None) != (labels is None):
         raise DeployError("--data and --labels go together: images without labels teach nothing")
+    if name is not None:
+        require_own_images(name, reader.value)
     given: dict[str, Any] = {
         "learning_rate": _rate(learning_rate),
         "epochs": epochs,

@@ -51,7 +51,7 @@ Name = Annotated[
     str | None,
     typer.Option(
         help="Name of the model; rules route to it. Else pneumothorax-own or hemorrhage-own; that "
-        "of a model that ships takes its place.",
+        "of the reader that ships takes its place.",
         show_default=False,
     ),
 ]

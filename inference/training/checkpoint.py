@@ -39,12 +39,11 @@ class RunFolder:
     Parameters
     ----------
     path : Path
-        Made if need be.
+        Made when there is something to keep.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.mkdir(parents=True, exist_ok=True)
 
     def claim(self, description: Mapping[str, object], fresh: bool) -> None:
         """Make this the folder of the training that is described.
@@ -70,6 +69,7 @@ class RunFolder:
                 f"{self.path} holds another training ({differing}): go on with its settings, "
                 "give another --run, or begin anew with --fresh"
             )
+        self.path.mkdir(parents=True, exist_ok=True)
         write_durably(path, (json.dumps(description, indent=2) + "\n").encode())
 
     def check_free(self, description: Mapping[str, object]) -> None:
@@ -100,6 +100,7 @@ class RunFolder:
         """Keep the state of a training in place of the one before."""
         buffer = io.BytesIO()
         torch.save(dict(state), buffer)
+        self.path.mkdir(parents=True, exist_ok=True)
         write_durably(self.path / _CHECKPOINT, buffer.getvalue())
 
     def load(self) -> dict[str, Any] | None:

@@ -138,17 +138,18 @@ def file_data(
     InferenceError
         If the table or the files cannot be used, or there is nothing to learn from them.
     """
+    if settings.sequence and recipe.scope != "series":
+        raise InferenceError(f"{recipe.name} reads single images: there is no --sequence")
     sources = [label.source for label in recipe.labels]
     images = read_labels(table, folder, sources)
     counts = count_labels(images.labels, sources)
     told.counted(counts, len(images), images.missing)
     asked = recipe.suitability
+    run.mkdir(parents=True, exist_ok=True)
     headers = read_headers(images, run / "headers.npz", pool, told.reading_headers, asked)
     groups = headers.patients if settings.split_by == "patient" else headers.studies
     shares = {"test": settings.test_share, "validation": settings.validation_share}
     if settings.sequence:
-        if recipe.scope != "series":
-            raise InferenceError(f"{recipe.name} reads single images: there is no --sequence")
         shares["sequence"] = settings.sequence_share
     parts = split(groups, images.labels, shares, settings.seed, settings.split == "stratified")
     names = [label.name for label in recipe.labels]

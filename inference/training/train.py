@@ -181,6 +181,7 @@ def _network(job: Job) -> tuple[nn.Module, Start]:
 
 def _find(job: Job, network: nn.Module, known: Data) -> Sweep:
     sweep = find_learning_rate(network, known.training, job.recipe, job.settings)
+    job.run.mkdir(parents=True, exist_ok=True)
     plot_learning_rate(job.run / "learning_rate.png", sweep)
     return sweep
 

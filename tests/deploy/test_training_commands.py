@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -20,6 +21,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from deploy.cli import app
+from deploy.cli.serving import require_own_images, sections
 from deploy.cli.training_report import TrainingReport
 from deploy.errors import DeployError
 from deploy.receiving import usable_rules
@@ -133,6 +135,47 @@ def test_what_cannot_be_done_is_said(
 ) -> None:
     with pytest.raises(kind, match=said):
         run(*training(siim, tmp_path / "b", *more))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_table_that_is_not_there_leaves_nothing_behind(siim: Path, tmp_path: Path) -> None:
+    for more in ([], ["--find-lr"]):
+        files = ["--data", siim, "--labels", tmp_path / "no.csv", "--out", tmp_path / "b"]
+        with pytest.raises(InferenceError, match=r"no\.csv"):
+            run("train", "pneumothorax", *files, "--start", "random", "--workers", 1, *more)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("reader", "name", "rule"),
+    [
+        ("pneumothorax", "hemorrhage", "head-ct"),
+        ("pneumothorax", "hemorrhage-own", "head-ct-own"),
+        ("hemorrhage", "pneumothorax", "chest-frontal"),
+        ("hemorrhage", "pneumothorax-own", "chest-frontal-own"),
+        ("hemorrhage", "chest-findings", "chest-findings"),
+    ],
+)
+def test_no_model_takes_a_name_that_gets_other_images(
+    tmp_path: Path, reader: str, name: str, rule: str
+) -> None:
+    with pytest.raises(DeployError, match=f"--name {name} is taken: the built-in rule {rule} "):
+        run("train", reader, "--out", tmp_path / "b", "--name", name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_that_get_the_readers_own_images_are_free() -> None:
+    for reader in RECIPES:
+        for name in (reader, f"{reader}-own", "ward-7"):
+            require_own_images(name, reader)
+
+
+@pytest.mark.parametrize("odd", ["\x7f", '"', "\\", "\n", "ä", "\U0001f9e0"])
+def test_any_path_is_the_same_in_the_settings(odd: str) -> None:
+    path = Path(f"/a/b{odd}c")
+    (model, demonstration) = tomllib.loads("\n".join(sections(odd, path, "pneumothorax")))["model"]
+    assert model == {"name": odd, "path": str(path)}
+    assert demonstration == {"name": "pneumothorax", "enabled": False}
 
 
 def test_what_it_prints_serves_the_model_beside_nothing_else(siim: Path, tmp_path: Path) -> None:
