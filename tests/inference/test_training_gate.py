@@ -124,6 +124,25 @@ def test_series_are_held_against_the_criteria_of_series() -> None:
     assert "set min_slices and min_coverage_mm under [model.suitability]" in found[0].text
 
 
+def test_the_last_slice_counts_with_its_thickness() -> None:
+    """Ten slices every 5 mm cover 50 mm if they are 5 mm thick, and 46 if they are 1 mm thin."""
+    positions = np.tile(np.arange(10) * 5.0, 2)
+
+    def refused(*thickness: float) -> list[tuple[NotAnalysed, int]]:
+        found = refusals(
+            np.full(20, ACCEPTED, np.int8),
+            np.repeat([0, 1], 10),
+            positions,
+            np.repeat(thickness, 10),
+            HEMORRHAGE.suitability,
+            by_series=True,
+        )
+        return [(one.code, one.count) for one in found]
+
+    assert refused(5.0, 5.0) == []
+    assert refused(5.0, 1.0) == refused(1.0, 5.0) == [(NotAnalysed.TOO_FEW_SLICES, 1)]
+
+
 def test_radiographs_that_are_large_enough_pass(tmp_path: Path) -> None:
     siim_layout(tmp_path, 2, size=256)
     assert (headers_of(tmp_path, PNEUMOTHORAX.suitability)[1].refused == ACCEPTED).all()
