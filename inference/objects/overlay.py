@@ -22,8 +22,8 @@ _LOOKED = "Warm tint: where the model looked. It fades out, and shows no edge of
 _GAP = 1.5
 
 # Saliency below the first is not shown; from there opacity rises to its highest at the second,
-# without a step that could be taken for an edge. Two thirds of the contrast below are kept.
-_FAINT, _FULL, _OPACITY = 0.2, 0.7, 0.35
+# without a step that could be taken for an edge. Some two thirds of the contrast below are kept.
+_FAINT, _FULL, _OPACITY = 0.1, 1.0, 0.35
 # Orange darkens what is bright and brightens what is dark, so it is seen on bone and on air.
 _TINT = (255, 130, 0)
 # The line around what was marked, and the dark one that sets it off from bone.

@@ -79,7 +79,7 @@ def test_what_was_seen_is_unchanged_but_where_the_model_looked() -> None:
     assert (spot[..., 0] > spot[..., 2] + 35).all()  # warm
     half_way = np.abs(spot.mean(axis=2) - 90)
     assert half_way.max() < 60  # translucent
-    # Two structures under the warmest place stay two, with two thirds of their contrast.
+    # Two structures under the warmest place stay two, with 64 % of their contrast or more.
     darker = picture(600, 600, looked=True, value=40)
     other = image_in(draw(darker, CAPTION), darker, CAPTION).astype(int)[130:160, 380:420]
     assert (spot - other).min() >= 32
@@ -95,7 +95,7 @@ def test_where_the_model_looked_is_a_tint_that_is_seen_on_any_grey_and_has_no_li
     assert spot[0] - spot[2] >= 60  # warm enough to be seen on bone and on air
     # From one pixel to the next it never leaps, even here, where the map does: no edge is seen.
     for axis in (0, 1):
-        assert np.abs(np.diff(drawn, axis=axis)).max() <= 20
+        assert np.abs(np.diff(drawn, axis=axis)).max() <= 12
     # It is warmest where the model looked, and fades to both sides.
     warmth = drawn[145, :, 0] - drawn[145, :, 2]
     assert warmth[:250].max() == 0
