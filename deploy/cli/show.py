@@ -16,6 +16,7 @@ from db.query import rows_of
 
 from .. import settings
 from ..errors import DeployError
+from .endings import whole_uid
 from .options import Config, opened
 from .show_image import Look, describe_image, is_image, write_image
 from .study import describe
@@ -31,7 +32,8 @@ def show(
         list[str],
         typer.Argument(
             help="File of an image or a result object, the SOP Instance UID of a result object, or "
-            "a Study Instance UID; several files of images with --side-by-side."
+            "a Study Instance UID; of a UID its last digits do, 6 or more, as other commands print "
+            "them (...201539293187); several files of images with --side-by-side."
         ),
     ],
     config: Config = None,
@@ -66,8 +68,9 @@ def show(
         return
     if not path.is_file():
         with opened(config) as engine, engine.connect() as connection:
-            known = describe(connection, what[0]) if out is None else None
-            stored = None if known else _stored(connection, what[0])
+            uid = whole_uid(connection, what[0])
+            known = describe(connection, uid) if out is None else None
+            stored = None if known else _stored(connection, uid)
         if stored is None:
             print(known, end="")
             return

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from html import escape
 from typing import Final
 
 from pydicom.dataset import Dataset
 
 from .. import codes
-from ..reading import Code, Presence
-from .template import concept_name, concept_value
+from .listed import Listed, children, headline, listed, named, positions, texts, title_of
 from .text import text_value
 from .validate_report import inputs_of
 
+_UNKNOWN: Final = "not stated"
 _STYLE: Final = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 56rem; margin: 2rem auto; padding: 0 1rem;
        color: #1b1f24; background: #fff }
@@ -39,8 +39,7 @@ def render_html(ds: Dataset) -> str:
     ds : Dataset
         A report, built or read from its file.
     """
-    items = list(ds.get("ContentSequence") or ())
-    title = str(ds.get("SeriesDescription") or "Report")
+    title = headline(ds)
     parts = [
         "<!doctype html>",
         f'<html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>',
@@ -48,26 +47,27 @@ def render_html(ds: Dataset) -> str:
         f"<h1>{escape(title)}</h1>",
         *_patient(ds),
         f'<p class="flag">{escape(_flags(ds))}</p>',
-        *_outcome(items),
-        *_findings(items),
-        *_device(items),
+        *_outcome(ds),
+        *_findings(ds),
+        *_device(ds),
         "</html>",
     ]
     return "\n".join(parts) + "\n"
 
 
 def _patient(ds: Dataset) -> Iterator[str]:
+    sex = ds.get("PatientSex") or _UNKNOWN
     rows = (
         ("Patient", _name(ds)),
         ("Patient ID", ds.get("PatientID")),
-        ("Birth date, sex", f"{ds.get('PatientBirthDate') or ''} {ds.get('PatientSex') or ''}"),
+        ("Birth date, sex", f"{_date(ds.get('PatientBirthDate')) or _UNKNOWN}, {sex}"),
         ("Accession number", ds.get("AccessionNumber")),
         ("Study date", _date(ds.get("StudyDate"))),
         ("Study", ds.get("StudyInstanceUID")),
         ("Read", f"{_date(ds.get('ContentDate'))} {_time(ds.get('ContentTime'))}"),
         ("Images read", str(len(inputs_of(ds)))),
     )
-    yield from _list((name, str(value or "").strip()) for name, value in rows)
+    yield from _list((name, str(value or "").strip() or _UNKNOWN) for name, value in rows)
 
 
 def _name(ds: Dataset) -> str:
@@ -91,54 +91,42 @@ def _time(value: object) -> str:
 def _flags(ds: Dataset) -> str:
     words = ("CompletionFlag", "PreliminaryFlag", "VerificationFlag", "ContentQualification")
     said = ", ".join(str(ds[word].value) for word in words if word in ds)
-    comment = next(_texts(list(ds.get("ContentSequence") or ()), codes.COMMENT), "")
+    comment = next(texts(ds, codes.COMMENT), "")
     return f"{said}. {comment}"
 
 
-def _outcome(items: list[Dataset]) -> Iterator[str]:
+def _outcome(ds: Dataset) -> Iterator[str]:
     yield "<h2>Conclusion</h2>"
-    for sentence in _texts(items, codes.CONCLUSION):
+    for sentence in texts(ds, codes.CONCLUSION):
         yield f"<p>{escape(sentence)}</p>"
 
 
-def _findings(items: list[Dataset]) -> Iterator[str]:
-    groups = [
-        group
-        for container in _named(items, codes.IMAGING_MEASUREMENTS)
-        for group in _named(list(container.ContentSequence), codes.MEASUREMENT_GROUP)
-    ]
-    if not groups:
+def _findings(ds: Dataset) -> Iterator[str]:
+    found, at = listed(ds), positions(ds)
+    if not found:
         return
     yield "<h2>Findings</h2><table>"
     yield "<tr><th>Finding</th><th>Site</th><th>Result</th><th>Probability</th><th>Key images</th>"
-    for group in groups:
-        yield _row(list(group.ContentSequence))
+    for one in found:
+        yield _row(one, title_of(one, found), at)
     yield "</table>"
 
 
-def _row(items: list[Dataset]) -> str:
-    label, presence = "", ""
-    known = {code: name for name, code in codes.PRESENCE.items()}
-    for item in items:
-        value = concept_value(item)
-        if value in known:
-            label, presence = _meaning(concept_name(item)), str(known[value])
-    site = next((_meaning(concept_value(i)) for i in _named(items, codes.FINDING_SITE)), "")
-    probability = next((text_value(i) for i in _named(items, codes.PROBABILITY)), "")
-    numbers = [probability, *(text_value(i) for i in _named(items, codes.VOLUME))]
+def _row(one: Listed, title: str, at: dict[str, float]) -> str:
     images = "<br>".join(
-        f"<code>{escape(text_value(item))}</code>"
-        for item in _named(items, codes.SOURCE_OF_MEASUREMENT)
+        f"<code>{escape(uid)}</code>" + (f" at {at[uid]:.1f} mm" if uid in at else "")
+        for uid in one.images
     )
-    style = presence if presence in set(Presence) else ""
+    presence = "" if one.presence is None else str(one.presence)
     return (
-        f"<tr><td>{escape(label)}</td><td>{escape(site)}</td>"
-        f'<td class="{style}">{escape(presence)}</td>'
-        f'<td class="number">{"<br>".join(map(escape, numbers))}</td><td>{images}</td>'
+        f"<tr><td>{escape(title)}</td><td>{escape(one.site)}</td>"
+        f'<td class="{presence}">{presence}</td>'
+        f'<td class="number">{"<br>".join(map(escape, one.numbers))}</td><td>{images}</td>'
     )
 
 
-def _device(items: list[Dataset]) -> Iterator[str]:
+def _device(ds: Dataset) -> Iterator[str]:
+    items = children(ds)
     yield "<h2>Device and algorithm</h2>"
     rows = [
         (name.meaning, text_value(item))
@@ -146,31 +134,17 @@ def _device(items: list[Dataset]) -> Iterator[str]:
             codes.DEVICE_NAME, codes.DEVICE_MANUFACTURER, codes.DEVICE_MODEL, codes.DEVICE_SERIAL,
             codes.DEVICE_UID,
         )
-        for item in _named(items, name)
+        for item in named(items, name)
     ]  # fmt: skip
-    groups = [g for c in _named(items, codes.IMAGING_MEASUREMENTS) for g in c.ContentSequence]
+    groups = [g for c in named(items, codes.IMAGING_MEASUREMENTS) for g in c.ContentSequence]
     inner = list(groups[0].ContentSequence) if groups else []
     for name in (codes.ALGORITHM_NAME, codes.ALGORITHM_VERSION, codes.ALGORITHM_MANUFACTURER):
-        rows += [(name.meaning, text_value(item)) for item in _named(inner, name)]
+        rows += [(name.meaning, text_value(item)) for item in named(inner, name)]
     yield from _list(rows)
 
 
-def _list(rows: Iterator[tuple[str, str]] | list[tuple[str, str]]) -> Iterator[str]:
+def _list(rows: Iterable[tuple[str, str]]) -> Iterator[str]:
     yield "<dl>"
     for name, value in rows:
         yield f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>"
     yield "</dl>"
-
-
-def _texts(items: list[Dataset], name: Code) -> Iterator[str]:
-    for container in _named(items, codes.QUALITATIVE_EVALUATIONS):
-        for item in _named(list(container.ContentSequence), name):
-            yield text_value(item)
-
-
-def _named(items: list[Dataset], name: Code) -> list[Dataset]:
-    return [item for item in items if concept_name(item) == name]
-
-
-def _meaning(code: Code | None) -> str:
-    return "" if code is None else code.meaning

@@ -1,8 +1,8 @@
 """What is drawn over a key image: the edge of what a model marked, or where it looked.
 
 What a model marked is a finding as the eye sees it, so nothing may lie on it: a line runs around
-it. Where a model only looked is a translucent warm colour with an outline, so that the greys stay
-readable. No finding depends on telling colours apart.
+it. Where a model only looked is a translucent warm tint that fades out and has no line: a line
+would be taken for the edge of the finding. No finding depends on telling colours apart.
 """
 
 from __future__ import annotations
@@ -14,25 +14,24 @@ from PIL import Image
 from ..reading import Illustration
 
 _MARKED = "Line: around what the model marked. Inside it nothing is drawn."
-_LOOKED = "Warm colour: where the model looked. It is no outline of the finding."
+_LOOKED = "Warm tint: where the model looked. It fades out, and shows no edge of the finding."
 
 # A large film is first reduced by averaging whole pixels, to no less than this times its final
 # size: a third of the time of the finest filter alone, and 0.2 grey levels of 255 apart from it on
 # average.
 _GAP = 1.5
 
-# Saliency below this is not shown; from here opacity rises to the highest, under which blood and
-# brain keep three quarters of their contrast.
-_FAINT, _OPACITY = 0.25, 0.25
+# Saliency below the first is not shown; from there opacity rises to its highest at the second,
+# without a step that could be taken for an edge. Some two thirds of the contrast below are kept.
+_FAINT, _FULL, _OPACITY = 0.1, 1.0, 0.35
+# Orange darkens what is bright and brightens what is dark, so it is seen on bone and on air.
+_TINT = (255, 130, 0)
+# The line around what was marked, and the dark one that sets it off from bone.
+_LINE, _EDGE = (255, 190, 40), (0, 0, 0)
 # Of 255, less what is lost in rounding.
 _QUARTER = 61
-# Where the outline of saliency runs, its colour and the dark line that sets it off from bone.
-_CONTOUR = 0.5
-_LINE, _EDGE = (255, 190, 40), (0, 0, 0)
 # Of the line around what was marked and the dark one together, in pixels.
 _WIDTH = 3
-# From orange red to yellow: brightness rises too, so that it reads the same in shades of grey.
-_COOL_END, _WARM_END = (230.0, 85.0, 0.0), (255.0, 225.0, 90.0)
 
 
 def overlaid(illustration: Illustration, shape: tuple[int, int]) -> Image.Image:
@@ -53,10 +52,10 @@ def overlaid(illustration: Illustration, shape: tuple[int, int]) -> Image.Image:
         return _surrounded(picture, _scaled(illustration.marked, size))
     if illustration.saliency is None:
         return picture
-    # Scaled before it is rounded: an outline of 256 steps has stairs.
+    # A coarse map is scaled smoothly: its cells would show as edges.
     there = Image.fromarray(np.ascontiguousarray(illustration.saliency, dtype=np.float32))
-    full = np.asarray(there.resize(size, Image.Resampling.BILINEAR)).clip(0.0, 1.0)
-    return _outlined(_tinted(picture, full), full >= _CONTOUR)
+    full = np.asarray(there.resize(size, Image.Resampling.BICUBIC)).clip(0.0, 1.0)
+    return _tinted(picture, full)
 
 
 def legend(illustration: Illustration) -> str:
@@ -99,19 +98,12 @@ def _within(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _tinted(picture: Image.Image, saliency: NDArray[np.float32]) -> Image.Image:
-    """Lay the warm colours over a picture, the denser the higher the saliency."""
+    """Lay the tint over a picture, the denser the higher the saliency."""
     level = Image.fromarray((saliency * np.float32(255.0)).astype(np.uint8))
-    strength = ((np.linspace(0.0, 1.0, 256) - _FAINT) / (1.0 - _FAINT)).clip(0.0, 1.0)
-    cool, warm = np.array(_COOL_END), np.array(_WARM_END)
-    colours = np.rint(cool + (warm - cool) * strength[:, None]).astype(int)
-    layer = Image.merge("RGB", [level.point(colours[:, band].tolist()) for band in range(3)])
-    opacity = np.rint(255.0 * _OPACITY * strength).astype(int)
+    rise = ((np.linspace(0.0, 1.0, 256) - _FAINT) / (_FULL - _FAINT)).clip(0.0, 1.0)
+    opacity = np.rint(255.0 * _OPACITY * rise**2 * (3.0 - 2.0 * rise)).astype(int)
+    layer = Image.new("RGB", picture.size, _TINT)
     return Image.composite(layer, picture, level.point(opacity.tolist()))
-
-
-def _outlined(picture: Image.Image, inside: NDArray[np.bool_]) -> Image.Image:
-    line = _grown(inside) & _grown(~inside)
-    return _painted(picture, ((_grown(line), _EDGE), (line, _LINE)))
 
 
 def _painted(

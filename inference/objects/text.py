@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from pydicom.dataset import Dataset
+from pydicom.uid import UID
 
+from .report import CAPTURE, KEY_OBJECTS, SEGMENTATION, ReportClass
 from .template import concept_name, concept_value
 from .validate_report import companions_of, inputs_of
 
@@ -36,7 +38,7 @@ def render(ds: Dataset) -> str:
     """
     flags = ", ".join(str(ds[word].value) for word in _FLAGS if word in ds)
     is_document = "ContentSequence" in ds
-    title = _name(ds) if is_document else ds.get("Modality", "?")
+    title = _title(ds) if is_document else ds.get("Modality", "?")
     lines = [
         f"{title} ({flags})",
         f"{_INDENT}Patient: {ds.get('PatientName', '')} [{ds.get('PatientID', '')}]",
@@ -49,6 +51,14 @@ def render(ds: Dataset) -> str:
         shown = len(companions_of(ds))
         lines[4:4] = [f"{_INDENT}Companions: {shown}"] if shown else []
     return "\n".join(lines) + "\n"
+
+
+def _title(ds: Dataset) -> str:
+    """Return the title of a document; of key objects it is too short to say what they are."""
+    if ds.get("SOPClassUID") != KEY_OBJECTS:
+        return _name(ds)
+    about = str(ds.get("SeriesDescription") or "")
+    return f"{about}{', key' if about else 'Key'} objects: {_name(ds)}"
 
 
 def _listing(ds: Dataset) -> Iterator[str]:
@@ -91,7 +101,24 @@ def _lines(item: Dataset, depth: int) -> Iterator[str]:
 
 def _name(item: Dataset) -> str:
     name = concept_name(item)
-    return str(item.get("ValueType", "?")) if name is None else name.meaning
+    if name is not None:
+        return name.meaning
+    for one in item.get("ReferencedSOPSequence") or ():
+        return _kind(str(one.get("ReferencedSOPClassUID", "")), str(item.get("ValueType", "?")))
+    return str(item.get("ValueType", "?"))
+
+
+def _kind(sop_class: str, value_type: str) -> str:
+    """Return what a reference without a name is to, by its SOP class."""
+    if sop_class == CAPTURE or sop_class.startswith(f"{CAPTURE}."):
+        return "Capture"
+    if sop_class == SEGMENTATION:
+        return "Segmentation"
+    if sop_class in set(ReportClass):
+        return "Report"
+    what = "Source image" if value_type == "IMAGE" else value_type
+    name = UID(sop_class).name
+    return f"{what} ({name})" if name != sop_class else what
 
 
 def text_value(item: Dataset) -> str:

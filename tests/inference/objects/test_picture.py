@@ -79,19 +79,27 @@ def test_what_was_seen_is_unchanged_but_where_the_model_looked() -> None:
     assert (spot[..., 0] > spot[..., 2] + 35).all()  # warm
     half_way = np.abs(spot.mean(axis=2) - 90)
     assert half_way.max() < 60  # translucent
-    # Two structures under the warmest place stay two, with three quarters of their contrast.
+    # Two structures under the warmest place stay two, with 64 % of their contrast or more.
     darker = picture(600, 600, looked=True, value=40)
     other = image_in(draw(darker, CAPTION), darker, CAPTION).astype(int)[130:160, 380:420]
-    assert (spot - other).min() >= 36
+    assert (spot - other).min() >= 32
 
 
-def test_an_outline_marks_where_the_model_looked_on_white_and_on_black() -> None:
-    for value in (0, 255):
-        one = picture(600, 600, looked=True, value=value)
-        drawn = image_in(draw(one, CAPTION), one, CAPTION).astype(int)
-        row = drawn[145]
-        assert np.any(np.all(row == (255, 190, 40), axis=1))
-        assert np.any(np.all(row == (0, 0, 0), axis=1))
+@pytest.mark.parametrize("value", [0, 90, 170, 255])
+def test_where_the_model_looked_is_a_tint_that_is_seen_on_any_grey_and_has_no_line(
+    value: int,
+) -> None:
+    one = picture(600, 600, looked=True, value=value)
+    drawn = image_in(draw(one, CAPTION), one, CAPTION).astype(int)
+    spot = drawn[145, 395]
+    assert spot[0] - spot[2] >= 60  # warm enough to be seen on bone and on air
+    # From one pixel to the next it never leaps, even here, where the map does: no edge is seen.
+    for axis in (0, 1):
+        assert np.abs(np.diff(drawn, axis=axis)).max() <= 12
+    # It is warmest where the model looked, and fades to both sides.
+    warmth = drawn[145, :, 0] - drawn[145, :, 2]
+    assert warmth[:250].max() == 0
+    assert (np.diff(warmth[250:395]) >= -2).all()
 
 
 def test_the_same_values_give_the_same_bytes() -> None:
@@ -281,5 +289,5 @@ def test_the_legend_says_what_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     marked = np.zeros((64, 64), dtype=bool)
     marked[3, 4] = True
     assert legend(picture(64, 64)) == ""
-    assert legend(picture(64, 64, looked=True)).startswith("Warm colour")
+    assert legend(picture(64, 64, looked=True)).startswith("Warm tint")
     assert legend(replace(picture(64, 64, looked=True), marked=marked)).startswith("Line")
