@@ -20,6 +20,7 @@ from rich.progress import (
 from rich.table import Table
 
 from inference.training.gate import Refused
+from inference.training.head_part import HeadPart
 from inference.training.progress import EpochReport, Listener
 from inference.training.sweep import Sweep
 
@@ -81,6 +82,11 @@ class TrainingReport(Listener):
         for row in rows:
             table.add_row(*map(str, row.values()))
         self._console.print(table)
+
+    def head(self, part: HeadPart) -> None:
+        """Warn of what it is not taught."""
+        for text in part.texts():
+            self._warn(text)
 
     def refused(self, found: Sequence[Refused]) -> None:
         """Warn of what the node will not read."""

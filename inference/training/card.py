@@ -13,6 +13,7 @@ from ..input_spec import RESIZE_KERNEL
 from ..reading import Thresholds
 from .command import command_of
 from .gate import Refused
+from .head_part import HeadPart
 from .measured import Measured
 from .naming import Naming
 from .recipes import Recipe, TrainSettings
@@ -63,6 +64,8 @@ class Trained:
     rate : float
         The learning rate that was used.
     sequence : TrainedSequence or None
+    head : HeadPart
+        What there was to teach it.
     """
 
     recipe: Recipe
@@ -85,6 +88,7 @@ class Trained:
     log_loss: float | None = None
     rate: float = 0.0
     sequence: TrainedSequence | None = None
+    head: HeadPart = field(default_factory=HeadPart)
 
 
 def model_card(trained: Trained, bundle: Bundle) -> str:
@@ -201,6 +205,8 @@ def _figures_intro(trained: Trained) -> str:
 def _limits(trained: Trained) -> Iterator[str]:
     for name, lacking in trained.unlearnt.items():
         yield f"It says nothing of {name}: the training part had {lacking}, so it is not served."
+    for text in trained.head.texts():
+        yield f"{text[0].upper()}{text[1:]}."
     for one in trained.refused:
         yield f"{one.text}."
     if trained.origin == "phantoms":

@@ -12,6 +12,7 @@ from typing import Any
 
 from .checkpoint import write_durably
 from .gate import Refused
+from .head_part import HeadPart
 from .sweep import Sweep
 
 
@@ -99,6 +100,9 @@ class Listener:
 
     def split(self, rows: Sequence[Mapping[str, object]]) -> None:
         """Hear how the data were split; see `split.describe`."""
+
+    def head(self, part: HeadPart) -> None:
+        """Hear what a head over the slices can be taught, where one is asked for."""
 
     def refused(self, found: Sequence[Refused]) -> None:
         """Hear which of the data the bundle will refuse when it is served; often nothing."""

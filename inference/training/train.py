@@ -250,7 +250,8 @@ def _measured(
 
     sequence: TrainedSequence | None = None
     if "sequence" in known.parts:
-        sequence = fit_sequence(scored("sequence"), recipe.label_weights, settings.seed)
+        taught = [label.weight * (label.name not in known.head.few) for label in recipe.labels]
+        sequence = fit_sequence(scored("sequence"), taught, settings.seed)
     validation, test = scored("validation"), scored("test")
     images = image_units(test)
     by_series = recipe.scope == "series"
@@ -280,4 +281,5 @@ def _measured(
         log_loss=log_loss_of(recipe, test),
         rate=settings.learning_rate,
         sequence=sequence,
+        head=known.head,
     )
