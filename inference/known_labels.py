@@ -30,7 +30,7 @@ def label_name(text: str) -> str:
 
 
 def label_meant(told: str, names: Sequence[str]) -> str:
-    """Return which of the labels `names` somebody means: the same name, or the one it is written as.
+    """Return which of `names` somebody means: the same, or the one that it is written as.
 
     Labels of the settings are written small (`label_name`), and who wrote ``D`` there means it by
     ``D`` elsewhere. What is none of them, or could be two, is returned as it was told.

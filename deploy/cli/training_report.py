@@ -76,12 +76,13 @@ class TrainingReport(Listener):
         """Move the bar."""
         self._move("headers", done, total)
 
-    def split(self, rows: Sequence[Mapping[str, object]]) -> None:
+    def split(self, rows: Sequence[Mapping[str, object]], whom: str) -> None:
         """Print the parts."""
-        table = Table(*(str(name) for name in rows[0]))
+        table = Table(*(whom if name == "groups" else str(name) for name in rows[0]))
         for row in rows:
             table.add_row(*map(str, row.values()))
         self._console.print(table)
+        self._console.print(f"under each label the number of {whom} with it, not of images")
 
     def head(self, part: HeadPart) -> None:
         """Warn of what it is not taught."""
@@ -135,6 +136,10 @@ class TrainingReport(Listener):
         )
         # A pipe is read while the training goes on.
         sys.stdout.flush()
+
+    def ended(self, text: str) -> None:
+        """Say whether it was early, and which weights are kept."""
+        self._console.print(text, soft_wrap=True, highlight=False)
 
     def _warn(self, said: str) -> None:
         self._console.print(f"warning: {said}", soft_wrap=True, markup=False, highlight=False)

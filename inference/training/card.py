@@ -59,6 +59,8 @@ class Trained:
         Share of the images learnt from that have each label; empty for phantoms.
     epochs : int
         That were trained; early stopping can make them fewer.
+    ended : str
+        How, as a sentence without its full stop (`progress.ending`).
     log_loss : float or None
         Weighted log loss on the test images.
     rate : float
@@ -85,6 +87,7 @@ class Trained:
     unlearnt: Mapping[str, str] = field(default_factory=dict)
     prevalence: Mapping[str, float] = field(default_factory=dict)
     epochs: int = 0
+    ended: str = ""
     log_loss: float | None = None
     rate: float = 0.0
     sequence: TrainedSequence | None = None
@@ -242,7 +245,8 @@ def _reproduction(trained: Trained) -> str:
         f"```\n{command}\n```\n\nwith torch {installed('torch')}, MONAI "
         f"{installed('monai')} and numpy {installed('numpy')}, on {trained.settings.device}; other "
         "versions, processors or numbers of threads give slightly other weights. It trained "
-        f"{trained.epochs} epochs at a peak learning rate of {trained.rate:.3g}."
+        f"{trained.epochs} epochs at a peak learning rate of {trained.rate:.3g}"
+        f"{trained.ended and ': '}{trained.ended}."
     )
 
 

@@ -159,9 +159,10 @@ def file_data(
         shares["sequence"] = settings.sequence_share
     parts = split(groups, images.labels, shares, settings.seed, settings.split == "stratified")
     names = [label.name for label in recipe.labels]
-    parts, head = _taught(parts, groups, images.labels, names, settings)
+    whom = "patients" if settings.split_by == "patient" else "studies"
+    parts, head = _taught(parts, groups, images.labels, names, whom)
     rows = describe(parts, groups, images.labels, names)
-    told.split(rows)
+    told.split(rows, whom)
     told.head(head)
     refused = _refused(headers, recipe)
     told.refused(refused)
@@ -198,14 +199,13 @@ def _taught(
     groups: _Rows,
     labels: NDArray[np.uint8],
     names: Sequence[str],
-    settings: TrainSettings,
+    whom: str,
 ) -> tuple[Mapping[str, _Rows], HeadPart]:
     """Return the parts without that of the head where it would teach none: it is learnt from."""
     if "sequence" not in parts:
         return parts, HeadPart()
     kept, learnt = parts["sequence"], parts["training"]
     unlearnt = unlearnable(labels[learnt], names)
-    whom = "patients" if settings.split_by == "patient" else "studies"
     head = HeadPart.of(labels[kept], groups[kept], names, unlearnt, whom)
     if head.taught:
         return parts, head

@@ -69,6 +69,10 @@ def test_a_training_tells_and_keeps_how_it_goes(siim: Path, tmp_path: Path) -> N
     run_folder = tmp_path / "b.run"
     for name in ("labels.png", "learning_rate.png", "losses.png", "split.csv", "metrics.jsonl"):
         assert (run_folder / name).stat().st_size
+    assert "under each label the number of patients with it, not of images" in lines
+    assert not any("groups" in line for line in lines)
+    (ended,) = [line for line in lines if line.startswith("all 2 epochs were trained; the weights")]
+    assert f": {ended}." in open_bundle(tmp_path / "b").card
     with (run_folder / "metrics.csv").open(newline="") as table:
         rows = list(csv.DictReader(table))
     assert [row["epoch"] for row in rows] == ["1", "2"]

@@ -62,7 +62,8 @@ class Heard(Listener):
     def unlearnt(self, labels: Mapping[str, str]) -> None:
         self.labels = dict(labels)
 
-    def split(self, rows: Sequence[Mapping[str, object]]) -> None:
+    def split(self, rows: Sequence[Mapping[str, object]], whom: str) -> None:
+        assert whom == "patients"
         self.parts = {str(row["part"]): int(str(row["groups"])) for row in rows}
 
     def head(self, part: HeadPart) -> None:
