@@ -195,12 +195,12 @@ def file_data(
 
 
 def _taught(
-    parts: Mapping[str, _Rows],
+    parts: dict[str, _Rows],
     groups: _Rows,
     labels: NDArray[np.uint8],
     names: Sequence[str],
     whom: str,
-) -> tuple[Mapping[str, _Rows], HeadPart]:
+) -> tuple[dict[str, _Rows], HeadPart]:
     """Return the parts without that of the head where it would teach none: it is learnt from."""
     if "sequence" not in parts:
         return parts, HeadPart()

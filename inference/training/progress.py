@@ -84,8 +84,8 @@ def ending(reports: Sequence[EpochReport], patience: int) -> str:
     if done == planned:
         return f"all {planned} epochs were trained; {kept}"
     return (
-        f"training stopped early, after {done} of {planned} epochs: a phase ends when {patience} in "
-        f"a row bring no lower validation loss; {kept}"
+        f"training stopped early, after {done} of {planned} epochs: a phase ends when {patience} "
+        f"in a row bring no lower validation loss; {kept}"
     )
 
 
