@@ -242,7 +242,7 @@ def test_the_hemorrhage_tutorial_from_files_to_a_reader(tmp_path: Path) -> None:
         check=True, capture_output=True, text=True, cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     ).stdout  # fmt: skip
-    assert told.count("epoch ") == 2
+    assert told.count("\nepoch ") == 2
     bundle = open_bundle(out)
     assert "warning: no head over the slices was trained: it takes at least 5 patients" in told
     assert bundle.sequence is None
