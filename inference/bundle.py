@@ -47,6 +47,7 @@ from .calibration import Calibration
 from .criteria import Criteria
 from .errors import BundleError
 from .input_spec import InputSpec
+from .known_labels import label_meant
 from .outputs import Output, parse_outputs
 from .pooling import SeriesPooling
 from .reading import Label, ModelIdentity, Thresholds
@@ -114,15 +115,19 @@ class Bundle:
         return path.read_text(encoding="utf-8") if path.is_file() else ""
 
     def with_thresholds(self, thresholds: Mapping[str, Thresholds]) -> Bundle:
-        """Return the bundle with other thresholds for some labels, by name.
+        """Return the bundle with other thresholds for some labels, by name; case does not count.
 
         Raises
         ------
         BundleError
-            If a name is not a label of this bundle.
+            If a name is not a label of this bundle, or two are the same one.
         """
-        unknown = thresholds.keys() - {label.name for label in self.labels}
-        if unknown:
+        names = [label.name for label in self.labels]
+        meant = [label_meant(told, names) for told in thresholds]
+        thresholds = dict(zip(meant, thresholds.values(), strict=True))
+        if len(thresholds) < len(meant):
+            raise BundleError(f"model {self.name}: thresholds name a label twice")
+        if unknown := thresholds.keys() - set(names):
             known = ", ".join(label.name for label in self.labels)
             raise BundleError(
                 f"model {self.name} has no label {', '.join(sorted(unknown))}; its labels: {known}"

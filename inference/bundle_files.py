@@ -10,6 +10,7 @@ from typing import Any
 
 from . import zoo
 from .errors import BundleError
+from .known_labels import label_meant
 from .zoo_config import read_config
 
 WEIGHTS_FILES = ("model.safetensors", "model.pt")
@@ -54,7 +55,7 @@ def stated(path: Path, said: Mapping[str, Any], name: str | None) -> tuple[Path,
         if "labels" in changed:
             changed["labels"] = zoo.labels(changed["labels"], {})
         definition = _network_def(path / "configs" / "inference.json")
-        return where, Stated({**metadata, **made}, definition, {**preread, **changed})
+        return where, Stated({**metadata, **made}, definition, _meant({**preread, **changed}))
     where, config = read_config(path)
     try:
         definition = zoo.network_def(config)
@@ -64,7 +65,20 @@ def stated(path: Path, said: Mapping[str, Any], name: str | None) -> tuple[Path,
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise BundleError(f"{where}: {error}") from error
     known = {"manufacturer": zoo.manufacturer(metadata), **made, "name": name or path.name}
-    return where, Stated({**metadata, **known}, definition, preread)
+    return where, Stated({**metadata, **known}, definition, _meant(preread))
+
+
+def _meant(preread: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the section with its labels named in `masks` and `primary` as they are stored."""
+    told = preread.get("labels")
+    labels = [one for one in told if isinstance(one, Mapping)] if isinstance(told, list) else []
+    names = [str(one.get("name")) for one in labels]
+    made = dict(preread)
+    if isinstance(made.get("masks"), list):
+        made["masks"] = [label_meant(str(name), names) for name in made["masks"]]
+    if "primary" in made:
+        made["primary"] = label_meant(str(made["primary"]), names)
+    return made
 
 
 def find_weights(path: Path) -> Path:

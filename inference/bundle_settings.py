@@ -170,7 +170,11 @@ class LabelThresholds(_Settings):
 class LabelSettings(_Settings):
     """One output of the network."""
 
-    name: str = Field(min_length=1, max_length=64, description="Name of the finding, as in SQL.")
+    name: str = Field(
+        min_length=1,
+        max_length=64,
+        description="Name of the finding; stored in small letters, as in SQL.",
+    )
     output: int | None = Field(
         default=None,
         ge=0,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from . import codes
@@ -27,6 +27,18 @@ _FOUND: Final = (
 def label_name(text: str) -> str:
     """Return a name as this node writes it: small letters, digits and underscores."""
     return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
+
+
+def label_meant(told: str, names: Sequence[str]) -> str:
+    """Return which of `names` somebody means: the same, or the one that it is written as.
+
+    Labels of the settings are written small (`label_name`), and who wrote ``D`` there means it by
+    ``D`` elsewhere. What is none of them, or could be two, is returned as it was told.
+    """
+    if told in names:
+        return told
+    alike = [name for name in names if label_name(name) == label_name(told)]
+    return alike[0] if len(alike) == 1 else told
 
 
 def known_code(name: str) -> Code | None:

@@ -45,7 +45,7 @@ def named_bundle(told: str, config: Path | None) -> Bundle:
     Raises
     ------
     DeployError
-        If it is neither.
+        If it is neither, or a folder that holds no bundle.
     BundleError
         If the bundle is broken.
     """
@@ -54,6 +54,8 @@ def named_bundle(told: str, config: Path | None) -> Bundle:
 
     folder = Path(told)
     if folder.is_dir():
+        if not (folder / "configs" / "metadata.json").is_file():
+            raise DeployError(f"{told!a} is no bundle: it has no configs/metadata.json")
         return open_bundle(folder)
     found = settings.load(config)
     models = open_catalogue(found.inference, found.model)

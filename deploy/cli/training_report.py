@@ -20,6 +20,7 @@ from rich.progress import (
 from rich.table import Table
 
 from inference.training.gate import Refused
+from inference.training.head_part import HeadPart
 from inference.training.progress import EpochReport, Listener
 from inference.training.sweep import Sweep
 
@@ -75,12 +76,18 @@ class TrainingReport(Listener):
         """Move the bar."""
         self._move("headers", done, total)
 
-    def split(self, rows: Sequence[Mapping[str, object]]) -> None:
+    def split(self, rows: Sequence[Mapping[str, object]], whom: str) -> None:
         """Print the parts."""
-        table = Table(*(str(name) for name in rows[0]))
+        table = Table(*(whom if name == "groups" else str(name) for name in rows[0]))
         for row in rows:
             table.add_row(*map(str, row.values()))
         self._console.print(table)
+        self._console.print(f"under each label the number of {whom} with it, not of images")
+
+    def head(self, part: HeadPart) -> None:
+        """Warn of what it is not taught."""
+        for text in part.texts():
+            self._warn(text)
 
     def refused(self, found: Sequence[Refused]) -> None:
         """Warn of what the node will not read."""
@@ -129,6 +136,10 @@ class TrainingReport(Listener):
         )
         # A pipe is read while the training goes on.
         sys.stdout.flush()
+
+    def ended(self, text: str) -> None:
+        """Say whether it was early, and which weights are kept."""
+        self._console.print(text, soft_wrap=True, highlight=False)
 
     def _warn(self, said: str) -> None:
         self._console.print(f"warning: {said}", soft_wrap=True, markup=False, highlight=False)

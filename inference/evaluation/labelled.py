@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InferenceError
+from ..known_labels import label_meant
 from ..training.layouts import read_labels
 
 # What training leaves in its run folder: the part of every file.
@@ -122,18 +123,20 @@ def chosen_labels(
     known : sequence of str
         Labels of the bundle.
     wanted : sequence of str
-        ``NAME``, or ``NAME=WORD`` where the table says WORD; none means all.
+        ``NAME``, or ``NAME=WORD`` where the table says WORD; none means all. The case of NAME
+        does not count.
 
     Raises
     ------
     InferenceError
         If the bundle has no such label.
     """
-    pairs = [one.partition("=") for one in wanted or known]
-    for name, _, _ in pairs:
+    told = [one.partition("=") for one in wanted or known]
+    pairs = [(label_meant(name, known), word) for name, _, word in told]
+    for name, _ in pairs:
         if name not in known:
             raise InferenceError(f"the bundle has no label {name}; its labels: {', '.join(known)}")
     return (
-        tuple(known.index(name) for name, _, _ in pairs),
-        tuple(word or name for name, _, word in pairs),
+        tuple(known.index(name) for name, _ in pairs),
+        tuple(word or name for name, word in pairs),
     )

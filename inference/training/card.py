@@ -13,6 +13,7 @@ from ..input_spec import RESIZE_KERNEL
 from ..reading import Thresholds
 from .command import command_of
 from .gate import Refused
+from .head_part import HeadPart
 from .measured import Measured
 from .naming import Naming
 from .recipes import Recipe, TrainSettings
@@ -58,11 +59,15 @@ class Trained:
         Share of the images learnt from that have each label; empty for phantoms.
     epochs : int
         That were trained; early stopping can make them fewer.
+    ended : str
+        How, as a sentence without its full stop (`progress.ending`).
     log_loss : float or None
         Weighted log loss on the test images.
     rate : float
         The learning rate that was used.
     sequence : TrainedSequence or None
+    head : HeadPart
+        What there was to teach it.
     """
 
     recipe: Recipe
@@ -82,9 +87,11 @@ class Trained:
     unlearnt: Mapping[str, str] = field(default_factory=dict)
     prevalence: Mapping[str, float] = field(default_factory=dict)
     epochs: int = 0
+    ended: str = ""
     log_loss: float | None = None
     rate: float = 0.0
     sequence: TrainedSequence | None = None
+    head: HeadPart = field(default_factory=HeadPart)
 
 
 def model_card(trained: Trained, bundle: Bundle) -> str:
@@ -201,6 +208,8 @@ def _figures_intro(trained: Trained) -> str:
 def _limits(trained: Trained) -> Iterator[str]:
     for name, lacking in trained.unlearnt.items():
         yield f"It says nothing of {name}: the training part had {lacking}, so it is not served."
+    for text in trained.head.texts():
+        yield f"{text[0].upper()}{text[1:]}."
     for one in trained.refused:
         yield f"{one.text}."
     if trained.origin == "phantoms":
@@ -236,7 +245,8 @@ def _reproduction(trained: Trained) -> str:
         f"```\n{command}\n```\n\nwith torch {installed('torch')}, MONAI "
         f"{installed('monai')} and numpy {installed('numpy')}, on {trained.settings.device}; other "
         "versions, processors or numbers of threads give slightly other weights. It trained "
-        f"{trained.epochs} epochs at a peak learning rate of {trained.rate:.3g}."
+        f"{trained.epochs} epochs at a peak learning rate of {trained.rate:.3g}"
+        f"{trained.ended and ': '}{trained.ended}."
     )
 
 

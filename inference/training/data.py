@@ -10,10 +10,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import InferenceError
 from .checkpoint import write_durably
 from .gate import Refused, refusals
+from .head_part import HeadPart
 from .headers import Headers, read_headers
 from .layouts import LabelledImages, count_labels, read_labels
 from .outcomes import prevalence, unlearnable
@@ -30,6 +32,7 @@ from .split import describe, split
 _SEEDS = 1_000_000
 _VALIDATION, _TEST = 500_000, 700_000
 _GIB = 1 << 30
+_Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,6 +43,8 @@ class Data:
     ----------
     parts : mapping of str to Part
         ``training``, ``validation``, ``test``, and ``sequence`` where there is such a head.
+    head : HeadPart
+        What the head over the slices can be taught, where one is asked for.
     stopping : Part
         What each epoch is judged by: the validation part, or of a large one a fixed share.
     described : sequence of mapping
@@ -68,6 +73,7 @@ class Data:
     refused: tuple[Refused, ...] = ()
     unlearnt: Mapping[str, str] = field(default_factory=dict)
     prevalence: Mapping[str, float] = field(default_factory=dict)
+    head: HeadPart = field(default_factory=HeadPart)
     unreadable: Callable[[], int] = lambda: 0
     close: Callable[[], None] = lambda: None
 
@@ -153,8 +159,11 @@ def file_data(
         shares["sequence"] = settings.sequence_share
     parts = split(groups, images.labels, shares, settings.seed, settings.split == "stratified")
     names = [label.name for label in recipe.labels]
+    whom = "patients" if settings.split_by == "patient" else "studies"
+    parts, head = _taught(parts, groups, images.labels, names, whom)
     rows = describe(parts, groups, images.labels, names)
-    told.split(rows)
+    told.split(rows, whom)
+    told.head(head)
     refused = _refused(headers, recipe)
     told.refused(refused)
     learnt_from = images.labels[parts["training"]]
@@ -179,9 +188,29 @@ def file_data(
         refused=refused,
         unlearnt=unlearnt,
         prevalence=prevalence(learnt_from, names),
+        head=head,
         unreadable=lambda: len(inputs.unreadable),
         close=cache.close,
     )
+
+
+def _taught(
+    parts: dict[str, _Rows],
+    groups: _Rows,
+    labels: NDArray[np.uint8],
+    names: Sequence[str],
+    whom: str,
+) -> tuple[dict[str, _Rows], HeadPart]:
+    """Return the parts without that of the head where it would teach none: it is learnt from."""
+    if "sequence" not in parts:
+        return parts, HeadPart()
+    kept, learnt = parts["sequence"], parts["training"]
+    unlearnt = unlearnable(labels[learnt], names)
+    head = HeadPart.of(labels[kept], groups[kept], names, unlearnt, whom)
+    if head.taught:
+        return parts, head
+    rest = {part: rows for part, rows in parts.items() if part != "sequence"}
+    return {**rest, "training": np.sort(np.concatenate([learnt, kept]))}, head
 
 
 def _refused(headers: Headers, recipe: Recipe) -> tuple[Refused, ...]:
@@ -199,8 +228,8 @@ def _part(
     inputs: PreparedImages,
     images: LabelledImages,
     headers: Headers,
-    groups: np.ndarray[tuple[int], np.dtype[np.int64]],
-    chosen: np.ndarray[tuple[int], np.dtype[np.int64]],
+    groups: _Rows,
+    chosen: _Rows,
 ) -> Part:
     return Part(
         inputs,
@@ -227,7 +256,7 @@ def _write_counts(run: Path, counts: Mapping[str, tuple[int, int]]) -> None:
 def _write_split(
     run: Path,
     images: LabelledImages,
-    parts: Mapping[str, np.ndarray[tuple[int], np.dtype[np.int64]]],
+    parts: Mapping[str, _Rows],
 ) -> None:
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")

@@ -98,9 +98,13 @@ def read_labels(table: Path, folder: Path, names: Sequence[str]) -> LabelledImag
     Raises
     ------
     InferenceError
-        If the table cannot be read, is of neither layout, contradicts itself, names a file outside
-        `folder` or one file by two names, or names no file that is there.
+        If there is no such folder, or the table cannot be read, is of neither layout, says nothing
+        of the labels, contradicts itself, names a file outside `folder` or one file by two names,
+        or names no file that is there.
     """
+    if not folder.is_dir():
+        what = "is no folder" if folder.exists() else "does not exist"
+        raise InferenceError(f"{folder} {what}: name the folder of the labelled files")
     try:
         with table.open(newline="", encoding="utf-8-sig") as lines:
             rows = csv.reader(lines)
@@ -113,12 +117,20 @@ def read_labels(table: Path, folder: Path, names: Sequence[str]) -> LabelledImag
     places = _places(folder, told, deeper=layout == "rsna")
     there = np.array([place is not None for place in places], dtype=bool)
     if not there.any():
-        raise InferenceError(f"{table} names no file that is in {folder}")
+        raise InferenceError(_nothing_there(table, folder, told, deeper=layout == "rsna"))
     kept = np.array([place.encode() for place in places if place is not None])
     different, times = np.unique(kept, return_counts=True)
     for twice in different[times > 1][:1]:
         raise InferenceError(f"{table}: {twice.decode()} stands there by two names")
     return LabelledImages(folder, kept, labels[there], missing=int((~there).sum()))
+
+
+def _nothing_there(table: Path, folder: Path, told: Sequence[str], deeper: bool) -> str:
+    said = f"{table} names no file that is in {folder}"
+    if not told:
+        return said
+    where = " or in a folder directly below" if deeper else ""
+    return f"{said}: {folder / told[0]}, for example, is not there{where}"
 
 
 def _layout(table: Path, header: Sequence[str]) -> tuple[str, int, int]:
@@ -143,6 +155,13 @@ def _siim(
         told = tuple(int(label.strip().lower() == name) for name in wanted)
         if found.setdefault(file, told) != told:
             raise InferenceError(f"{table}: {file} stands there twice, with different labels")
+    # One label may be that of no file; of several it is another data set.
+    if len(names) > 1 and found and not any(map(any, found.values())):
+        raise InferenceError(
+            f"{table} has the columns file,label of the SIIM layout, and no file has one of the "
+            f"labels {', '.join(names)}; expected are the columns ID,Label (RSNA 2019), with a row "
+            "ID_<image>_<label> for each of them"
+        )
     return list(found), np.array(list(found.values()), np.uint8).reshape(-1, len(names))
 
 
@@ -174,6 +193,12 @@ def _rsna(
             raise InferenceError(f"{table}: {name} stands there twice, with different labels")
         told[begin + offset] = value
     labels = np.frombuffer(bytes(told), np.uint8).reshape(-1, width)
+    if labels.size and (labels == _UNTOLD).all():
+        raise InferenceError(
+            f"{table} has the columns ID,Label of the RSNA 2019 layout, and no row is of "
+            f"{', '.join(names)}; expected are the columns file,label (SIIM), or rows "
+            "ID_<image>_<label> of the labels that are asked for"
+        )
     images = list(place)
     for row, index in np.argwhere(labels == _UNTOLD)[:1]:
         raise InferenceError(f"{table}: {images[row]} has no row for {names[index]}")

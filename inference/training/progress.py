@@ -12,6 +12,7 @@ from typing import Any
 
 from .checkpoint import write_durably
 from .gate import Refused
+from .head_part import HeadPart
 from .sweep import Sweep
 
 
@@ -65,6 +66,29 @@ class Watch:
     state: Mapping[str, Any] | None = None
 
 
+def ending(reports: Sequence[EpochReport], patience: int) -> str:
+    """Return how a training ended, as a sentence without its full stop.
+
+    Parameters
+    ----------
+    reports : sequence of EpochReport
+        Of all epochs that were trained.
+    patience : int
+        As in the settings; without it (0) all epochs are trained and the last weights are kept.
+    """
+    done, planned = len(reports), reports[-1].epochs
+    if not patience:
+        return f"all {planned} epochs were trained, and the weights of the last are kept"
+    best = min(reports, key=lambda one: one.validation_loss)
+    kept = f"the weights of epoch {best.epoch} are kept, whose validation loss was the lowest"
+    if done == planned:
+        return f"all {planned} epochs were trained; {kept}"
+    return (
+        f"training stopped early, after {done} of {planned} epochs: a phase ends when {patience} "
+        f"in a row bring no lower validation loss; {kept}"
+    )
+
+
 def write_metrics(folder: Path, reports: Sequence[EpochReport]) -> None:
     """Write all epochs to ``metrics.csv`` and ``metrics.jsonl``, in place of what stood there.
 
@@ -97,8 +121,11 @@ class Listener:
     def reading_headers(self, done: int, total: int) -> None:
         """Hear how many headers are read."""
 
-    def split(self, rows: Sequence[Mapping[str, object]]) -> None:
-        """Hear how the data were split; see `split.describe`."""
+    def split(self, rows: Sequence[Mapping[str, object]], whom: str) -> None:
+        """Hear how the data were split (`split.describe`), by `whom`: patients or studies."""
+
+    def head(self, part: HeadPart) -> None:
+        """Hear what a head over the slices can be taught, where one is asked for."""
 
     def refused(self, found: Sequence[Refused]) -> None:
         """Hear which of the data the bundle will refuse when it is served; often nothing."""
@@ -120,3 +147,6 @@ class Listener:
 
     def epoch(self, report: EpochReport) -> None:
         """Hear of an epoch."""
+
+    def ended(self, text: str) -> None:
+        """Hear how the epochs ended, and which weights are kept; see `ending`."""

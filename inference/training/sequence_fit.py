@@ -38,8 +38,8 @@ def fit_sequence(
 ) -> TrainedSequence:
     """Train a head on what the network says of whole series.
 
-    A label of which these series show one outcome alone stays the plain maximum: there is nothing
-    to learn of it but never to say it.
+    A label of weight 0, or of which these series show one outcome alone, stays the plain maximum:
+    of the latter there is nothing to learn but never to say it.
 
     On the CPU whatever the device: a series takes a millisecond, and the result is the same
     everywhere. Half of the time every second slice is left out, as in a thicker reconstruction.
@@ -49,7 +49,7 @@ def fit_sequence(
     found : Scores
         Of images, with their series and positions.
     weights : sequence of float, (labels,)
-        As in `scores.weighted_loss`.
+        As in `scores.weighted_loss`; 0 for what is not to be learnt (`head_part.HeadPart.few`).
     """
     spec = spec or SequenceSpec()
     labels = found.truth.shape[1]
@@ -63,9 +63,9 @@ def fit_sequence(
     ]
     outcomes = np.stack([truth for _, _, truth in series])
     both = [bool(one.any() and not one.all()) for one in outcomes.T]
-    if not any(both):
-        return TrainedSequence(head.eval(), spec, len(series))
     weights = [weight * float(told) for weight, told in zip(weights, both, strict=True)]
+    if not any(weights):
+        return TrainedSequence(head.eval(), spec, len(series))
     optimizer = torch.optim.AdamW(head.parameters(), lr=RATE, weight_decay=WEIGHT_DECAY)
     for _ in range(epochs):
         for index in rng.permutation(len(series)):

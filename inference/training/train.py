@@ -25,7 +25,7 @@ from .normalisation import gather_statistics
 from .plots import plot_epochs, plot_learning_rate
 from .pretrained import Start, load_start
 from .processes import Pool
-from .progress import Listener, write_metrics
+from .progress import Listener, ending, write_metrics
 from .recipes import TrainSettings
 from .scores import Scores, score
 from .sequence_fit import TrainedSequence, fit_sequence
@@ -233,6 +233,7 @@ def _fit(
         watch,
         start.head_first,
     )
+    told.ended(ending(reports, job.settings.patience))
     if known.origin == "files":
         plot_epochs(folder.path / "losses.png", reports)
     return reports
@@ -250,7 +251,8 @@ def _measured(
 
     sequence: TrainedSequence | None = None
     if "sequence" in known.parts:
-        sequence = fit_sequence(scored("sequence"), recipe.label_weights, settings.seed)
+        taught = [label.weight * (label.name not in known.head.few) for label in recipe.labels]
+        sequence = fit_sequence(scored("sequence"), taught, settings.seed)
     validation, test = scored("validation"), scored("test")
     images = image_units(test)
     by_series = recipe.scope == "series"
@@ -277,7 +279,9 @@ def _measured(
         unlearnt=known.unlearnt,
         prevalence=known.prevalence,
         epochs=len(reports),
+        ended=ending(reports, settings.patience),
         log_loss=log_loss_of(recipe, test),
         rate=settings.learning_rate,
         sequence=sequence,
+        head=known.head,
     )

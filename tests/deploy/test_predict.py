@@ -173,6 +173,8 @@ def test_what_cannot_be_read_is_a_row_and_a_status(siim: Path, rsna: Path, tmp_p
     assert read_csv(open_gate)[0]["error"] == ""
     with pytest.raises(DeployError, match="does not exist"):
         predict(siim / "bundle", tmp_path / "nothing")
+    with pytest.raises(DeployError, match=r"is no bundle: it has no configs/metadata\.json"):
+        predict(siim / "train", tmp_path)
     with pytest.raises(DeployError, match="no image files"):
         predict(siim / "bundle", _empty(tmp_path))
     with pytest.raises(DeployError, match="is no window"):

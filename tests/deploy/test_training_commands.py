@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 import subprocess
 import sys
@@ -70,6 +69,10 @@ def test_a_training_tells_and_keeps_how_it_goes(siim: Path, tmp_path: Path) -> N
     run_folder = tmp_path / "b.run"
     for name in ("labels.png", "learning_rate.png", "losses.png", "split.csv", "metrics.jsonl"):
         assert (run_folder / name).stat().st_size
+    assert "under each label the number of patients with it, not of images" in lines
+    assert not any("groups" in line for line in lines)
+    (ended,) = [line for line in lines if line.startswith("all 2 epochs were trained; the weights")]
+    assert f": {ended}." in open_bundle(tmp_path / "b").card
     with (run_folder / "metrics.csv").open(newline="") as table:
         rows = list(csv.DictReader(table))
     assert [row["epoch"] for row in rows] == ["1", "2"]
@@ -239,11 +242,11 @@ def test_the_hemorrhage_tutorial_from_files_to_a_reader(tmp_path: Path) -> None:
         check=True, capture_output=True, text=True, cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     ).stdout  # fmt: skip
-    assert told.count("epoch ") == 2
+    assert told.count("\nepoch ") == 2
     bundle = open_bundle(out)
-    assert bundle.sequence is not None
-    assert json.loads((out / "configs" / "preread.json").read_text())["sequence"]["step_mm"] == 5.0
-    assert "by the head over its slices" in bundle.card
+    assert "warning: no head over the slices was trained: it takes at least 5 patients" in told
+    assert bundle.sequence is None
+    assert "- No head over the slices was trained" in bundle.card
     headers = [(path, dcmread(path, stop_before_pixels=True))
                for path in (data / "stage_1_test_images").iterdir()]  # fmt: skip
     images = [

@@ -207,6 +207,8 @@ def test_training_learns_what_a_maximum_cannot_tell() -> None:
     one_outcome = replace(_made(3, 6), truth=np.ones((72, 1), bool))
     untrained = fit_sequence(one_outcome, (1.0,), seed=1, epochs=1)
     assert not untrained.head.out.weight.any()
+    unweighted = fit_sequence(_made(1, 6), (0.0,), seed=1, epochs=1)
+    assert not unweighted.head.out.weight.any()
     again = fit_sequence(_made(1, 4), (1.0,), seed=1, epochs=1)
     same = fit_sequence(_made(1, 4), (1.0,), seed=1, epochs=1)
     pairs = zip(again.head.state_dict().values(), same.head.state_dict().values(), strict=True)

@@ -89,6 +89,29 @@ def test_rows_that_stand_twice_must_agree(tmp_path: Path) -> None:
         read_labels(table, tmp_path, SUBTYPES)
 
 
+def test_a_folder_that_is_not_there_is_told_and_a_path_that_was_looked_for(
+    siim: Path, rsna: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InferenceError, match="nope does not exist"):
+        read_labels(siim / "labels.csv", tmp_path / "nope", ["Pneumothorax"])
+    with pytest.raises(InferenceError, match=r"labels\.csv is no folder"):
+        read_labels(siim / "labels.csv", siim / "labels.csv", ["Pneumothorax"])
+    looked_for = siim / "train" / "train/No Pneumothorax/000000.dcm"
+    with pytest.raises(InferenceError, match=f"{looked_for}, for example, is not there$"):
+        read_labels(siim / "labels.csv", siim / "train", ["Pneumothorax"])
+    with pytest.raises(InferenceError, match=r"ID_0.*\.dcm, for example, is .* directly below$"):
+        read_labels(rsna / "stage_1_train.csv", tmp_path, SUBTYPES)
+
+
+def test_a_table_of_the_other_layout_is_told(siim: Path, rsna: Path) -> None:
+    with pytest.raises(InferenceError, match=r"ID,Label of the RSNA 2019.*expected.*file,label"):
+        read_labels(rsna / "stage_1_train.csv", rsna, ["Pneumothorax"])
+    with pytest.raises(InferenceError, match=r"ID,Label of the RSNA 2019.*expected.*file,label"):
+        labelled_files(rsna / "stage_1_train.csv", rsna, ["pneumothorax"])
+    with pytest.raises(InferenceError, match=r"file,label of the SIIM.*expected.*ID,Label"):
+        read_labels(siim / "labels.csv", siim, SUBTYPES)
+
+
 def test_headers_are_read_once_and_again_when_a_file_changes(rsna: Path, tmp_path: Path) -> None:
     for path in rsna.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
@@ -178,7 +201,7 @@ def test_training_takes_the_rsna_layout(rsna: Path, tmp_path: Path) -> None:
         ("a,b\n1,2\n", "known are file,label"),
         ("ID,Label\nID_1_any,1\n", "ID_1 has no row for epidural"),
         ("ID,Label\nID_1_any,maybe\n", "has no label 0 or 1"),
-        ("file,label\nnot/there.dcm,Pneumothorax\n", "names no file that is in"),
+        ("file,label\nnot/there.dcm,any\n", "names no file that is in"),
     ],
 )
 def test_a_wrong_table_is_named_on_one_line(tmp_path: Path, table: str, said: str) -> None:

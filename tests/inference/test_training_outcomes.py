@@ -18,6 +18,7 @@ from inference.evaluation.submission import prior_of
 from inference.model import load_reader
 from inference.reading import Scope, SourceImage
 from inference.training.gate import Refused
+from inference.training.head_part import HeadPart
 from inference.training.outcomes import prevalence, unlearnable
 from inference.training.phantoms.files import write_head_series
 from inference.training.progress import Listener
@@ -55,9 +56,18 @@ class Heard(Listener):
     def __init__(self) -> None:
         self.labels: dict[str, str] = {}
         self.refused_texts: list[str] = []
+        self.head_texts: list[str] = []
+        self.parts: dict[str, int] = {}
 
     def unlearnt(self, labels: Mapping[str, str]) -> None:
         self.labels = dict(labels)
+
+    def split(self, rows: Sequence[Mapping[str, object]], whom: str) -> None:
+        assert whom == "patients"
+        self.parts = {str(row["part"]): int(str(row["groups"])) for row in rows}
+
+    def head(self, part: HeadPart) -> None:
+        self.head_texts = list(part.texts())
 
     def refused(self, found: Sequence[Refused]) -> None:
         self.refused_texts = [one.text for one in found]
@@ -103,12 +113,42 @@ def test_what_no_image_shows_is_not_served(
 
 
 def test_a_head_over_the_slices_learns_of_the_same_labels(tmp_path: Path, sources: Sources) -> None:
-    labels, out = bleeding(tmp_path / "data", "subdural", heads=10), tmp_path / "bundle"
-    settings = replace(TINY, sequence=True)
+    labels, out = bleeding(tmp_path / "data", "subdural", heads=26), tmp_path / "bundle"
+    settings = replace(TINY, sequence=True, sequence_share=0.5)
     train("hemorrhage", out, data=tmp_path / "data", labels=labels, settings=settings)
     images = sources(write_head_series(tmp_path / "head", 7, "subdural", slices=12, size=128))
     served = load_reader(open_bundle(out), "cpu").read(images)
     assert {f.label.name for f in served.findings if f.scope is Scope.SERIES} == {"any", "subdural"}
+    assert open_bundle(out).sequence is not None
+    assert "by the head over its slices" in open_bundle(out).card
+    assert "highest slice stands" not in open_bundle(out).card
+
+
+def test_of_too_few_patients_no_head_is_learnt_and_their_slices_are(tmp_path: Path) -> None:
+    labels, out, heard = bleeding(tmp_path / "data", "subdural"), tmp_path / "bundle", Heard()
+    train("hemorrhage", out, data=tmp_path / "data", labels=labels, listener=heard,
+          settings=replace(TINY, sequence=True))  # fmt: skip
+    assert heard.parts == {"training": 4, "test": 1, "validation": 1}
+    (said,) = heard.head_texts
+    assert said.startswith("no head over the slices was trained: it takes at least 5 patients with")
+    assert "any: 1 with and 0 without" in said or "any: 0 with and 1 without" in said
+    bundle = open_bundle(out)
+    assert bundle.sequence is None
+    assert "- N" + said[1:] + "." in bundle.card
+    assert "smoothed, then the highest slice" in bundle.card
+
+
+def test_a_head_is_taught_what_five_patients_have_and_five_have_not() -> None:
+    labels = np.zeros((24, 3), np.uint8)
+    groups = np.repeat(np.arange(12), 2)
+    labels[:10, 0], labels[::2, 1][:4], labels[:16, 2] = 1, 1, 1  # 5 of 12, 4 of 12, 8 of 12
+    part = HeadPart.of(labels, groups, ["any", "b", "c"], (), "studies")
+    assert part.taught and part.few == {"b": (4, 8), "c": (8, 4)}
+    (said,) = part.texts()
+    assert "at least 5 studies with a label" in said and "b: 4 with and 8 without" in said
+    # The first that is served stands for the others: without it there is no head.
+    assert not HeadPart.of(labels, groups, ["any", "b", "c"], ("any",), "studies").taught
+    assert not list(HeadPart.of(labels[:, :1], groups, ["any"], (), "patients").texts())
 
 
 def test_how_frequent_labels_were_is_written_for_submissions(subdural: tuple[Path, Heard]) -> None:

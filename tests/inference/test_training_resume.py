@@ -21,6 +21,7 @@ from inference.errors import InferenceError
 from inference.training.checkpoint import RunFolder
 from inference.training.fit import Watch, fit
 from inference.training.phantoms.layouts import write_siim
+from inference.training.progress import ending
 from inference.training.recipes import PNEUMOTHORAX, TrainSettings
 from inference.training.samples import Part, Sample, Samples
 from inference.training.train import Job, find, train
@@ -116,6 +117,14 @@ def test_patience_ends_a_phase_and_keeps_the_best_epoch() -> None:
     assert len(reports) < 30
     losses = [report.validation_loss for report in reports]
     assert min(losses) == losses[-3]
+    best = reports[-3].epoch
+    told = ending(reports, settings.patience)
+    assert told.startswith(f"training stopped early, after {len(reports)} of 30 epochs")
+    assert f"the weights of epoch {best} are kept" in told
+    # Epochs of the first phase that were left out have numbers too.
+    skipped = [dataclasses.replace(one, epoch=one.epoch + 3) for one in reports]
+    assert f"the weights of epoch {best + 3} are kept" in ending(skipped, 2)
+    assert ending(reports, 0).endswith("the weights of the last are kept")
 
 
 def test_a_loss_that_is_no_number_ends_it_with_a_way_out() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from inference.errors import InferenceError
 from inference.training.samples import Part, Samples
 from inference.training.sampling import epoch_batches
-from inference.training.split import any_label, describe, split
+from inference.training.split import _parts, any_label, describe, split
 
 SHARES = {"test": 0.2, "validation": 0.2}
 
@@ -46,6 +46,38 @@ def test_stratified_parts_hold_their_share_of_every_label() -> None:
         assert row["groups"] == pytest.approx(600 * share, rel=0.05)
         for name, count in zip("abcdef", whole, strict=True):
             assert row[name] == pytest.approx(count * share, abs=2)
+
+
+@pytest.mark.parametrize("seed", range(1, 9))
+def test_a_rare_label_is_learnt_and_judged_by(seed: int) -> None:
+    """As the documented phantoms: 40 heads, every second bleeds, four of each kind."""
+    labels = np.zeros((40, 6), np.uint8)
+    for number in range(0, 40, 2):
+        labels[number, [0, 1 + number // 2 % 5]] = 1
+    codes = np.arange(40)
+    shares = {"test": 0.15, "validation": 0.15, "sequence": 0.15}
+    parts = split(codes, labels, shares, seed, stratified=True)
+    for part in ("training", "validation"):
+        assert labels[parts[part]].any(axis=0).all(), part
+        assert not labels[parts[part]].all(axis=0).any(), part
+    assert [len(parts[part]) for part in shares] == pytest.approx([6, 6, 6], abs=2)
+
+
+def test_a_label_of_two_patients_is_learnt_and_of_one_goes_anywhere() -> None:
+    for seed in range(1, 30):
+        labels = np.zeros((12, 2), np.uint8)
+        labels[[0, 1], 0] = labels[5, 1] = 1
+        parts = split(np.arange(12), labels, SHARES, seed, stratified=True)
+        assert labels[parts["training"], 0].any()
+
+
+def test_a_split_that_lacks_nothing_is_that_of_its_own_seed() -> None:
+    rng = np.random.default_rng(4)
+    labels = (rng.random((300, 2)) < 0.3).astype(np.uint8)
+    codes = np.arange(300)
+    first = split(codes, labels, SHARES, 1, stratified=True)
+    plain = _parts(codes, labels, SHARES, 1, stratified=True)
+    assert all(np.array_equal(first[part], plain[part]) for part in plain)
 
 
 def test_a_patient_has_each_label_of_an_image() -> None:

@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 
 from inference import codes
 from inference.bundle import Bundle, open_bundle
+from inference.bundle_files import stated
 from inference.catalogue import open_catalogue
 from inference.errors import BundleError
+from inference.evaluation.labelled import chosen_labels
 from inference.intensity_spec import Intensity
 from inference.model import load_reader
 from inference.network import load_network
@@ -229,7 +231,13 @@ def test_a_network_of_images_is_told_by_the_settings_what_it_is_shown(
         input={"kind": kind, **section},
         label=[{"name": "D", "code": dense}],
         activation="softmax",
+        primary="D",
+        thresholds={"D": {"low": 0.3, "high": 0.6}},
     )
+    # Stored small, and meant by whoever writes it as in the section.
+    assert bundle.labels[0].thresholds == Thresholds(0.3, 0.6)
+    assert bundle.primary == "d"
+    assert chosen_labels(["d"], ["D=4"]) == ((0,), ("4",))
     assert bundle.spec.kind == kind
     assert [(o.index, o.label.name) for o in bundle.outputs] == [(3, "d")]
     pixels = np.arange(80 * 70, dtype=np.int16).reshape(80, 70) % 300
@@ -237,6 +245,20 @@ def test_a_network_of_images_is_told_by_the_settings_what_it_is_shown(
     images = sources([write_image(pixels, Modality=modality)])
     reading = load_reader(bundle, "cpu").read(images)
     assert {finding.label.name for finding in reading.findings} == {"d"}
+
+
+def test_labels_are_meant_whatever_their_case(ct_bundle: Bundle) -> None:
+    said = {"masks": ["Subdural", "ANY"], "primary": "Epidural"}
+    _, told = stated(ct_bundle.path, said, None)
+    assert told.preread["masks"] == ["subdural", "any"]
+    assert told.preread["primary"] == "epidural"
+    half = Thresholds(0.4, 0.5)
+    changed = ct_bundle.with_thresholds({"SUBDURAL": half})
+    assert next(one for one in changed.labels if one.name == "subdural").thresholds == half
+    with pytest.raises(BundleError, match="name a label twice"):
+        ct_bundle.with_thresholds({"SUBDURAL": half, "subdural": half})
+    with pytest.raises(BundleError, match="has no label tumour; its labels: any"):
+        ct_bundle.with_thresholds({"tumour": half})
 
 
 def without_code(content: dict[str, Any]) -> None:
