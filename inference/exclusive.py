@@ -19,7 +19,7 @@ from .placement import Placement
 from .reading import Mask
 
 # Of outputs that are equally probable none has the pixel.
-_MORE_THAN_HALF = 0.5 + 1e-6
+MORE_THAN_HALF = 0.5 + 1e-6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,8 +71,8 @@ def of_labels(maps: Maps, bundle: Bundle) -> LabelMaps:
     others = np.stack([np.where(winner == n, second, first) for n in wanted], axis=1)
     belongs = np.asarray((own - others + 1.0) / 2.0, dtype=np.float32)
     shown = own if bundle.calibration is None else bundle.calibration.apply(own)
-    probability = np.where(belongs >= _MORE_THAN_HALF, shown, np.float32(0.0))
-    return LabelMaps(np.asarray(probability, dtype=np.float32), belongs, _MORE_THAN_HALF)
+    probability = np.where(belongs >= MORE_THAN_HALF, shown, np.float32(0.0))
+    return LabelMaps(np.asarray(probability, dtype=np.float32), belongs, MORE_THAN_HALF)
 
 
 def label_masks(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .bundle import Bundle
 from .errors import BundleError
+from .exclusive import MORE_THAN_HALF
 from .network import load_network
 
 # The same input gives the same output: cuDNN neither tries algorithms out nor rounds to TF32.
@@ -20,9 +21,6 @@ _REPRODUCIBLE = functools.partial(
 )
 # Windows that go through the network at once.
 _WINDOWS = 4
-
-# Of channels that are equally probable none has the voxel.
-_MORE_THAN_HALF = 0.5 + 1e-6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,7 +161,7 @@ class VolumeNetwork:
         return VolumeMaps(
             torch.where(belongs > 0.0, maps, torch.zeros_like(maps)).cpu(),
             ((belongs + 1.0) / 2.0).cpu(),
-            (_MORE_THAN_HALF,) * len(wanted),
+            (MORE_THAN_HALF,) * len(wanted),
         )
 
     def _activated(self, outputs: torch.Tensor) -> torch.Tensor:

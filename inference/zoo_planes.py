@@ -34,12 +34,8 @@ def plane_keys(
 
     Parameters
     ----------
-    transforms : sequence of mapping
-        Definitions as plain values, each with ``_target_``.
-    image : str
-        Key of the image among what they work on.
-    ignored : collection of str
-        Names of transforms that are left out on purpose.
+    transforms, image, ignored
+        As of `input_keys` of volumes.
 
     Raises
     ------
