@@ -15,7 +15,8 @@ from .functional_groups import damaged
 from .head_seen import HeadSeen
 from .illustrate import View, slice_views, window_of
 from .measure import pixel_ml
-from .pixels import ModalityImage, hounsfield_values, open_image
+from .open_source import open_source
+from .pixels import ModalityImage, hounsfield_values
 from .postprocess import Probabilities, series_findings
 from .preprocess import place_ct, prepare_ct
 from .reader import Batch, Decoded, Picture, Reader, admitted
@@ -139,6 +140,6 @@ class CtSlicesReader(Reader):
 def hounsfield_slices(stack: Stack, datasets: dict[str, Dataset]) -> Iterator[ModalityImage]:
     """Decode slice by slice; the pixels of an instance leave memory with its last frame."""
     for image, run in itertools.groupby(stack.slices, key=lambda one: one.image):
-        dataset = datasets.pop(image.sop_instance_uid, None) or open_image(image.path)
+        dataset = datasets.pop(image.sop_instance_uid, None) or open_source(image)[0]
         for one in run:
             yield hounsfield_values(dataset, one.frame)

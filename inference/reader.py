@@ -25,7 +25,8 @@ from .forward import Network
 from .illustrate import View
 from .masks import MASK_CUTOFF, highest, masks_of, of_present
 from .measure import left_out, volumes
-from .pixels import common_notes, header_of, open_image
+from .open_source import open_source
+from .pixels import common_notes, open_image
 from .placement import Placement
 from .postprocess import Probabilities
 from .reading import Illustration, Label, Mask, Measurement, NotAnalysed, Reading, SourceImage
@@ -364,10 +365,9 @@ def admitted(
     for image in sorted(images, key=lambda image: (image.sop_instance_uid, image.instance_id)):
         if image.sop_instance_uid in admitted:
             continue
-        dataset = open_image(image.path)
-        opened = Opened(image, dataset, header_of(dataset))
+        opened = Opened(image, *open_source(image))
         try:
-            check_image(dataset, bundle.suitability)
+            check_image(opened.dataset, bundle.suitability)
         except NotAnalysableError as error:
             refused[image.sop_instance_uid] = error
         else:
