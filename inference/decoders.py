@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO, Protocol, runtime_checkable
+from typing import Any, BinaryIO
 
 import imagecodecs
 import numpy as np
@@ -41,6 +41,7 @@ from pydicom.uid import (
 
 from .errors import InferenceError
 from .functional_groups import DAMAGE, element, holds, transfer_syntax, whole_number
+from .known_values import KnownDataset
 
 # Names of pydicom's plugins, best first; "imagecodecs" is ours.
 PREFERENCE: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -89,18 +90,6 @@ class _DamagedError(Exception):
     """What this module itself finds wrong; the message may be shown, unlike a library's."""
 
 
-@runtime_checkable
-class LocatedFrames(Protocol):
-    """An image that may know where its frames are in its file (`indexed_image`)."""
-
-    @property
-    def located_frames(self) -> int | None:
-        """How many frames are located."""
-
-    def frame(self, index: int) -> tuple[NDArray[Any], str] | None:
-        """Return the stored values of a frame, or None where they are read the long way."""
-
-
 def held_frames(dataset: Dataset, limit: int) -> int:
     """Return how many frames the pixel data can hold, without decoding or loading them.
 
@@ -120,7 +109,7 @@ def held_frames(dataset: Dataset, limit: int) -> int:
         If an attribute that says how long a frame is is missing or damaged, or there is no decoder
         for the transfer syntax.
     """
-    if isinstance(dataset, LocatedFrames) and (located := dataset.located_frames) is not None:
+    if isinstance(dataset, KnownDataset) and (located := dataset.located_frames) is not None:
         return min(located, limit)
     syntax = transfer_syntax(dataset)
     encapsulated = syntax.is_transfer_syntax and syntax.is_encapsulated
@@ -214,7 +203,7 @@ def decode_frame(dataset: Dataset, index: int) -> tuple[NDArray[Any], str]:
     DecodingError
         If no decoder can read the frame.
     """
-    if isinstance(dataset, LocatedFrames) and (read := dataset.frame(index)) is not None:
+    if isinstance(dataset, KnownDataset) and (read := dataset.frame(index)) is not None:
         return read
     syntax = transfer_syntax(dataset)
     attempts: list[str] = []

@@ -268,9 +268,7 @@ def _jpeg_2000_size(frame: bytes) -> _Stream | None:
     """Read the SIZ marker segment of a JPEG 2000 codestream (ISO/IEC 15444-1 A.5.1)."""
     if frame[:4] != b"\xff\x4f\xff\x51" or len(frame) < 45 or _END_MARKER not in frame[-16:]:
         return None
-    right, bottom, left, top = (
-        int.from_bytes(frame[at : at + 4], "big") for at in (8, 12, 16, 20)
-    )
+    right, bottom, left, top = (int.from_bytes(frame[at : at + 4], "big") for at in (8, 12, 16, 20))
     return _Stream(
         "jpeg-2000",
         precision=(frame[42] & 0x7F) + 1,

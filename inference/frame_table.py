@@ -164,7 +164,7 @@ def _by_extended(
     offsets, lengths = extended
     if not len(offsets) == len(lengths) == frames:
         raise UnlocatedError(Unlocated.ODD_OFFSETS)
-    starts = {start: length for start, length in fragments}
+    starts = dict(fragments)
     spans = []
     for offset, length in zip(offsets, lengths, strict=True):
         start = first + offset + 8

@@ -15,7 +15,7 @@ from pydicom.uid import UID
 from .direct_frames import direct_frame
 from .frame_table import FrameTable, UnlocatedError
 from .known_values import KnownDataset
-from .pixel_facts import PixelFacts
+from .stored_facts import StoredFacts
 
 
 class IndexedImage(KnownDataset):
@@ -24,13 +24,13 @@ class IndexedImage(KnownDataset):
     Parameters
     ----------
     path : Path
-    facts : PixelFacts
+    facts : StoredFacts
         Of this very file.
     read : callable
         Reads the whole header: `pixels.open_image`, or what takes the pixels off it.
     """
 
-    def __init__(self, path: Path, facts: PixelFacts, read: Callable[[Path], Dataset]) -> None:
+    def __init__(self, path: Path, facts: StoredFacts, read: Callable[[Path], Dataset]) -> None:
         # Nothing of a data set is here yet: whatever is missed brings the file (`__getattr__`).
         self.__dict__.update(
             known=facts.known, known_syntax=facts.syntax, indexed=path, facts=facts, read=read
@@ -48,7 +48,7 @@ class IndexedImage(KnownDataset):
             there = self.known.contains(name)
             if there is not None:
                 return there
-        return bool(super().__contains__(name))  # type: ignore[arg-type]
+        return bool(super().__contains__(name))  # type: ignore[operator]
 
     def ask_the_file(self) -> None:
         """Answer nothing by the facts: what is asked is what the file says, to the byte."""
@@ -65,7 +65,7 @@ class IndexedImage(KnownDataset):
 
         None where the facts do not say enough, or the file is not as they say.
         """
-        facts: PixelFacts = self.facts
+        facts: StoredFacts = self.facts
         if facts.table is None or (cells := facts.cells) is None:
             return None
         if not 0 <= index < len(facts.table.spans):
@@ -82,4 +82,3 @@ class IndexedImage(KnownDataset):
         if values is None:
             return None
         return values, str(facts.known.value("PhotometricInterpretation"))
-

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
+from numpy.typing import NDArray
 from pydicom import FileDataset
 
 Value = int | float | str | list[int] | list[float] | list[str]
@@ -44,7 +45,7 @@ class KnownValues:
     empty: frozenset[str] = field(default=frozenset())
     valued: frozenset[str] = field(default=frozenset())
 
-    def value(self, keyword: str) -> Value | None | Unknown:
+    def value(self, keyword: str) -> Value | Unknown | None:
         """Return what `functional_groups.element` says of the attribute, or `UNKNOWN`."""
         found = self.values.get(keyword)
         if found is not None:
@@ -75,3 +76,15 @@ class KnownDataset(FileDataset):
 
     known: KnownValues | None = None
     known_syntax: str = ""
+
+    @property
+    def located_frames(self) -> int | None:
+        """How many frames can be read by their offset; None where that is not known."""
+        return None
+
+    def frame(self, index: int) -> tuple[NDArray[Any], str] | None:
+        """Return the stored values of a frame and its Photometric Interpretation.
+
+        None where the frame has to be read the long way, by `decoders`.
+        """
+        return None

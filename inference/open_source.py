@@ -9,9 +9,9 @@ from pydicom import Dataset
 
 from .frame_table import Unlocated
 from .indexed_image import IndexedImage
-from .pixel_facts import PixelFacts, pixel_facts
 from .pixels import header_of, open_image
 from .reading import SourceImage
+from .stored_facts import StoredFacts, stored_facts
 
 
 def open_source(image: SourceImage) -> tuple[Dataset, Dataset]:
@@ -31,11 +31,11 @@ def open_source(image: SourceImage) -> tuple[Dataset, Dataset]:
         return IndexedImage(path, facts, open_image), header
     dataset = open_image(path)
     header_now = header_of(dataset)
-    found = pixel_facts(dataset, os.stat(path).st_size)  # noqa: PTH116 - as `_describe` does
+    found = stored_facts(dataset, os.stat(path).st_size)  # noqa: PTH116 - as `_describe` does
     return IndexedImage(path, found, lambda _path: dataset), header_now
 
 
-def index_file(path: Path) -> PixelFacts:
+def index_file(path: Path) -> StoredFacts:
     """Return the facts of a stored file, to be kept.
 
     Raises
@@ -43,10 +43,10 @@ def index_file(path: Path) -> PixelFacts:
     NotAnalysableError
         UNDECODABLE if the file is no DICOM file or ends inside an element.
     """
-    return pixel_facts(open_image(path), path.stat().st_size)
+    return stored_facts(open_image(path), path.stat().st_size)
 
 
-def _describe(facts: PixelFacts, path: Path) -> bool:
+def _describe(facts: StoredFacts, path: Path) -> bool:
     """Return whether facts are of the file that is there now."""
     if facts.unlocated is Unlocated.UNREADABLE:
         return False

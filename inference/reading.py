@@ -15,7 +15,7 @@ from pydicom import Dataset
 from db.schema import Presence, Scope
 
 if TYPE_CHECKING:
-    from .pixel_facts import PixelFacts
+    from .stored_facts import StoredFacts
 
 
 class NotAnalysed(StrEnum):
@@ -97,7 +97,7 @@ class SourceImage:
 
     Attributes
     ----------
-    facts : PixelFacts or None
+    facts : StoredFacts or None
         What was written down of its file; without, the file is asked.
     """
 
@@ -106,7 +106,7 @@ class SourceImage:
     sop_class_uid: str
     transfer_syntax_uid: str
     path: Path
-    facts: PixelFacts | None = field(default=None, compare=False, repr=False)
+    facts: StoredFacts | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
