@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from .bundle import Bundle
+from .decode_pool import DecodePool, PoolSettings
 from .errors import ODD_DATA, BundleError, NotAnalysableError
 from .forward import Network
 from .illustrate import View
+from .indexed_image import IndexedImage
 from .masks import MASK_CUTOFF, highest, masks_of, of_present
 from .measure import left_out, volumes
 from .open_source import open_source
@@ -102,6 +104,16 @@ class Opened:
     dataset: Dataset
     header: Dataset
 
+    @property
+    def source(self) -> SourceImage:
+        """The image with the facts of its file, for whoever opens it once more."""
+        known = self.dataset
+        return (
+            replace(self.image, facts=known.facts)
+            if isinstance(known, IndexedImage)
+            else self.image
+        )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
@@ -140,6 +152,8 @@ class Reader(ABC):
         self._batch_size = batch_size
         self._device = torch.device("cpu")
         self._network: Answers | None = None
+        # Where images are decoded; whoever runs the reader may put a pool with processes here.
+        self.decoding = DecodePool(PoolSettings())
 
     def setup(self, device: str) -> None:
         """Load the network onto `device`, a device of torch.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from pydicom import Dataset
 
 from .bundle import Bundle
 from .ct_slices_reader import hounsfield_slices
+from .decode_pool import DecodePool, PoolSettings
 from .display import pixel_aspect, show_slice, window_text
 from .errors import ODD_DATA, NotAnalysableError
 from .head_seen import HeadSeen
@@ -63,6 +64,7 @@ class CtVolumeReader:
         self.bundle = bundle
         self._device = torch.device("cpu")
         self._network: VolumeNetwork | None = None
+        self.decoding = DecodePool(PoolSettings())
 
     def setup(self, device: str) -> None:
         """Load the network onto `device`, a device of torch.
@@ -108,9 +110,9 @@ class CtVolumeReader:
         except NotAnalysableError as error:
             raise NotAnalysableError(error.code, error.reason, facts) from error
         headers = {uid: one.header for uid, one in opened.items()}
-        datasets = {uid: one.dataset for uid, one in opened.items()}
+        sources = {uid: one.source for uid, one in opened.items()}
         opened.clear()  # the pixels of an image leave memory once it is decoded
-        volume, notes = self._prepared(stack, geometry, datasets)
+        volume, notes = self._prepared(stack, geometry, sources)
         facts |= {
             "volume_voxels": [axis.count for axis in volume.axes],
             "volume_spacing_mm": [round(abs(axis.step), 4) for axis in volume.axes],
@@ -141,7 +143,7 @@ class CtVolumeReader:
         )
 
     def _prepared(
-        self, stack: Stack, geometry: Geometry, datasets: dict[str, Dataset]
+        self, stack: Stack, geometry: Geometry, sources: Mapping[str, SourceImage]
     ) -> tuple[Volume, list[tuple[str, ...]]]:
         """Return the volume, and what was done to the pixels of each slice."""
         spec = self.bundle.spec.volume
@@ -158,7 +160,9 @@ class CtVolumeReader:
 
         slices = (
             noted(image)
-            for number, image in enumerate(hounsfield_slices(stack, datasets))
+            for number, image in enumerate(
+                hounsfield_slices(stack, sources, self.bundle.spec, self.decoding)
+            )
             if number in opening
         )
         volume = prepare_volume(slices, geometry, spec, self._device)
