@@ -189,9 +189,11 @@ def _wavelet(
     frame: bytes, cells: Cells, decode: Callable[[bytes], NDArray[Any]]
 ) -> NDArray[Any] | None:
     stream = _jpeg_2000_size(frame)
-    if not _agrees(stream, cells, cells.stored, "jpeg-2000") or stream is None:
+    if stream is None or stream.signed != cells.signed or stream.precision > cells.stored:
         return None
-    return _shaped(decode(frame), cells) if stream.signed == cells.signed else None
+    if not _agrees(stream, cells, stream.precision, "jpeg-2000"):
+        return None
+    return _shaped(decode(frame), cells)
 
 
 def _rle(frame: bytes, cells: Cells) -> NDArray[Any] | None:
