@@ -41,13 +41,25 @@ def keep_facts(connection: sa.Connection, facts: Mapping[int, bytes]) -> None:
     connection.execute(statement, rows)
 
 
-def without_facts(connection: sa.Connection, limit: int) -> list[tuple[int, str]]:
-    """Return `Instance.id` and path of instances of which nothing is kept, the latest first."""
+def latest_instance(connection: sa.Connection) -> int:
+    """Return the highest `Instance.id`, 0 if there is none."""
+    return connection.execute(sa.select(sa.func.max(Instance.id))).scalar() or 0
+
+
+def without_facts(connection: sa.Connection, after: int, limit: int) -> list[tuple[int, str]]:
+    """Return `Instance.id`, above `after`, and path of instances of which nothing is kept.
+
+    In the order of their ids, so that who asks again and again never looks at the old ones.
+    """
     query = (
         sa.select(Instance.id, Instance.path)
         .outerjoin(InstanceFacts, InstanceFacts.instance_id == Instance.id)
-        .where(InstanceFacts.instance_id.is_(None), Instance.missing_at.is_(None))
-        .order_by(Instance.id.desc())
+        .where(
+            Instance.id > after,
+            InstanceFacts.instance_id.is_(None),
+            Instance.missing_at.is_(None),
+        )
+        .order_by(Instance.id)
         .limit(limit)
     )
     return [(row.id, row.path) for row in connection.execute(query)]

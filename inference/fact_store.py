@@ -16,7 +16,7 @@ import sqlalchemy as sa
 import structlog
 
 from db.files import FileStore
-from db.instance_facts import facts_of, keep_facts, without_facts
+from db.instance_facts import facts_of, keep_facts, latest_instance, without_facts
 
 from .errors import ODD_DATA, NotAnalysableError
 from .open_source import index_file
@@ -41,6 +41,7 @@ class FactStore:
     def __init__(self, engine: sa.Engine, files: FileStore) -> None:
         self._engine = engine
         self._files = files
+        self._seen: int | None = None
 
     def with_facts(self, images: Sequence[SourceImage]) -> tuple[SourceImage, ...]:
         """Return images with the facts of their files; those that were not there are kept."""
@@ -63,9 +64,16 @@ class FactStore:
         return tuple(given)
 
     def index_new(self, limit: int) -> int:
-        """Make the facts of at most `limit` stored instances that have none, and count them."""
+        """Make the facts of at most `limit` instances that came since the last call; count them.
+
+        The first call looks at the latest `limit`. What is passed over, because it was committed
+        after a later one, gets its facts when it is analysed.
+        """
         with self._engine.connect() as connection:
-            found = without_facts(connection, limit)
+            latest = latest_instance(connection)
+            after = max(0, latest - limit) if self._seen is None else self._seen
+            found = without_facts(connection, after, limit)
+        self._seen = found[-1][0] if len(found) == limit else latest
         made = {}
         for instance_id, path in found:
             facts = _indexed(self._files.absolute(path))

@@ -49,8 +49,7 @@ def test_facts_are_made_once(
     stored: Stored, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     facts, images = stored
-    assert facts.index_new(2) == 2
-    assert facts.index_new(9) == 1
+    assert facts.index_new(9) == 3
     assert facts.index_new(9) == 0
     monkeypatch.setattr(fact_store_module, "index_file", None)  # nobody asks a file again
     given = facts.with_facts(images)
@@ -58,6 +57,18 @@ def test_facts_are_made_once(
     assert [one.facts is not None for one in given] == [True, True, False]
     assert given[1].facts == index_file(images[1].path)
     assert hounsfield_values(open_source(given[1])[0]).values[0, 0] == 1
+
+
+def test_new_instances_are_indexed_as_they_come(stored: Stored, engine: sa.Engine) -> None:
+    facts, images = stored
+    assert facts.index_new(1) == 1  # the latest; older ones when they are asked for
+    ingest = Ingest(engine)
+    for number in range(5):
+        uid = f"1.2.3.2.{number}"
+        path = images[0].path.name
+        ingest.add(replace(RECORD, sop_instance_uid=uid, path=path, sha256=f"{number + 5}" * 64))
+    ingest.close()
+    assert [facts.index_new(2) for _ in range(4)] == [2, 2, 1, 0]
 
 
 def test_what_is_missing_or_old_is_made_when_it_is_needed(
