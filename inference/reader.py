@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from .bundle import Bundle
+from .decode_pool import DecodePool, PoolSettings
 from .decoded import Batch, Decoded, Picture
 from .errors import ODD_DATA, BundleError, NotAnalysableError
 from .exclusive import label_masks, of_labels
@@ -51,6 +52,8 @@ class Reader(ABC):
         self._batch_size = batch_size
         self._device = torch.device("cpu")
         self._network: Answers | None = None
+        # Where images are decoded; whoever runs the reader may put a pool with processes here.
+        self.decoding = DecodePool(PoolSettings())
 
     def setup(self, device: str) -> None:
         """Load the network onto `device`, a device of torch.
