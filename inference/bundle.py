@@ -16,6 +16,7 @@ each label of the list in that order; a place belongs to a mask from a probabili
 
 With a ``sequence`` section (`sequence_spec`) a head in ``models/sequence.safetensors`` says what
 the slices of a series mean together; pooling then only chooses the slices that show it.
+With ``"engine": "torch"``, or ``onnx``, it is run with that engine alone (`engine_spec`).
 A bundle without ``preread.json``, as those of MONAI's Model Zoo, is read by `zoo`; what it does not
 say comes from the settings.
 
@@ -38,6 +39,7 @@ from .bundle_files import WEIGHTS_FILES, Stated, find_weights, stated
 from .bundle_swap import made_anew
 from .calibration import Calibration
 from .criteria import Criteria
+from .engine_spec import EngineSpec
 from .errors import BundleError
 from .input_spec import InputSpec
 from .outputs import Output, parse_outputs
@@ -50,7 +52,7 @@ Activation = Literal["sigmoid", "softmax"]
 SCHEMA = 1
 _KEYS = {
     "schema", "input", "labels", "activation", "primary", "pooling", "suitability", "masks",
-    "calibration", "sequence", "exclusive",
+    "calibration", "sequence", "exclusive", "engine",
 }  # fmt: skip
 _CONFIGS = ("configs/metadata.json", "configs/inference.json", "configs/preread.json")
 _CARD = "docs/README.md"
@@ -84,6 +86,8 @@ class Bundle:
         A head over the slices of a series.
     exclusive : bool
         Whether a voxel of its maps belongs to its most probable channel alone.
+    engine : EngineSpec
+        What it is to be run with.
     """
 
     path: Path
@@ -103,6 +107,7 @@ class Bundle:
     calibration: Calibration | None = None
     sequence: SequenceSpec | None = None
     exclusive: bool = False
+    engine: EngineSpec = field(default_factory=EngineSpec)
 
     @property
     def labels(self) -> tuple[Label, ...]:
@@ -197,6 +202,10 @@ def open_bundle(
         raise BundleError(f"{where}: {error.args[0]} is missing") from error
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise BundleError(f"{where}: {error}") from error
+    if bundle.engine != EngineSpec() and bundle.spec.volume is not None:
+        raise BundleError(
+            f"{where}: a reader of volumes runs on torch in float32 and has no engine"
+        )
     if bundle.mapped and bundle.spec.volume is not None:
         raise BundleError(f"{where}: masks of a volume are true or false, not a list of labels")
     return bundle
@@ -233,7 +242,7 @@ def write_bundle(
         Weights on any device.
     preread : mapping
         The Preread section: ``input``, ``labels`` and, with defaults, ``activation``, ``primary``,
-        ``pooling``, ``suitability``, ``masks``, ``calibration``, ``sequence``.
+        ``pooling``, ``suitability``, ``masks``, ``calibration``, ``sequence``, ``engine``.
     metadata : mapping
         Further fields of ``metadata.json``.
     card : str
@@ -300,6 +309,7 @@ def _bundle(path: Path, told: Stated) -> Bundle:
         calibration=_calibration(preread.get("calibration"), len(outputs)),
         sequence=_sequence(preread, path),
         exclusive=_flag("exclusive", preread.get("exclusive", False)),
+        engine=EngineSpec.from_raw(preread.get("engine")),
     )
 
 
@@ -371,6 +381,9 @@ def _configuration_digest(bundle: Bundle) -> str:
         facts["sequence"] = bundle.sequence.facts()
     if bundle.exclusive:
         facts["exclusive"] = True
+    # The engine alone changes nothing that is seen: all must give what torch gives.
+    if bundle.engine.precision != "float32":
+        facts["precision"] = bundle.engine.precision
     extras = {
         o.label.name: [o.min_volume_ml, o.label.anatomy]
         for o in bundle.outputs

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from .bundle import Bundle
-from .errors import ODD_DATA, BundleError, NotAnalysableError
+from .errors import ODD_DATA, InferenceError, NotAnalysableError
 from .forward import Network
 from .illustrate import View
 from .masks import MASK_CUTOFF, highest, masks_of, of_present
@@ -327,7 +327,7 @@ class Reader(ABC):
                     saliency = self._loaded().looked_at(
                         picture.tensor, view.looked, picture.placement
                     )
-            except (BundleError, *ODD_DATA) as error:
+            except (InferenceError, *ODD_DATA) as error:
                 failed[uid] = type(error).__name__
             position = float(decoded.positions_mm[view.row])
             shown.append(
