@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from .bundle import Bundle
+from .engines import MadeWith
+from .engines.choose import EngineSettings
 from .errors import ODD_DATA, InferenceError, NotAnalysableError
 from .forward import Network
 from .illustrate import View
@@ -140,16 +142,18 @@ class Reader(ABC):
         self._device = torch.device("cpu")
         self._network: Answers | None = None
 
-    def setup(self, device: str) -> None:
+    def setup(self, device: str, engines: EngineSettings | None = None) -> None:
         """Load the network onto `device`, a device of torch.
 
         Raises
         ------
         BundleError
             If definition and weights do not fit each other.
+        EngineUnavailableError
+            If the bundle insists on an engine that cannot be had.
         """
         self._device = torch.device(device)
-        self._network = Network(self.bundle, self._device)
+        self._network = Network(self.bundle, self._device, engines)
 
     @abstractmethod
     def decode(self, images: Sequence[SourceImage]) -> Decoded:
@@ -248,6 +252,7 @@ class Reader(ABC):
         probabilities: list[Probabilities] = []
         notes: list[tuple[str, ...]] = []
         masks: list[Mask] = []
+        made: dict[MadeWith | None, None] = {}
         for batch in decoded.batches:
             rows = slice(len(notes), len(notes) + len(batch.notes))
             places = list(zip(decoded.uids[rows], decoded.frames[rows], strict=True))
@@ -262,6 +267,7 @@ class Reader(ABC):
             else:
                 probabilities.append(self.predict(batch.tensor))
             notes.extend(batch.notes)
+            made[self._loaded().made_with] = None
         scores = np.concatenate(probabilities)
         reading = self.encode(decoded, scores, notes)
         shown, failed = self.illustrate(images, decoded, scores)
@@ -270,6 +276,7 @@ class Reader(ABC):
         ml = decoded.pixel_ml
         measured: tuple[Measurement, ...] = ()
         facts = {**reading.facts, **({"illustration_failed": failed} if failed else {})}
+        facts["made_with"] = [one.facts for one in made if one is not None]
         if ml is not None:
             measured = volumes(kept, images_of, ml)
             facts |= left_out(kept, measured)

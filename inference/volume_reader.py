@@ -13,6 +13,7 @@ from pydicom import Dataset
 from .bundle import Bundle
 from .ct_slices_reader import hounsfield_slices
 from .display import pixel_aspect, show_slice, window_text
+from .engines.choose import EngineSettings
 from .errors import ODD_DATA, NotAnalysableError
 from .head_seen import HeadSeen
 from .measure import left_out, pixel_ml, volumes
@@ -64,8 +65,8 @@ class CtVolumeReader:
         self._device = torch.device("cpu")
         self._network: VolumeNetwork | None = None
 
-    def setup(self, device: str) -> None:
-        """Load the network onto `device`, a device of torch.
+    def setup(self, device: str, engines: EngineSettings | None = None) -> None:
+        """Load the network onto `device`, a device of torch, which runs volumes without an engine.
 
         Raises
         ------

@@ -134,8 +134,8 @@ class CudaEngine:
             plan.rows[:count].copy_(rows)
         # Rows do not know of each other; zeros are there that no number of before is.
         plan.rows[count:].zero_()
-        # Copied to the host, for the next replay writes into the same memory; that waits for all.
-        return tuple(one[:count].float().cpu() for one in plan.replay())
+        # Copied, for the next replay writes into the same memory; that waits for all before it.
+        return tuple(one[:count].to("cpu", torch.float32, copy=True) for one in plan.replay())
 
     def _plan(self, size: int) -> _Plan:
         if size not in self._plans:
