@@ -11,12 +11,11 @@ from .device import choose_device
 from .engines.choose import EngineSettings
 from .errors import BundleError
 from .input_spec import ReaderKind
-from .network import load_network
 from .radiograph_reader import RadiographReader
 from .reader import DEFAULT_BATCH, Reader
 from .volume_reader import CtVolumeReader
 
-__all__ = ["LoadedReader", "Reader", "load_image_reader", "load_network", "load_reader"]
+__all__ = ["LoadedReader", "Reader", "load_image_reader", "load_reader"]
 
 LoadedReader = Reader | CtVolumeReader
 
