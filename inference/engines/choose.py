@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from ..bundle import Bundle
-from .engine import Engine
+from .engine import Engine, EngineIdentity
 from .errors import EngineUnavailableError, ExportError
 from .ladder import Event, Ladder, log_event
 from .onnx_cache import Exported, OnnxCache
@@ -26,6 +26,22 @@ if TYPE_CHECKING:
 _log = structlog.get_logger()
 # What an export takes that nothing else does; runs take the first alone.
 _PACKAGES = ("onnxruntime", "onnx")
+
+
+def say_nothing(model: str, identity: EngineIdentity, instead: str) -> None:
+    """Keep to oneself which engine was chosen: commands print results, and nothing beside them."""
+
+
+def log_choice(model: str, identity: EngineIdentity, instead: str) -> None:
+    """Write into the log which engine runs a model, and why it is not the first choice."""
+    _log.info(
+        "engine.chosen",
+        model=model,
+        engine=identity.name,
+        device=identity.device,
+        precision=identity.precision,
+        instead=instead or None,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +58,15 @@ class EngineSettings:
         Rows that a GPU takes at once.
     tell : callable
         Is told when an engine needs help; see `ladder`.
+    announce : callable
+        Is told which engine runs a model, and why it is not the first choice.
     """
 
     cache: Path | None = None
     threads: int = 0
     largest_batch: int = 32
     tell: Callable[[Event], None] = log_event
+    announce: Callable[[str, EngineIdentity, str], None] = say_nothing
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,15 +106,7 @@ def choose_engine(bundle: Bundle, device: str, settings: EngineSettings) -> Chos
         If the bundle insists on an engine that cannot be had; the message says why.
     """
     chosen = _choose(bundle, device, settings)
-    known = chosen.engine.identity
-    _log.info(
-        "engine.chosen",
-        model=bundle.name,
-        engine=known.name,
-        device=known.device,
-        precision=known.precision,
-        instead=chosen.instead or None,
-    )
+    settings.announce(bundle.name, chosen.engine.identity, chosen.instead)
     return chosen
 
 
