@@ -164,7 +164,7 @@ class Analyst:
         except NotAnalysableError as error:
             return self._not_analysed(asked, bundle, started_at, error)
         except InferenceError as error:
-            return Outcome(AnalysisState.FAILED, reason_code="error", reason=str(error))
+            return Outcome(AnalysisState.FAILED, reason_code=error.code, reason=str(error))
 
     def _read(self, asked: RequestedAnalysis, bundle: Bundle, started_at: datetime) -> Outcome:
         images = tuple(

@@ -14,6 +14,7 @@ from .decode_pool import DecodePool
 from .decode_task import DecodeTask
 from .decoded import Batch, Decoded, Picture
 from .display import pixel_aspect, show_slice, window_text
+from .engines.choose import EngineSettings
 from .errors import NotAnalysableError
 from .functional_groups import damaged
 from .head_seen import HeadSeen
@@ -45,9 +46,9 @@ class CtSlicesReader(Reader):
 
     _sequencer: Sequencer | None = None
 
-    def setup(self, device: str) -> None:
+    def setup(self, device: str, engines: EngineSettings | None = None) -> None:
         """Load the network, and the head over the slices if the bundle has one; see `Reader`."""
-        super().setup(device)
+        super().setup(device, engines)
         self._sequencer = Sequencer(self.bundle) if self.bundle.sequence else None
 
     def decode(self, images: Sequence[SourceImage]) -> Decoded:

@@ -15,6 +15,7 @@ from .bundle import Bundle
 from .ct_slices_reader import hounsfield_slices
 from .decode_pool import DecodePool, PoolSettings
 from .display import pixel_aspect, show_slice, window_of_steps, window_text
+from .engines.choose import EngineSettings
 from .errors import ODD_DATA, NotAnalysableError
 from .head_seen import HeadSeen
 from .masks import marked
@@ -67,8 +68,8 @@ class CtVolumeReader:
         self._network: VolumeNetwork | None = None
         self.decoding = DecodePool(PoolSettings())
 
-    def setup(self, device: str) -> None:
-        """Load the network onto `device`, a device of torch.
+    def setup(self, device: str, engines: EngineSettings | None = None) -> None:
+        """Load the network onto `device`, a device of torch, which runs volumes without an engine.
 
         Raises
         ------
