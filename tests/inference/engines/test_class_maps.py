@@ -13,7 +13,8 @@ from monai.networks.nets import Classifier, DenseNet, EfficientNetBN, resnet18
 from torch import nn
 
 from inference.activations import activated
-from inference.bundle import Bundle, open_bundle, write_bundle
+from inference.bundle import Bundle, open_bundle
+from inference.bundle_writing import write_bundle
 from inference.engines.choose import EngineSettings, choose_engine
 from inference.engines.class_maps import find_head, with_class_maps
 from inference.evidence import enlarged, evidence_for, share_of, spread

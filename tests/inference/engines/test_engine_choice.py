@@ -17,7 +17,8 @@ import torch
 from monai.networks.nets import DenseNet
 from torch import nn
 
-from inference.bundle import Bundle, open_bundle, write_bundle
+from inference.bundle import Bundle, open_bundle
+from inference.bundle_writing import write_bundle
 from inference.engine_spec import EngineSpec
 from inference.engines import EngineIdentity, MadeWith
 from inference.engines import choose as choose_module

@@ -12,7 +12,8 @@ import torch
 from monai.networks.nets import DenseNet
 from structlog.testing import capture_logs
 
-from inference.bundle import Bundle, open_bundle, write_bundle
+from inference.bundle import Bundle, open_bundle
+from inference.bundle_writing import write_bundle
 from inference.engines import (
     DeviceLostError,
     EngineIdentity,

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from inference.bundle import Bundle, open_bundle, write_bundle
+from inference.bundle import Bundle, open_bundle
+from inference.bundle_writing import write_bundle
 from inference.engines.choose import EngineSettings, choose_engine, open_onnx
 from inference.engines.onnx_cache import OnnxCache
 from inference.engines.onnx_export import drift_of
