@@ -19,6 +19,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Text,
@@ -299,6 +300,17 @@ class Instance(Base):
     association_id: Mapped[str] = mapped_column(String(32))
     # When the file was found to be gone; the sender may send it again.
     missing_at: Mapped[datetime | None]
+
+
+class InstanceFacts(Base):
+    """What readers need of a stored file, in a form of theirs; made again where it is missing."""
+
+    __tablename__ = "instance_facts"
+
+    instance_id: Mapped[int] = mapped_column(
+        BigId, ForeignKey("instance.id"), primary_key=True, autoincrement=False
+    )
+    facts: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class Analysis(Base):

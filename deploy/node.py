@@ -36,6 +36,7 @@ def serve_worker(base: Ground, stop: Event) -> None:
     # torch takes seconds to import; only this part needs it.
     from inference.analyst import Analyst, AnalystSettings
     from inference.device import choose_device, configure_torch
+    from inference.engines.choose import EngineSettings, log_choice
     from inference.readers import WarmReaders
     from inference.worker import Worker, WorkerSettings, claim_worker_id
 
@@ -43,7 +44,10 @@ def serve_worker(base: Ground, stop: Event) -> None:
     device = choose_device(settings.inference.device)
     configure_torch(settings.inference.threads)
     bundles = open_catalogue(settings.inference, settings.model)
-    readers = WarmReaders(device, settings.inference.batch_size)
+    engines = EngineSettings(
+        settings.data_dir / "engines", settings.inference.threads, announce=log_choice
+    )
+    readers = WarmReaders(device, settings.inference.batch_size, engines)
     readers.warm(bundles)
     with claim_worker_id(settings.data_dir / "workers", device) as worker_id:
         analyst = Analyst(

@@ -31,6 +31,9 @@ def is_phantom(dataset: Dataset) -> bool:
 
 def is_called_phantom(dataset: Dataset, patterns: Iterable[str]) -> bool:
     """Tell whether a word of Patient's Name or Patient ID matches one of the patterns."""
+    patterns = tuple(patterns)
+    if not patterns:  # names are left alone
+        return False
     found = [word for keyword in ("PatientName", "PatientID") for word in _words(dataset, keyword)]
     return matches(found, patterns)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydicom import Dataset
 
 from .bundle import Bundle
 from .errors import NotAnalysableError
-from .pixels import header_of, open_image
+from .indexed_image import IndexedImage
+from .open_source import open_source
 from .reading import NotAnalysed, SourceImage
 from .suitability import check_image, check_stack
 from .volume import Stack, arrange, slices_of
@@ -33,6 +34,16 @@ class Opened:
     dataset: Dataset
     header: Dataset
 
+    @property
+    def source(self) -> SourceImage:
+        """The image with the facts of its file, for whoever opens it once more."""
+        known = self.dataset
+        return (
+            replace(self.image, facts=known.facts)
+            if isinstance(known, IndexedImage)
+            else self.image
+        )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AdmittedStack:
@@ -43,8 +54,10 @@ class AdmittedStack:
     stack : Stack
         Its slices in order.
     datasets : dict of str to Dataset
-        Each image with its pixels, by SOP Instance UID; who decodes one takes it out, so that its
-        pixels leave memory.
+        Each image, by SOP Instance UID; who needs them no more clears them, so that the pixels of
+        those that were read as a whole leave memory.
+    sources : dict of str to SourceImage
+        The same with the facts of their files, to be decoded one by one.
     headers : tuple of Dataset
         Of each image of the stack, in the order of the slices, without pixels and as they came.
     facts : dict
@@ -53,6 +66,7 @@ class AdmittedStack:
 
     stack: Stack
     datasets: dict[str, Dataset]
+    sources: dict[str, SourceImage]
     headers: tuple[Dataset, ...]
     facts: dict[str, object]
 
@@ -80,6 +94,7 @@ def admitted_stack(images: Sequence[SourceImage], bundle: Bundle) -> AdmittedSta
     return AdmittedStack(
         stack=stack,
         datasets={uid: one.dataset for uid, one in opened.items()},
+        sources={uid: one.source for uid, one in opened.items()},
         headers=tuple(opened[uid].header for uid in uids),
         facts=facts,
     )
@@ -107,10 +122,9 @@ def admitted(
     for image in sorted(images, key=lambda image: (image.sop_instance_uid, image.instance_id)):
         if image.sop_instance_uid in admitted:
             continue
-        dataset = open_image(image.path)
-        opened = Opened(image, dataset, header_of(dataset))
+        opened = Opened(image, *open_source(image))
         try:
-            check_image(dataset, bundle.suitability)
+            check_image(opened.dataset, bundle.suitability)
         except NotAnalysableError as error:
             refused[image.sop_instance_uid] = error
         else:

@@ -27,6 +27,7 @@ from db.schema import AnalysisState
 
 from .bundle import Bundle
 from .errors import CorrectedMeanwhileError, InferenceError, NotAnalysableError, ObjectError
+from .fact_store import FactStore
 from .objects import DeviceIdentity, object_bytes
 from .objects.corrected import correct
 from .reading import Finding, Measurement, Reading, SourceImage
@@ -102,6 +103,7 @@ class Analyst:
         self._bundles = bundles
         self._reader_of = reader_of
         self._settings = settings
+        self.facts = FactStore(engine, files)
 
     def analyse(self, analysis_id: str) -> None:
         """Bring one analysis to its outcome; nothing happens if it has one already.
@@ -162,7 +164,7 @@ class Analyst:
         except NotAnalysableError as error:
             return self._not_analysed(asked, bundle, started_at, error)
         except InferenceError as error:
-            return Outcome(AnalysisState.FAILED, reason_code="error", reason=str(error))
+            return Outcome(AnalysisState.FAILED, reason_code=error.code, reason=str(error))
 
     def _read(self, asked: RequestedAnalysis, bundle: Bundle, started_at: datetime) -> Outcome:
         images = tuple(
@@ -175,7 +177,7 @@ class Analyst:
             )
             for image in asked.images
         )
-        reading = self._reader_of(bundle).read(images)
+        reading = self._reader_of(bundle).read(self.facts.with_facts(images))
         used = reading.used_sop_instance_uids
         findings = tuple(_record(finding) for finding in reading.findings)
         measured = tuple(_measured(one) for one in reading.measurements)

@@ -16,6 +16,7 @@ each label of the list in that order; a place belongs to a mask from a probabili
 
 With a ``sequence`` section (`sequence_spec`) a head in ``models/sequence.safetensors`` says what
 the slices of a series mean together; pooling then only chooses the slices that show it.
+With ``"engine": "torch"``, or ``onnx``, it is run with that engine alone (`engine_spec`).
 A bundle without ``preread.json``, as those of MONAI's Model Zoo, is read by `zoo`; what it does not
 say comes from the settings.
 
@@ -45,6 +46,7 @@ from .bundle_section import (
 )
 from .calibration import Calibration
 from .criteria import Criteria
+from .engine_spec import EngineSpec
 from .errors import BundleError
 from .input_spec import InputSpec
 from .known_labels import label_meant
@@ -78,6 +80,8 @@ class Bundle:
         A head over the slices of a series.
     exclusive : bool
         Whether a pixel or voxel of its maps belongs to its most probable output alone.
+    engine : EngineSpec
+        What it is to be run with.
     """
 
     path: Path
@@ -97,6 +101,7 @@ class Bundle:
     calibration: Calibration | None = None
     sequence: SequenceSpec | None = None
     exclusive: bool = False
+    engine: EngineSpec = field(default_factory=EngineSpec)
 
     @property
     def labels(self) -> tuple[Label, ...]:
@@ -195,6 +200,10 @@ def open_bundle(
         raise BundleError(f"{where}: {error.args[0]} is missing") from error
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise BundleError(f"{where}: {error}") from error
+    if bundle.engine != EngineSpec() and bundle.spec.volume is not None:
+        raise BundleError(
+            f"{where}: a reader of volumes runs on torch in float32 and has no engine"
+        )
     if bundle.mapped and bundle.spec.volume is not None:
         raise BundleError(f"{where}: masks of a volume are true or false, not a list of labels")
     return bundle
@@ -227,4 +236,5 @@ def _bundle(path: Path, told: Stated) -> Bundle:
         calibration=calibration_of(preread.get("calibration"), len(outputs)),
         sequence=sequence_of(preread, path),
         exclusive=exclusive_of(preread),
+        engine=EngineSpec.from_raw(preread.get("engine")),
     )

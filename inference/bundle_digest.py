@@ -37,6 +37,9 @@ def configuration_digest(bundle: Bundle) -> str:
         facts["sequence"] = bundle.sequence.facts()
     if bundle.exclusive:
         facts["exclusive"] = True
+    # The engine alone changes nothing that is seen: all must give what torch gives.
+    if bundle.engine.precision != "float32":
+        facts["precision"] = bundle.engine.precision
     extras = {
         o.label.name: [o.min_volume_ml, o.label.anatomy]
         for o in bundle.outputs

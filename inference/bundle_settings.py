@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from .engine_spec import EngineName
 from .input_spec import Crop, Polarity, ReaderKind
 from .intensity_spec import IntensityKind
 from .volume_spec import Blend, Fit, IntensityPlace, Padding, Resize
@@ -250,6 +251,11 @@ class SectionSettings(_Settings):
         description="Of masks: a pixel or voxel belongs to its most probable output alone, "
         "whatever the thresholds.",
     )
+    engine: EngineName | None = Field(
+        default=None,
+        description="What runs it, in float32, instead of what the bundle says: auto, onnx (ONNX "
+        "Runtime on the CPU) or torch. Not of a volume.",
+    )
     pooling: PoolingSettings = Field(default_factory=PoolingSettings)
     ignore: tuple[str, ...] = Field(
         default=(),
@@ -275,4 +281,4 @@ class SectionSettings(_Settings):
         return {name: part for name, part in parts.items() if part not in (None, (), {}, [])}
 
 
-_PLAIN = ("activation", "primary", "exclusive", "ignore", "manufacturer")
+_PLAIN = ("activation", "primary", "exclusive", "engine", "ignore", "manufacturer")

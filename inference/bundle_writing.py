@@ -56,7 +56,7 @@ def write_bundle(
         Weights on any device.
     preread : mapping
         The Preread section: ``input``, ``labels`` and, with defaults, ``activation``, ``primary``,
-        ``pooling``, ``suitability``, ``masks``, ``calibration``, ``sequence``.
+        ``pooling``, ``suitability``, ``masks``, ``calibration``, ``sequence``, ``engine``.
     metadata : mapping
         Further fields of ``metadata.json``.
     card : str

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
 from .admission import admitted_stack
+from .decode_pool import DecodePool
+from .decode_task import DecodeTask
 from .decoded import Batch, Decoded, Picture
 from .display import pixel_aspect, show_slice, window_text
+from .engines.choose import EngineSettings
 from .errors import NotAnalysableError
 from .functional_groups import damaged
 from .head_seen import HeadSeen
 from .illustrate import View, slice_views, window_of
+from .input_spec import InputSpec
 from .measure import pixel_ml
-from .pixels import ModalityImage, hounsfield_values, open_image
+from .pixels import ModalityImage, hounsfield_values
 from .postprocess import Probabilities, series_findings
 from .preprocess import place_ct, prepare_ct
 from .reader import Reader
@@ -42,9 +46,9 @@ class CtSlicesReader(Reader):
 
     _sequencer: Sequencer | None = None
 
-    def setup(self, device: str) -> None:
+    def setup(self, device: str, engines: EngineSettings | None = None) -> None:
         """Load the network, and the head over the slices if the bundle has one; see `Reader`."""
-        super().setup(device)
+        super().setup(device, engines)
         self._sequencer = Sequencer(self.bundle) if self.bundle.sequence else None
 
     def decode(self, images: Sequence[SourceImage]) -> Decoded:
@@ -56,7 +60,7 @@ class CtSlicesReader(Reader):
         return Decoded(
             uids=tuple(one.image.sop_instance_uid for one in stack.slices),
             frames=tuple(one.frame for one in stack.slices),
-            batches=self._batches(stack, series.datasets),
+            batches=self._batches(stack, series.sources),
             positions_mm=stack.positions_mm,
             headers=series.headers,
             facts=facts,
@@ -107,18 +111,18 @@ class CtSlicesReader(Reader):
             placement=places[0],
         )
 
-    def _batches(self, stack: Stack, datasets: dict[str, Dataset]) -> Iterator[Batch]:
-        slices = hounsfield_slices(stack, datasets)
+    def _batches(self, stack: Stack, sources: Mapping[str, SourceImage]) -> Iterator[Batch]:
+        slices = hounsfield_slices(stack, sources, self.bundle.spec, self.decoding)
         contrast = False
         seen = HeadSeen(len(stack.slices)) if self.bundle.suitability.anatomy == "head" else None
-        while batch := list(itertools.islice(slices, self._batch_size)):
-            hu = np.stack([image.values for image in batch])
+        while (batch := _stacked(itertools.islice(slices, self._batch_size))) is not None:
+            hu, notes = batch
             contrast = contrast or any(bool(np.ptp(image)) for image in hu)
             if seen is not None:
                 seen.look(hu)
             places = place_ct(hu, self.bundle.spec, self._device)
             tensor = prepare_ct(hu, self.bundle.spec, self._device, places)
-            yield Batch(tensor, tuple(image.notes for image in batch), places)
+            yield Batch(tensor, notes, places)
         # One slice may be nothing but air; a series may not.
         if not contrast:
             raise NotAnalysableError(
@@ -129,9 +133,48 @@ class CtSlicesReader(Reader):
             seen.check()
 
 
-def hounsfield_slices(stack: Stack, datasets: dict[str, Dataset]) -> Iterator[ModalityImage]:
-    """Decode slice by slice; the pixels of an instance leave memory with its last frame."""
-    for image, run in itertools.groupby(stack.slices, key=lambda one: one.image):
-        dataset = datasets.pop(image.sop_instance_uid, None) or open_image(image.path)
-        for one in run:
-            yield hounsfield_values(dataset, one.frame)
+def _stacked(
+    slices: Iterator[ModalityImage],
+) -> tuple[NDArray[np.float32], tuple[tuple[str, ...], ...]] | None:
+    """Copy slices one by one into (slices, rows, columns), and their notes; None if there are none.
+
+    One by one because each is valid only until the next is asked for.
+    """
+    values, notes = [], []
+    for image in slices:
+        values.append(image.values.copy())
+        notes.append(image.notes)
+    return (np.stack(values), tuple(notes)) if values else None
+
+
+def hounsfield_slices(
+    stack: Stack, sources: Mapping[str, SourceImage], spec: InputSpec, decoding: DecodePool
+) -> Iterator[ModalityImage]:
+    """Decode slice by slice, in the order of the stack.
+
+    Parameters
+    ----------
+    stack : Stack
+    sources : mapping of str to SourceImage
+        By SOP Instance UID, with the facts of their files if they are known.
+    spec : InputSpec
+        Of kind ``ct_slices``.
+    decoding : DecodePool
+
+    Yields
+    ------
+    ModalityImage
+        Valid until the next is asked for.
+
+    Raises
+    ------
+    NotAnalysableError
+        UNDECODABLE or UNSUPPORTED_PIXELS, when the turn of a slice has come.
+    """
+    tasks = (
+        DecodeTask(sources[one.image.sop_instance_uid], one.frame, spec) for one in stack.slices
+    )
+    for decoded in decoding.decode(tasks):
+        if isinstance(decoded, NotAnalysableError):
+            raise decoded
+        yield decoded

@@ -41,6 +41,7 @@ from pydicom.uid import (
 
 from .errors import InferenceError
 from .functional_groups import DAMAGE, element, holds, transfer_syntax, whole_number
+from .known_values import KnownDataset
 
 # Names of pydicom's plugins, best first; "imagecodecs" is ours.
 PREFERENCE: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -108,6 +109,8 @@ def held_frames(dataset: Dataset, limit: int) -> int:
         If an attribute that says how long a frame is is missing or damaged, or there is no decoder
         for the transfer syntax.
     """
+    if isinstance(dataset, KnownDataset) and (located := dataset.located_frames) is not None:
+        return min(located, limit)
     syntax = transfer_syntax(dataset)
     encapsulated = syntax.is_transfer_syntax and syntax.is_encapsulated
     if not syntax.is_transfer_syntax or (encapsulated and syntax not in PREFERENCE):
@@ -200,6 +203,8 @@ def decode_frame(dataset: Dataset, index: int) -> tuple[NDArray[Any], str]:
     DecodingError
         If no decoder can read the frame.
     """
+    if isinstance(dataset, KnownDataset) and (read := dataset.frame(index)) is not None:
+        return read
     syntax = transfer_syntax(dataset)
     attempts: list[str] = []
     for name, attempt in _attempts(dataset, index, syntax):
@@ -276,7 +281,7 @@ def _with_imagecodecs(dataset: Dataset, index: int, syntax: UID) -> tuple[NDArra
         raise _DamagedError(f"decoded to {pixels.shape}, the header says {shape}")
     bits = int(dataset.BitsStored)
     if int(dataset.PixelRepresentation) == 1:
-        pixels = _sign_extended(pixels, bits)
+        pixels = sign_extended(pixels, bits)
     elif syntax == JPEGExtended12Bit:
         # What lossy compression makes brighter than white is white; cut to its bits it were black.
         pixels = pixels.clip(0, 2**bits - 1)
@@ -285,7 +290,7 @@ def _with_imagecodecs(dataset: Dataset, index: int, syntax: UID) -> tuple[NDArra
     return pixels, "RGB" if samples > 1 else str(dataset.PhotometricInterpretation)
 
 
-def _sign_extended(pixels: NDArray[Any], bits: int) -> NDArray[Any]:
+def sign_extended(pixels: NDArray[Any], bits: int) -> NDArray[Any]:
     """Give values that were decoded as unsigned the sign that `bits` stored bits carry."""
     shift = 32 - bits
     return (pixels.astype(np.int32) << shift) >> shift

@@ -15,7 +15,15 @@ ODD_DATA = (
 
 
 class InferenceError(Exception):
-    """An image, a model or a result object cannot be handled; the message says which and why."""
+    """An image, a model or a result object cannot be handled; the message says which and why.
+
+    Attributes
+    ----------
+    code : str
+        Stored as the reason of an analysis that fails so.
+    """
+
+    code: str = "error"
 
 
 class BundleError(InferenceError):

@@ -1,27 +1,36 @@
-"""A loaded network at work: probabilities, maps of them, and where it looked."""
+"""A loaded network at work: probabilities, maps of them, and where it looked. Light: no torch."""
 
 from __future__ import annotations
 
-import functools
+import threading
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from numpy.typing import NDArray
 
+from .activations import activated
 from .bundle import Bundle
+from .engines import MadeWith, RawOutputs, Rows
+from .engines.choose import EngineSettings, choose_engine
 from .errors import BundleError
-from .exclusive import of_labels
-from .masks import Maps
-from .network import load_network
+from .evidence import FINE, enlarged, evidence_for, share_of
 from .placement import Placement
 from .postprocess import Probabilities
-from .saliency import Saliency
 
-# The same input gives the same output: cuDNN neither tries algorithms out nor rounds to TF32.
-_REPRODUCIBLE = functools.partial(
-    torch.backends.cudnn.flags, benchmark=False, deterministic=True, allow_tf32=False
-)
+if TYPE_CHECKING:
+    import torch
+
+    from .masks import Maps
+    from .saliency import Saliency
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Passed:
+    """The last batch of a thread, and what the network gave for it."""
+
+    rows: Rows
+    outputs: RawOutputs
 
 
 class Network:
@@ -30,30 +39,51 @@ class Network:
     Parameters
     ----------
     bundle : Bundle
-    device : torch.device
+    device : torch.device or str
+        ``cpu`` or ``cuda:N``.
+    engines : EngineSettings, optional
+        What the site says of engines; without them nothing is exported, and a CPU runs torch.
 
     Raises
     ------
     BundleError
         If definition and weights do not fit each other.
+    EngineUnavailableError
+        If the bundle insists on an engine that cannot be had.
     """
 
-    def __init__(self, bundle: Bundle, device: torch.device) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        device: torch.device | str,
+        engines: EngineSettings | None = None,
+    ) -> None:
         self._bundle = bundle
-        self._device = device
-        module = load_network(bundle, device)
-        # Measured on CPU: 15 % less time for EfficientNet-B0.
-        self._module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._saliency = Saliency(self._module)
+        self._device = str(device)
+        self._chosen = choose_engine(bundle, self._device, engines or EngineSettings())
+        self._saliency: Saliency | None = None
+        self._preparing = threading.Lock()
+        self._local = threading.local()
         plane = bundle.spec.plane
         self._transposed = plane is not None and plane.transposed
 
-    def probabilities(self, tensor: torch.Tensor) -> Probabilities:
+    @property
+    def made_with(self) -> MadeWith | None:
+        """What the last batch of this thread was computed with; None before the first."""
+        passed: _Passed | None = getattr(self._local, "passed", None)
+        return None if passed is None else passed.outputs.made_with
+
+    @property
+    def best_batch(self) -> int:
+        """Rows at once beyond which the engine gains next to nothing."""
+        return self._chosen.engine.identity.best_batch
+
+    def probabilities(self, tensor: Rows) -> Probabilities:
         """Return what a network that gives numbers says.
 
         Parameters
         ----------
-        tensor : Tensor of float32, (rows, channels, size, size)
+        tensor : ndarray or Tensor of float32, (rows, channels, size, size)
 
         Returns
         -------
@@ -73,12 +103,12 @@ class Network:
             )
         return outputs.astype(np.float64)
 
-    def maps(self, tensor: torch.Tensor) -> Maps:
+    def maps(self, tensor: Rows) -> Maps:
         """Return what a network that gives maps says.
 
         Parameters
         ----------
-        tensor : Tensor of float32, (rows, channels, size, size)
+        tensor : ndarray or Tensor of float32, (rows, channels, size, size)
 
         Returns
         -------
@@ -99,12 +129,12 @@ class Network:
             )
         return outputs
 
-    def both(self, tensor: torch.Tensor) -> tuple[Probabilities, Maps]:
+    def both(self, tensor: Rows) -> tuple[Probabilities, Maps]:
         """Return what a network that gives numbers and maps says.
 
         Parameters
         ----------
-        tensor : Tensor of float32, (rows, channels, size, size)
+        tensor : ndarray or Tensor of float32, (rows, channels, size, size)
 
         Returns
         -------
@@ -119,33 +149,23 @@ class Network:
             If it does not give two outputs, one of them has too few channels, or they are no
             numbers.
         """
-        with torch.inference_mode(), _REPRODUCIBLE():
-            outputs = self._module(self._moved(tensor))
-            if not (isinstance(outputs, tuple | list) and len(outputs) == 2):
-                raise self._fault('gives no second output, but "masks" names labels that have maps')
-            maps = F.interpolate(
-                self._back(outputs[1]).float(),
-                size=tensor.shape[-2:],
-                mode="bilinear",
-                align_corners=False,
-            ).sigmoid()
-        if maps.shape[1] < len(self._bundle.mapped):
-            raise self._fault(
-                f"gives maps of shape {tuple(maps.shape)}, {len(self._bundle.mapped)} are named"
-            )
-        found = np.asarray(maps[:, : len(self._bundle.mapped)].cpu().numpy(), dtype=np.float32)
+        outputs = self._run(tensor).tensors
+        if len(outputs) != 2:
+            raise self._fault('gives no second output, but "masks" names labels that have maps')
+        wanted = len(self._bundle.mapped)
+        if outputs[1].ndim != 4 or outputs[1].shape[1] < wanted:
+            raise self._fault(f"gives maps of shape {outputs[1].shape}, {wanted} are named")
+        found = activated(enlarged(outputs[1][:, :wanted], _size(tensor)), "sigmoid")
         if not np.isfinite(found).all():
             raise self._fault("gives maps that are no numbers")
-        return self._told(outputs[0], tensor.shape).astype(np.float64), found
+        return self._told(outputs[0], tensor).astype(np.float64), found
 
-    def looked_at(
-        self, row: torch.Tensor, column: int, place: Placement
-    ) -> NDArray[np.float32] | None:
+    def looked_at(self, row: Rows, column: int, place: Placement) -> NDArray[np.float32] | None:
         """Return where the network looked for a label: see `Saliency.of`, or its own map.
 
         Parameters
         ----------
-        row : Tensor of float32, (1, channels, size, size)
+        row : ndarray or Tensor of float32, (1, channels, size, size)
         column : int
             Which of the bundle's labels.
         place : Placement
@@ -157,45 +177,46 @@ class Network:
             0 to 1, over the whole source: without the padding of the input.
         """
         if self._bundle.masks:
+            from .exclusive import of_labels  # it takes torch
+
             maps = of_labels(self.maps(row), self._bundle).probability
             square: NDArray[np.float32] | None = maps[0, column]
         elif (name := self._bundle.labels[column].name) in self._bundle.mapped:
             square = self.both(row)[1][0, self._bundle.mapped.index(name)]
         else:
             output = self._bundle.outputs[column].index
-            with _REPRODUCIBLE():
-                square = self._saliency.of(self._moved(row), output, self._bundle.activation)
-            if square is not None and self._transposed:
-                square = np.ascontiguousarray(square.T)
+            square = self._of_the_pass(row, output)
+            if square is None:
+                square = self._by_gradients(row, output)
         return None if square is None else place.over_source(square)
 
-    def _outputs(self, tensor: torch.Tensor, every: bool = False) -> NDArray[np.float32]:
+    def _outputs(self, tensor: Rows, every: bool = False) -> NDArray[np.float32]:
         """Return what the network gives for the labels, as probabilities: (rows, labels, ...)."""
-        with torch.inference_mode(), _REPRODUCIBLE():
-            outputs = self._module(self._moved(tensor))
-        if not isinstance(outputs, torch.Tensor):
+        outputs = self._run(tensor).tensors
+        if len(outputs) != 1:
             raise self._fault('gives several outputs; "masks" must name the labels of its maps')
-        return self._told(self._back(outputs), tensor.shape, every)
+        return self._told(outputs[0], tensor, every)
+
+    def _run(self, tensor: Rows) -> RawOutputs:
+        """Carry the network out; maps come with rows and columns as those of the source."""
+        if self._transposed:
+            outputs = _turned_back(self._chosen.engine.run(_turned(tensor)))
+        else:
+            outputs = self._chosen.engine.run(tensor)
+        self._local.passed = _Passed(tensor, outputs)
+        return outputs
 
     def _told(
-        self, outputs: torch.Tensor, shape: torch.Size, every: bool = False
+        self, outputs: NDArray[np.float32], tensor: Rows, every: bool = False
     ) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            outputs = outputs.float()
-            if outputs.ndim == 4 and outputs.shape[-2:] != shape[-2:]:
-                outputs = F.interpolate(
-                    outputs, size=shape[-2:], mode="bilinear", align_corners=False
-                )
-            if self._bundle.activation == "sigmoid":
-                outputs = outputs.sigmoid()
-            else:
-                outputs = outputs.softmax(dim=1)
-        probabilities = np.asarray(outputs.cpu().numpy(), dtype=np.float32)
+        if outputs.ndim == 4:
+            outputs = enlarged(outputs, _size(tensor))
         wanted = [output.index for output in self._bundle.outputs]
-        if probabilities.ndim < 2 or probabilities.shape[1] <= max(wanted):
+        if outputs.ndim < 2 or outputs.shape[1] <= max(wanted):
             raise self._fault(
-                f"gives outputs of shape {probabilities.shape}, the labels need {max(wanted) + 1}"
+                f"gives outputs of shape {outputs.shape}, the labels need {max(wanted) + 1}"
             )
+        probabilities = activated(outputs, self._bundle.activation)
         if not np.isfinite(probabilities).all():
             raise self._fault("gives outputs that are no numbers")
         if every:
@@ -204,15 +225,76 @@ class Network:
         chosen = probabilities[:, wanted]
         return chosen if calibration is None else calibration.apply(chosen)
 
-    def _moved(self, tensor: torch.Tensor) -> torch.Tensor:
-        there = tensor.to(self._device)
-        if self._transposed:
-            there = there.transpose(-1, -2)
-        return there.contiguous(memory_format=torch.channels_last)
+    def _of_the_pass(self, row: Rows, output: int) -> NDArray[np.float32] | None:
+        """Return the map that came with the numbers; None if it is coarse, or there is none."""
+        outputs, number = self._passed(row)
+        if outputs is None or outputs.class_maps is None:
+            return None
+        maps, told = outputs.class_maps[number], outputs.tensors[0][number]
+        if min(maps.shape[-2:]) < FINE:
+            return None
+        return evidence_for(maps, share_of(told, output, self._bundle.activation), _size(row))
 
-    def _back(self, outputs: torch.Tensor) -> torch.Tensor:
-        """Return maps with rows and columns as those of the source; numbers as they are."""
-        return outputs.transpose(-1, -2) if self._transposed and outputs.ndim == 4 else outputs
+    def _passed(self, row: Rows) -> tuple[RawOutputs | None, int]:
+        """Return what was given for a row: by the last batch, if it stood there."""
+        last: _Passed | None = getattr(self._local, "passed", None)
+        if last is not None and last.outputs.class_maps is None:
+            return None, 0  # it has none for any row
+        if last is not None and last.rows.shape[1:] == row.shape[1:]:
+            for number in range(len(last.rows)):
+                if _same(last.rows[number], row[0]):
+                    return last.outputs, number
+        return self._run(row), 0
+
+    def _gradients(self) -> Saliency:
+        """Return what looks at the network's gradients, made when it is asked first."""
+        import torch
+
+        from .network import load_network
+        from .saliency import Saliency
+
+        with self._preparing:
+            if self._saliency is None:
+                network = self._chosen.network
+                if network is None:  # the engine runs an export; torch is needed for this alone
+                    network = load_network(self._bundle, torch.device(self._device))
+                self._saliency = Saliency(network)
+            return self._saliency
+
+    def _by_gradients(self, row: Rows, output: int) -> NDArray[np.float32] | None:
+        import torch
+
+        from .engines.torch_engine import reproducible
+
+        moved = torch.as_tensor(_turned(row) if self._transposed else row)
+        moved = moved.to(torch.device(self._device)).contiguous(memory_format=torch.channels_last)
+        with reproducible():
+            square = self._gradients().of(moved, output, self._bundle.activation)
+        return np.ascontiguousarray(square.T) if self._transposed and square is not None else square
 
     def _fault(self, what: str) -> BundleError:
         return BundleError(f"{self._bundle.path}: the network {what}")
+
+
+def _size(rows: Rows) -> tuple[int, int]:
+    return int(rows.shape[-2]), int(rows.shape[-1])
+
+
+def _turned(rows: Rows) -> Rows:
+    """Return rows of the input with their rows and columns exchanged."""
+    return rows.swapaxes(-1, -2)
+
+
+def _turned_back(outputs: RawOutputs) -> RawOutputs:
+    """Return outputs with the rows and columns of their maps exchanged; numbers as they are."""
+    tensors = tuple(one.swapaxes(-1, -2) if one.ndim == 4 else one for one in outputs.tensors)
+    maps = outputs.class_maps
+    turned = None if maps is None else maps.swapaxes(-1, -2)
+    return replace(outputs, tensors=tensors, class_maps=turned)
+
+
+def _same(one: Rows, other: Rows) -> bool:
+    """Tell whether two rows are equal, wherever they lie."""
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        return np.array_equal(np.asarray(one), np.asarray(other))
+    return one.device == other.device and one.equal(other)

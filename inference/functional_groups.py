@@ -18,6 +18,7 @@ from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import UID
 
 from .errors import NotAnalysableError
+from .known_values import KnownDataset, Unknown
 from .pixel_notes import PixelNote
 from .reading import NotAnalysed
 
@@ -90,6 +91,10 @@ def element(dataset: Dataset, keyword: str) -> Any:
     Values are parsed when they are asked for: one bad decimal string in a header must not end the
     reading of an image that does not depend on it.
     """
+    if isinstance(dataset, KnownDataset) and dataset.known is not None:
+        known = dataset.known.value(keyword)
+        if not isinstance(known, Unknown):
+            return known
     try:
         value = dataset.get(keyword)
     except DAMAGE:
@@ -106,6 +111,10 @@ def items(dataset: Dataset, keyword: str) -> Sequence[Dataset]:
 
 def holds(dataset: Dataset, keyword: str) -> bool:
     """Return whether an attribute is there with a value, be it damaged."""
+    if isinstance(dataset, KnownDataset) and dataset.known is not None:
+        known = dataset.known.holds(keyword)
+        if known is not None:
+            return known
     found = dataset.get_item(keyword, keep_deferred=True)
     if isinstance(found, RawDataElement):
         return found.length > 0 and (found.value is None or bool(found.value.strip(b" \0")))
@@ -150,6 +159,8 @@ def whole_number(dataset: Dataset, keyword: str) -> int | None:
 
 def transfer_syntax(dataset: Dataset) -> UID:
     """Return the Transfer Syntax UID (0002,0010), empty where there is none."""
+    if isinstance(dataset, KnownDataset) and dataset.known is not None:
+        return UID(dataset.known_syntax)
     meta = getattr(dataset, "file_meta", None)
     return UID("" if meta is None else str(element(meta, "TransferSyntaxUID") or ""))
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 
+from .connected import parts_of
 from .placement import Box
 
 # Brain and bone, in HU: what a brain window shows grey or white. Fat and air are black there, also
@@ -61,14 +63,12 @@ def head_boxes(hu: torch.Tensor) -> list[Box]:
     grey = ((hu - _BLACK) / (_WHITE - _BLACK)).clamp(0.0, 1.0)
     there = F.adaptive_avg_pool2d(grey[:, None], grid)[:, 0] > _GREY
     boxes: list[Box] = []
-    for labels in _labelled(there).cpu():
-        found, counts = labels[labels > 0].unique(return_counts=True)
-        if not len(found) or int(counts.max()) < _LEAST * labels.numel():
+    for one in there.cpu().numpy():
+        found = parts_of(one).largest()
+        if found is None or found[0] < _LEAST * one.size:
             boxes.append((0, 0, rows, columns))
-            continue
-        places = (labels == found[int(counts.argmax())]).nonzero()
-        (top, left), (bottom, right) = places.amin(0).tolist(), places.amax(0).tolist()
-        boxes.append(_in_pixels((top, left, bottom + 1, right + 1), grid, (rows, columns)))
+        else:
+            boxes.append(_in_pixels(found[1], grid, (rows, columns)))
     return boxes
 
 
@@ -123,34 +123,10 @@ def _look(hu: torch.Tensor, box: Box) -> Look:
 
 def _enclosed(free: torch.Tensor) -> torch.Tensor:
     """Return which free cells, (rows, columns), cannot be reached from the edge."""
-    padded = F.pad(free.float(), (1, 1, 1, 1), value=1.0)
-    outside = torch.zeros_like(padded)
-    outside[0, 0] = 1.0
-    while True:
-        spread = outside
-        for _ in range(16):
-            spread = F.max_pool2d(spread[None], 3, 1, 1)[0] * padded
-        if torch.equal(spread, outside):
-            break
-        outside = spread
-    return free & ~(outside[1:-1, 1:-1] > 0)
-
-
-def _labelled(there: torch.Tensor) -> torch.Tensor:
-    """Return (n, rows, columns) of int64 where each connected part has one number above 0.
-
-    The highest number of a part spreads over it, one place in each step.
-    """
-    numbers = torch.arange(1, there[0].numel() + 1, device=there.device, dtype=torch.float32)
-    labels = numbers.reshape(there.shape[1:]) * there
-    inside = there.float()
-    while True:
-        spread = labels
-        for _ in range(16):
-            spread = F.max_pool2d(spread[:, None], 3, 1, 1)[:, 0] * inside
-        if torch.equal(spread, labels):
-            return labels.long()
-        labels = spread
+    padded = np.pad(free.cpu().numpy(), 1, constant_values=True)
+    parts = parts_of(padded)
+    outside = parts.mask(int(parts.part[0]), padded.shape)[1:-1, 1:-1]
+    return free & ~torch.from_numpy(outside).to(free.device)
 
 
 def _in_pixels(box: Box, grid: tuple[int, int], shape: tuple[int, int]) -> Box:

@@ -8,14 +8,14 @@ from types import MappingProxyType
 from .bundle import Bundle
 from .ct_slices_reader import CtSlicesReader
 from .device import choose_device
+from .engines.choose import EngineSettings
 from .errors import BundleError
 from .input_spec import ReaderKind
-from .network import load_network
 from .radiograph_reader import RadiographReader
 from .reader import DEFAULT_BATCH, Reader
 from .volume_reader import CtVolumeReader
 
-__all__ = ["LoadedReader", "Reader", "load_image_reader", "load_network", "load_reader"]
+__all__ = ["LoadedReader", "Reader", "load_image_reader", "load_reader"]
 
 LoadedReader = Reader | CtVolumeReader
 
@@ -24,18 +24,25 @@ _KINDS: Mapping[ReaderKind, type[LoadedReader]] = MappingProxyType(
 )
 
 
-def load_reader(bundle: Bundle, device: str, batch_size: int = DEFAULT_BATCH) -> LoadedReader:
+def load_reader(
+    bundle: Bundle,
+    device: str,
+    batch_size: int = DEFAULT_BATCH,
+    engines: EngineSettings | None = None,
+) -> LoadedReader:
     """Return the reader of a bundle, loaded onto `device`, which may be ``auto``.
+
+    Without `engines` a CPU runs torch, layer by layer, and nothing is kept on disk.
 
     Raises
     ------
     BundleError
         If the bundle's network cannot be built or does not fit its weights.
     InferenceError
-        If a GPU is asked for that is not there.
+        If a GPU is asked for that is not there, or the bundle insists on an engine that is not.
     """
     reader = _KINDS[bundle.spec.kind](bundle, batch_size)
-    reader.setup(choose_device(device))
+    reader.setup(choose_device(device), engines)
     return reader
 
 

@@ -230,7 +230,7 @@ def hounsfield_values(dataset: Dataset, index: int = 0) -> ModalityImage:
         values[padding] = AIR_HU
         notes = (*notes, PixelNote.PADDING_REPLACED)
     if float(values.min()) < AIR_HU:
-        values = np.maximum(values, np.float32(AIR_HU))
+        np.maximum(values, np.float32(AIR_HU), out=values)
         notes = (*notes, PixelNote.BELOW_AIR_CLAMPED)
     return ModalityImage(values, notes)
 
@@ -295,7 +295,8 @@ def _modality_values(
 
 
 def _finite(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    if not np.isfinite(values).all():
+    # Either end is not finite where any value is not; a mask of all pixels costs more.
+    if not (np.isfinite(values.min()) and np.isfinite(values.max())):
         raise _unsupported("some pixels have a value that is no finite number")
     return values
 

@@ -22,6 +22,8 @@ from .lungs import lung_box
 from .placement import Box, Placement
 from .planes import place_plane, prepare_planes
 from .polarity import looks_negative
+from .resize import Greys, fitted, scale_plane
+from .windows import Window
 
 __all__ = [
     "InputSpec",
@@ -108,15 +110,15 @@ def prepare_radiograph(
         negative = spec.polarity == "chest" and looks_negative(values)
         seen = values.min() + values.max() - values if negative else values
         return prepare_planes(seen[None], spec, device)
-    picture = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).to(device)
-    # An offset is removed before anything is rounded: a MONOCHROME1 image and its MONOCHROME2 twin
-    # differ by one after inversion, and must not differ in the last bit of the result.
     by_bits = spec.intensity == "full_range"
-    picture = _over_full_range(picture, full_range) if by_bits else picture - picture.amin()
-    if spec.polarity == "chest" and looks_negative(values):
-        picture = (1.0 if by_bits else picture.amax()) - picture
+    if by_bits and (full_range is None or not full_range[0] < full_range[1]):
+        raise ValueError("the pixels have no full range")
     placed = placement or place_radiograph(values, spec)
-    spread = _fit(picture[None, None], placed)
+    turned = spec.polarity == "chest" and looks_negative(values)
+    if device.type == "cpu":
+        spread = _film_on_cpu(values, placed, full_range if by_bits else None, turned)
+    else:
+        spread = _film(values, placed, full_range if by_bits else None, turned, device)
     if not by_bits:
         low, high = _percentiles(spread)
         spread = (spread - low) / (high - low) if high > low else torch.zeros_like(spread)
@@ -156,9 +158,11 @@ def prepare_ct(
     """
     if spec.plane is not None:
         return prepare_planes(hu, spec, device)
+    placed = tuple(placements or place_ct(hu, spec, device))
+    if device.type == "cpu":
+        return _slices_on_cpu(hu, spec, placed)
     slices = torch.from_numpy(np.ascontiguousarray(hu, dtype=np.float32)).to(device)
     channels = torch.stack([window.apply(slices) for window in spec.windows], dim=1)
-    placed = tuple(placements or place_ct(hu, spec, device))
     if len(set(placed)) == 1:
         prepared = _center(_fit(channels, placed[0]), spec.size)
     else:
@@ -168,6 +172,109 @@ def prepare_ct(
     return prepared.clamp(0.0, 1.0)
 
 
+def _slices_on_cpu(
+    hu: NDArray[np.float32], spec: InputSpec, placed: Sequence[Placement]
+) -> torch.Tensor:
+    """Do the same plane by plane, without more than one of them in memory beside the result."""
+    shape = (len(hu), len(spec.windows), spec.size, spec.size)
+    made = np.zeros(shape, dtype=np.float32)
+    for one, place, channels in zip(hu, placed, made, strict=True):
+        top, left, bottom, right = place.box
+        part = np.asarray(one[top:bottom, left:right], dtype=np.float32)
+        inner = _inner(place, spec.size)
+        for window, channel in zip(spec.windows, channels, strict=True):
+            _scale(part, channel[inner], _greys_of(window))
+    return torch.from_numpy(made).clamp_(0.0, 1.0)
+
+
+def _scale(part: NDArray[np.float32], out: NDArray[np.float32], greys: Greys) -> None:
+    if part.shape == out.shape:
+        greys(part, out)
+    else:
+        scale_plane(part, out, greys)
+
+
+def _greys_of(window: Window) -> Greys:
+    """Return what applies a window, in place where it is a straight one."""
+    ramp = window.ramp
+    if ramp is None:
+
+        def by_function(values: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+            torch.from_numpy(out).copy_(window.apply(torch.from_numpy(values)))
+
+        return by_function
+    return _straight(*ramp)
+
+
+def _straight(foot: float, length: float) -> Greys:
+    def greys(values: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+        made = torch.from_numpy(out)
+        torch.sub(torch.from_numpy(values), foot, out=made)
+        made.div_(length).clamp_(0.0, 1.0)
+
+    return greys
+
+
+def _inner(place: Placement, size: int) -> tuple[slice, slice]:
+    """Return where in the input the part lies; see `_center`."""
+    rows, columns = place.fitted
+    top, left = (size - rows) // 2, (size - columns) // 2
+    return slice(top, top + rows), slice(left, left + columns)
+
+
+def _film_on_cpu(
+    values: NDArray[np.float32],
+    placed: Placement,
+    full_range: tuple[float, float] | None,
+    turned: bool,
+) -> torch.Tensor:
+    """Do what `_film` does without a copy of the whole picture."""
+    values = np.asarray(values, dtype=np.float32)
+    top, left, bottom, right = placed.box
+    out = np.empty(placed.fitted, dtype=np.float32)
+    if full_range is not None:
+        to_greys, highest = _straight(full_range[0], full_range[1] - full_range[0]), 1.0
+    else:
+        lowest = float(values.min())
+        highest = float(np.float32(values.max()) - np.float32(lowest)) if turned else 0.0
+        to_greys = _from(lowest)
+
+    def turn(part: NDArray[np.float32], made: NDArray[np.float32]) -> None:
+        to_greys(part, made)
+        np.subtract(np.float32(highest), made, out=made)
+
+    _scale(values[top:bottom, left:right], out, turn if turned else to_greys)
+    return torch.from_numpy(out)[None, None]
+
+
+def _from(lowest: float) -> Greys:
+    def greys(values: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+        np.subtract(values, np.float32(lowest), out=out)
+
+    return greys
+
+
+def _film(
+    values: NDArray[np.float32],
+    placed: Placement,
+    full_range: tuple[float, float] | None,
+    turned: bool,
+    device: torch.device,
+) -> torch.Tensor:
+    """Return the part of a film that is shown, scaled, with its greys above 0."""
+    picture = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).to(device)
+    # An offset is removed before anything is rounded: a MONOCHROME1 image and its MONOCHROME2 twin
+    # differ by one after inversion, and must not differ in the last bit of the result.
+    if full_range is None:
+        picture = picture - picture.amin()
+    else:
+        low, high = full_range
+        picture = ((picture - low) / (high - low)).clamp(0.0, 1.0)
+    if turned:
+        picture = (1.0 if full_range is not None else picture.amax()) - picture
+    return _fit(picture[None, None], placed)
+
+
 def _central(rows: int, columns: int) -> Box:
     """Return the central square; of an odd rest the smaller part is before it."""
     side = min(rows, columns)
@@ -175,22 +282,10 @@ def _central(rows: int, columns: int) -> Box:
     return top, left, top + side, left + side
 
 
-def _over_full_range(picture: torch.Tensor, full_range: tuple[float, float] | None) -> torch.Tensor:
-    if full_range is None or not full_range[0] < full_range[1]:
-        raise ValueError("the pixels have no full range")
-    low, high = full_range
-    return ((picture - low) / (high - low)).clamp(0.0, 1.0)
-
-
 def _fit(pictures: torch.Tensor, placement: Placement) -> torch.Tensor:
     """Cut (n, channels, rows, columns) and scale the part to the size that it has in the input."""
     top, left, bottom, right = placement.box
-    part = pictures[..., top:bottom, left:right]
-    if part.shape[-2:] == placement.fitted:
-        return part
-    return F.interpolate(
-        part, size=placement.fitted, mode="bilinear", antialias=True, align_corners=False
-    )
+    return fitted(pictures[..., top:bottom, left:right], placement.fitted)
 
 
 def _center(pictures: torch.Tensor, size: int) -> torch.Tensor:
@@ -203,6 +298,11 @@ def _center(pictures: torch.Tensor, size: int) -> torch.Tensor:
 
 def _percentiles(picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the lower and upper tail by nearest rank; symmetric, so that a negative agrees."""
+    rank = math.floor(_TAIL * (picture.numel() - 1))
+    if picture.device.type == "cpu":
+        # The two values are found without all others being put in order.
+        ranks = (rank, picture.numel() - 1 - rank)
+        found = torch.from_numpy(np.partition(picture.numpy(), ranks, axis=None))
+        return found[ranks[0]], found[ranks[1]]
     ordered = picture.flatten().sort().values
-    rank = math.floor(_TAIL * (ordered.numel() - 1))
     return ordered[rank], ordered[-1 - rank]

@@ -9,6 +9,7 @@ import torch
 from pydicom import Dataset
 
 from .admission import Opened, admitted, reason_of_most
+from .decode_task import DecodeTask
 from .decoded import Batch, Decoded, Picture
 from .display import pixel_aspect, show_radiograph
 from .errors import NotAnalysableError
@@ -44,7 +45,7 @@ class RadiographReader(Reader):
         return Decoded(
             uids=rows,
             frames=tuple(frame for count in counts for frame in range(count)),
-            batches=self._batches(datasets, counts),
+            batches=self._batches([opened[uid].source for uid in order], counts),
             positions_mm=np.zeros(len(rows)),
             headers=tuple(opened[uid].header for uid in order),
             facts=facts,
@@ -80,16 +81,18 @@ class RadiographReader(Reader):
             placement=place,
         )
 
-    def _batches(self, datasets: list[Dataset], counts: list[int]) -> Iterator[Batch]:
-        """Decode image by image; the pixels of one leave memory before the next is read."""
-        for count in counts:
-            dataset = datasets.pop(0)
-            for frame in range(count):
-                yield self._batch(dataset, frame)
-
-    def _batch(self, dataset: Dataset, frame: int) -> Batch:
+    def _batches(self, sources: Sequence[SourceImage], counts: Sequence[int]) -> Iterator[Batch]:
+        """Decode frame by frame."""
         spec = self.bundle.spec
-        image = model_values(dataset, frame, spec)
+        each = zip(sources, counts, strict=True)
+        tasks = (DecodeTask(one, frame, spec) for one, count in each for frame in range(count))
+        for decoded in self.decoding.decode(tasks):
+            if isinstance(decoded, NotAnalysableError):
+                raise decoded
+            yield self._batch(decoded)
+
+    def _batch(self, image: ModalityImage) -> Batch:
+        spec = self.bundle.spec
         place = place_radiograph(image.values, spec)
         notes = image.notes
         if spec.crop == "lungs" and place.whole_source:
@@ -115,8 +118,8 @@ class RadiographReader(Reader):
         refused: dict[str, NotAnalysableError] = {}
         for uid, one in opened.items():
             try:
-                for frame in range(frame_count(one.dataset)):
-                    self._batch(one.dataset, frame)
+                for _ in self._batches([one.source], [frame_count(one.dataset)]):
+                    pass
             except NotAnalysableError as error:
                 refused[uid] = error
         codes = {**set_aside, **{uid: str(error.code) for uid, error in refused.items()}}

@@ -19,8 +19,11 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from .bundle import Bundle
+from .decode_pool import DecodePool, PoolSettings
 from .decoded import Batch, Decoded, Picture
-from .errors import ODD_DATA, BundleError, NotAnalysableError
+from .engines import MadeWith
+from .engines.choose import EngineSettings
+from .errors import ODD_DATA, InferenceError, NotAnalysableError
 from .exclusive import label_masks, of_labels
 from .forward import Network
 from .illustrate import View
@@ -51,17 +54,21 @@ class Reader(ABC):
         self._batch_size = batch_size
         self._device = torch.device("cpu")
         self._network: Answers | None = None
+        # Where images are decoded; whoever runs the reader may put a pool with processes here.
+        self.decoding = DecodePool(PoolSettings())
 
-    def setup(self, device: str) -> None:
+    def setup(self, device: str, engines: EngineSettings | None = None) -> None:
         """Load the network onto `device`, a device of torch.
 
         Raises
         ------
         BundleError
             If definition and weights do not fit each other.
+        EngineUnavailableError
+            If the bundle insists on an engine that cannot be had.
         """
         self._device = torch.device(device)
-        self._network = Network(self.bundle, self._device)
+        self._network = Network(self.bundle, self._device, engines)
 
     @abstractmethod
     def decode(self, images: Sequence[SourceImage]) -> Decoded:
@@ -164,17 +171,20 @@ class Reader(ABC):
         probabilities: list[Probabilities] = []
         notes: list[tuple[str, ...]] = []
         masks: list[Mask] = []
+        made: dict[MadeWith | None, None] = {}
         for batch in decoded.batches:
             rows = slice(len(notes), len(notes) + len(batch.notes))
             scores, mapped = self._said(batch, places[rows])
             probabilities.append(scores)
             masks += mapped
             notes.extend(batch.notes)
+            made[self._loaded().made_with] = None
         every = np.concatenate(probabilities)
         reading = self.encode(decoded, every, notes)
         kept = of_present(masks, reading.findings)
         shown, failed = self.illustrate(images, decoded, every, kept)
         facts = {**reading.facts, **({"illustration_failed": failed} if failed else {})}
+        facts["made_with"] = [one.facts for one in made if one is not None]
         reading = replace(reading, headers=decoded.headers, illustrations=shown, facts=facts)
         return with_masks(reading, kept, places, decoded.pixel_ml)
 
@@ -246,7 +256,7 @@ class Reader(ABC):
                     saliency = self._loaded().looked_at(
                         picture.tensor, view.looked, picture.placement
                     )
-            except (BundleError, *ODD_DATA) as error:
+            except (InferenceError, *ODD_DATA) as error:
                 failed[uid] = type(error).__name__
             position = float(decoded.positions_mm[view.row])
             shown.append(

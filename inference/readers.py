@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping
 
 from .bundle import Bundle
+from .engines.choose import EngineSettings
 from .model import LoadedReader, load_reader
 
 
@@ -18,9 +19,12 @@ class WarmReaders:
         Where the networks run: ``cpu`` or ``cuda:N``.
     batch_size : int
         Slices on their way through a network at once.
+    engines : EngineSettings, optional
+        What the site says of engines; without them a CPU runs torch.
     """
 
-    def __init__(self, device: str, batch_size: int) -> None:
+    def __init__(self, device: str, batch_size: int, engines: EngineSettings | None = None) -> None:
+        self._engines = engines
         self._device = device
         self._batch_size = batch_size
         self._readers: dict[str, LoadedReader] = {}
@@ -30,7 +34,9 @@ class WarmReaders:
         """Return the loaded reader of `bundle`."""
         with self._loading:
             if bundle.name not in self._readers:
-                self._readers[bundle.name] = load_reader(bundle, self._device, self._batch_size)
+                self._readers[bundle.name] = load_reader(
+                    bundle, self._device, self._batch_size, self._engines
+                )
             return self._readers[bundle.name]
 
     def warm(self, bundles: Mapping[str, Bundle]) -> None:

@@ -6,12 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
 from db.schema import Presence, Scope
+
+if TYPE_CHECKING:
+    from .stored_facts import StoredFacts
 
 
 class NotAnalysed(StrEnum):
@@ -89,13 +93,20 @@ class ModelIdentity:
 
 @dataclass(frozen=True, slots=True)
 class SourceImage:
-    """A stored SOP instance that a reader is given."""
+    """A stored SOP instance that a reader is given.
+
+    Attributes
+    ----------
+    facts : StoredFacts or None
+        What was written down of its file; without, the file is asked.
+    """
 
     instance_id: int
     sop_instance_uid: str
     sop_class_uid: str
     transfer_syntax_uid: str
     path: Path
+    facts: StoredFacts | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

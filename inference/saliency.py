@@ -20,13 +20,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from numpy.typing import NDArray
 
 from .bundle_section import Activation
-
-# Maps with fewer places to a side are coarse.
-_FINE = 12
+from .evidence import FINE, share_of, spread
 
 
 @dataclass(slots=True)
@@ -99,9 +96,11 @@ class Saliency:
             maps = trace.telling
             if maps is None:
                 return None
-            share = _share(outputs[0].detach(), output, activation)
+            told = outputs[0].detach().cpu().numpy()
+            share = torch.from_numpy(share_of(told, output, activation)).to(outputs)
             (gradient,) = torch.autograd.grad((outputs[0] * share).sum(), maps)
-        return _spread((gradient * maps.detach())[0].sum(dim=0), row.shape[-2:])
+        evidence = (gradient * maps.detach())[0].sum(dim=0).float().cpu().numpy()
+        return spread(evidence, (row.shape[-2], row.shape[-1]))
 
     @contextmanager
     def _tracing(self) -> Iterator[_Trace]:
@@ -126,26 +125,5 @@ class Saliency:
 def _finer(known: torch.Tensor | None, later: torch.Tensor) -> torch.Tensor | None:
     """Return the later maps if they are fine, or not coarser than those that are known."""
     places = min(later.shape[-2:])
-    least = 2 if known is None else min(_FINE, *known.shape[-2:])
+    least = 2 if known is None else min(FINE, *known.shape[-2:])
     return later if places >= least else known
-
-
-def _share(outputs: torch.Tensor, output: int, activation: Activation) -> torch.Tensor:
-    """Return the derivative of the label's log-odds with respect to all outputs, (outputs,)."""
-    share = torch.zeros_like(outputs)
-    if activation == "softmax" and len(outputs) > 1:
-        others = outputs.clone()
-        others[output] = -torch.inf
-        share = -others.softmax(dim=0)
-    share[output] = 1.0
-    return share
-
-
-def _spread(evidence: torch.Tensor, size: torch.Size) -> NDArray[np.float32]:
-    """Scale the evidence, (h, w), to 0 to 1 and to the size of the input."""
-    evidence = evidence.detach().float().clamp(min=0.0)
-    full = F.interpolate(evidence[None, None], size=size, mode="bilinear", align_corners=False)
-    highest = full.amax()
-    if highest > 0:
-        full = full / highest
-    return np.asarray(full[0, 0].cpu().numpy().clip(0.0, 1.0), dtype=np.float32)

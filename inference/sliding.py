@@ -7,13 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from monai.inferers.inferer import SlidingWindowInferer
 from numpy.typing import NDArray
 
 from .bundle import Bundle
 from .errors import BundleError
 from .exclusive import MORE_THAN_HALF
-from .network import load_network
 
 # The same input gives the same output: cuDNN neither tries algorithms out nor rounds to TF32.
 _REPRODUCIBLE = functools.partial(
@@ -60,6 +58,8 @@ class VolumeNetwork:
     def __init__(self, bundle: Bundle, device: torch.device) -> None:
         self._bundle = bundle
         self._device = device
+        from .network import load_network  # MONAI: seconds, for those who read volumes alone
+
         self._module = load_network(bundle, device)
 
     def probabilities(self, tensor: torch.Tensor) -> NDArray[np.float64]:
@@ -119,6 +119,8 @@ class VolumeNetwork:
             if isinstance(outputs, torch.Tensor):
                 outputs = outputs.to(held)
         else:
+            from monai.inferers.inferer import SlidingWindowInferer
+
             inferer = SlidingWindowInferer(
                 roi_size=spec.roi,
                 sw_batch_size=windows,

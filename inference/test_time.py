@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from numpy.typing import NDArray
 
+from .engines import MadeWith
 from .placement import Placement
 
 Numbers = NDArray[np.float64]
@@ -67,6 +68,11 @@ class TestTime:
 class Answers(Protocol):
     """What a reader asks of a network; see `Network`."""
 
+    @property
+    def made_with(self) -> MadeWith | None:
+        """What the last batch of this thread was computed with."""
+        ...
+
     def probabilities(self, tensor: torch.Tensor, /) -> Numbers:
         """Return (rows, labels)."""
         ...
@@ -101,6 +107,11 @@ class SeveralViews:
         self._black = black
         self._test_time = test_time
         self._movements = test_time.movements()
+
+    @property
+    def made_with(self) -> MadeWith | None:
+        """What the last view was computed with."""
+        return self._network.made_with
 
     def probabilities(self, tensor: torch.Tensor) -> Numbers:
         """Return probabilities; see `Network.probabilities`."""

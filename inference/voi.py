@@ -44,7 +44,7 @@ def header_window(dataset: Dataset, frame: int) -> Window | None:
 
     def first(keyword: str) -> object:
         value = frame_element(dataset, frame, "FrameVOILUTSequence", keyword)
-        return value[0] if isinstance(value, MultiValue) else value
+        return value[0] if isinstance(value, MultiValue | list) else value
 
     center, width = number(first("WindowCenter")), number(first("WindowWidth"))
     if center is None or width is None:

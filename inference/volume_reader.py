@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +13,9 @@ from pydicom import Dataset
 from .admission import admitted_stack, telling
 from .bundle import Bundle
 from .ct_slices_reader import hounsfield_slices
+from .decode_pool import DecodePool, PoolSettings
 from .display import pixel_aspect, show_slice, window_of_steps, window_text
+from .engines.choose import EngineSettings
 from .errors import ODD_DATA, NotAnalysableError
 from .head_seen import HeadSeen
 from .masks import marked
@@ -64,9 +66,10 @@ class CtVolumeReader:
         self.bundle = bundle
         self._device = torch.device("cpu")
         self._network: VolumeNetwork | None = None
+        self.decoding = DecodePool(PoolSettings())
 
-    def setup(self, device: str) -> None:
-        """Load the network onto `device`, a device of torch.
+    def setup(self, device: str, engines: EngineSettings | None = None) -> None:
+        """Load the network onto `device`, a device of torch, which runs volumes without an engine.
 
         Raises
         ------
@@ -83,7 +86,8 @@ class CtVolumeReader:
         stack, facts = series.stack, series.facts
         with telling(facts):
             geometry = geometry_of(stack)
-        volume, notes = self._prepared(stack, geometry, series.datasets)
+        series.datasets.clear()  # the pixels of an image leave memory once it is decoded
+        volume, notes = self._prepared(stack, geometry, series.sources)
         facts |= {
             "volume_voxels": [axis.count for axis in volume.axes],
             "volume_spacing_mm": [round(abs(axis.step), 4) for axis in volume.axes],
@@ -110,7 +114,7 @@ class CtVolumeReader:
         return with_masks(reading, masks, series.places, pixel_ml(stack))
 
     def _prepared(
-        self, stack: Stack, geometry: Geometry, datasets: dict[str, Dataset]
+        self, stack: Stack, geometry: Geometry, sources: Mapping[str, SourceImage]
     ) -> tuple[Volume, list[tuple[str, ...]]]:
         """Return the volume, and what was done to the pixels of each slice."""
         spec = self.bundle.spec.volume
@@ -127,7 +131,9 @@ class CtVolumeReader:
 
         slices = (
             noted(image)
-            for number, image in enumerate(hounsfield_slices(stack, datasets))
+            for number, image in enumerate(
+                hounsfield_slices(stack, sources, self.bundle.spec, self.decoding)
+            )
             if number in opening
         )
         volume = prepare_volume(slices, geometry, spec, self._device)

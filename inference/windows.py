@@ -100,6 +100,15 @@ class Window:
         """Return `values`, of any shape, as 0 to 1."""
         return _FUNCTIONS[self.function](values, self.center, self.width)
 
+    @property
+    def ramp(self) -> tuple[float, float] | None:
+        """Where black ends and how long the way to white is; None if it is no straight one."""
+        if self.function is VoiLutFunction.LINEAR_EXACT:
+            return self.center - self.width / 2.0, self.width
+        if self.function is VoiLutFunction.LINEAR and self.width != 1.0:
+            return self.center - 0.5 - (self.width - 1.0) / 2.0, self.width - 1.0
+        return None
+
     def to_dict(self) -> dict[str, object]:
         """Return the JSON form."""
         return {**asdict(self), "function": str(self.function)}

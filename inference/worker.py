@@ -22,12 +22,15 @@ from db.workers import WorkerIdentity, beat, enter, leave, sweep_silent
 
 from .analyst import Analyst
 from .errors import InferenceError
+from .heap import keep_freed_memory
 from .jobs import JobQueue, JobRunner
 
 _log = structlog.get_logger()
 
 _BEAT_SECONDS = 5.0
 _SWEEP_SECONDS = 10.0
+# Half a second's work, between two beats.
+_INDEXED_AT_ONCE = 500
 # Work is kept for weeks, facts for years.
 _JOBS_KEPT = timedelta(days=28)
 _ATTEMPTS = 3
@@ -130,6 +133,7 @@ class Worker:
         """Work until `stop` is set, then let running analyses end."""
         with self._engine.begin() as connection:
             enter(connection, self._identity)
+        keep_freed_memory()
         self._runner.start()
         _log.info(
             "worker.started",
@@ -142,6 +146,7 @@ class Worker:
             self._exit_if_stuck()
             try:
                 self._beat()
+                self._analyst.facts.index_new(_INDEXED_AT_ONCE)
                 if time.monotonic() >= next_sweep:
                     self._sweep()
                     next_sweep = time.monotonic() + _SWEEP_SECONDS

@@ -61,7 +61,7 @@ def difference(images: torch.Tensor) -> torch.Tensor:
     ----------
     images : Tensor of float32, (n, 1, rows, columns)
     """
-    rows, columns = images.shape[-2:]
+    rows, columns = (int(length) for length in images.shape[-2:])
     y = ((np.arange(rows) + 0.5) / rows).astype(np.float32)[:, None]
     x = ((np.arange(columns) + 0.5) / columns).astype(np.float32)[None, :]
     means = []

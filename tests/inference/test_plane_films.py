@@ -112,7 +112,7 @@ def test_maps_beside_numbers_are_turned_back_too(
     bundle = plane_bundles.served(path, masks=["spot"])
     assert bundle.mapped == ("spot",) and bundle.spec.plane is not None
     assert bundle.spec.plane.transposed
-    monkeypatch.setattr("inference.forward.load_network", lambda *_: NumbersAndMaps())
+    monkeypatch.setattr("inference.network.load_network", lambda *_: NumbersAndMaps())
     tensor = torch.zeros((1, 1, 64, 64))
     tensor[0, 0, 8:16, 40:60] = 1.0
     network = Network(bundle, torch.device("cpu"))

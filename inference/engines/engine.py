@@ -1,0 +1,143 @@
+"""The protocol: an engine takes prepared rows and gives what the network gives, as numpy arrays.
+
+Light: neither torch nor ONNX Runtime.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..engine_spec import Precision
+
+if TYPE_CHECKING:
+    import torch
+
+    # Float32, (rows, channels, size, size). Tensors may lie on the device already.
+    Rows = NDArray[np.float32] | torch.Tensor
+else:
+    Rows = object
+
+
+@dataclass(frozen=True, slots=True)
+class MadeWith:
+    """What a result was computed with; stored beside it.
+
+    Attributes
+    ----------
+    engine : str
+        ``onnxruntime``, ``torch`` or ``torch-cuda``.
+    version : str
+        Of the engine's library.
+    device : str
+        ``cpu`` or ``cuda:N``.
+    precision : {"float32", "bfloat16", "float16"}
+    batch : int
+        Rows that were computed together, padding included.
+    """
+
+    engine: str
+    version: str
+    device: str
+    precision: Precision
+    batch: int
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """The same, JSON-serialisable."""
+        return {
+            "engine": self.engine,
+            "version": self.version,
+            "device": self.device,
+            "precision": self.precision,
+            "batch": self.batch,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class EngineIdentity:
+    """What an engine says of itself; names as in `MadeWith`.
+
+    Attributes
+    ----------
+    best_batch : int
+        Rows at once beyond which it gains next to nothing.
+    """
+
+    name: str
+    version: str
+    device: str
+    precision: Precision
+    best_batch: int
+
+    def made(self, batch: int) -> MadeWith:
+        """Return what a batch of so many rows is made with."""
+        return MadeWith(self.name, self.version, self.device, self.precision, batch)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RawOutputs:
+    """What a network gives: no activation, no calibration, no choice of labels.
+
+    Attributes
+    ----------
+    tensors : tuple of ndarray of float32, (rows, ...)
+        One for each output of the network.
+    class_maps : ndarray of float32, (rows, outputs, h, w), or None
+        Of networks that end in a mean over maps and a linear layer: what each place adds to each
+        of the first output's numbers, times the count of places (`class_maps`).
+    made_with : MadeWith
+    """
+
+    tensors: tuple[NDArray[np.float32], ...]
+    class_maps: NDArray[np.float32] | None
+    made_with: MadeWith
+
+
+class Engine(Protocol):
+    """Carries a network out."""
+
+    @property
+    def identity(self) -> EngineIdentity:
+        """What it is."""
+        ...
+
+    def run(self, rows: Rows) -> RawOutputs:
+        """Carry the network out; several threads may call.
+
+        Parameters
+        ----------
+        rows : ndarray or Tensor of float32, (rows, channels, size, size)
+            At least one row.
+
+        Returns
+        -------
+        RawOutputs
+            Each row is the same to 1e-5 whatever rows are beside it.
+
+        Raises
+        ------
+        EngineOutOfMemoryError
+            If a smaller batch may pass.
+        DeviceLostError
+            If nothing will pass any more.
+        EngineRunError
+            If these rows do not pass.
+        BundleError
+            If the network gives something else than tensors.
+        """
+        ...
+
+    def release(self) -> None:
+        """Give back memory that is held for later, after a want of memory."""
+        ...
+
+
+def on_host(rows: Rows) -> NDArray[np.float32]:
+    """Return rows as a contiguous array in the memory of the host."""
+    if isinstance(rows, np.ndarray):
+        return np.ascontiguousarray(rows, dtype=np.float32)
+    return np.ascontiguousarray(rows.detach().cpu().numpy(), dtype=np.float32)

@@ -1,0 +1,281 @@
+"""What is tried before an analysis is given up: a ladder of smaller batches and another device.
+
+::
+
+    out of memory   half of the batch, a quarter, the spare engine on the CPU, a coded failure
+    device lost     the spare engine, until the process ends; somebody is told
+    rows that fail  the batch is bisected: the others get their results, these alone fail
+
+A ladder is an engine itself.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+import structlog
+
+from .engine import Engine, EngineIdentity, RawOutputs, Rows
+from .errors import DeviceLostError, EngineOutOfMemoryError, EngineRunError, PoisonedRowsError
+
+_log = structlog.get_logger()
+# Batches that pass before a size is tried again for which there was no memory.
+_CALM = 64
+
+
+class Step(StrEnum):
+    """What a ladder did."""
+
+    SMALLER = "smaller_batch"
+    SPARE = "spare_engine"
+    DEVICE_LOST = "device_lost"
+    POISONED = "poisoned_row"
+    EXHAUSTED = "exhausted"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A step, for those who count and those who are alerted.
+
+    Attributes
+    ----------
+    engine, device : str
+        On which it became necessary.
+    rows : int
+        Of the batch, or of the part of it, that did not pass.
+    reason : str
+        What the engine said; never of a patient.
+    """
+
+    step: Step
+    engine: str
+    device: str
+    rows: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answered:
+    """What a batch came to.
+
+    Attributes
+    ----------
+    rows : tuple of int
+        Which rows of the batch have results, ascending.
+    outputs : RawOutputs or None
+        Of these rows; None if there are none.
+    poisoned : mapping of int to EngineRunError
+        The other rows, and why.
+    """
+
+    rows: tuple[int, ...]
+    outputs: RawOutputs | None
+    poisoned: Mapping[int, EngineRunError] = field(default_factory=dict)
+
+
+def log_event(event: Event) -> None:
+    """Write a step into the log; a lost device as an error, that somebody comes."""
+    level = _log.error if event.step in (Step.DEVICE_LOST, Step.EXHAUSTED) else _log.warning
+    level(
+        f"engine.{event.step}",
+        engine=event.engine,
+        device=event.device,
+        rows=event.rows,
+        reason=event.reason,
+    )
+
+
+class Ladder:
+    """An engine that does not give up at once.
+
+    Parameters
+    ----------
+    engine : Engine
+    spare : callable, optional
+        Gives the engine to take instead, on the CPU; called when it is needed first. Without one
+        the ladder ends with a quarter of the batch.
+    tell : callable
+        Is told of each step, in the thread that runs.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        spare: Callable[[], Engine] | None = None,
+        tell: Callable[[Event], None] = log_event,
+    ) -> None:
+        self._engine = engine
+        self._make_spare = spare
+        self._tell = tell
+        self._spare: Engine | None = None
+        self._lost: str | None = None
+        self._limit: int | None = None
+        self._calm = 0
+        self._state = threading.Lock()
+
+    @property
+    def identity(self) -> EngineIdentity:
+        """What runs now: the engine, or its spare once the device is lost."""
+        spare = self._spare if self._lost is not None else None
+        return (spare or self._engine).identity
+
+    @property
+    def lost(self) -> str | None:
+        """Why the device is lost, after which only a new process brings it back; None before."""
+        return self._lost
+
+    def run(self, rows: Rows) -> RawOutputs:
+        """Carry the network out for all rows; see `Engine.run`.
+
+        Raises
+        ------
+        PoisonedRowsError
+            If some rows fail while others do not, or the only one does.
+        EngineOutOfMemoryError, DeviceLostError
+            If the spare engine fails too, or there is none.
+        EngineRunError
+            If all of several rows fail: then it is not the rows.
+        """
+        answered = self.answer(rows)
+        if answered.poisoned or answered.outputs is None:
+            first = next(iter(answered.poisoned.values()))
+            raise PoisonedRowsError(tuple(answered.poisoned), str(first)) from first
+        return answered.outputs
+
+    def release(self) -> None:
+        """Give back memory that is held for later."""
+        self._engine.release()
+
+    def answer(self, rows: Rows) -> Answered:
+        """Carry the network out for those rows that can be; see `run` for what it raises.
+
+        Parameters
+        ----------
+        rows : ndarray or Tensor of float32, (rows, channels, size, size)
+        """
+        if self._lost is None:
+            try:
+                return self._on_the_device(rows)
+            except DeviceLostError as error:
+                self._give_up(error, len(rows))
+                if self._make_spare is None:
+                    raise
+            except EngineOutOfMemoryError as error:
+                last = self._make_spare is None
+                self._note(Step.EXHAUSTED if last else Step.SPARE, len(rows), error)
+                if last:
+                    raise
+        elif self._make_spare is None:
+            raise DeviceLostError(self._lost)
+        return self._on_the_spare(rows)
+
+    def _on_the_device(self, rows: Rows) -> Answered:
+        """Try the batch, half of it and a quarter at a time."""
+        sizes = self._sizes(len(rows))
+        for number, size in enumerate(sizes, start=1):
+            try:
+                answered = self._in_parts(self._engine, rows, size)
+            except EngineOutOfMemoryError as error:
+                self._engine.release()
+                if number == len(sizes):
+                    raise
+                self._note(Step.SMALLER, size, error)
+                self._lower(sizes[number])
+            else:
+                self._passed()
+                return answered
+        raise AssertionError("a batch has rows")
+
+    def _on_the_spare(self, rows: Rows) -> Answered:
+        spare = self._spare_engine()
+        try:
+            return self._in_parts(spare, rows, min(len(rows), spare.identity.best_batch))
+        except EngineOutOfMemoryError as error:
+            self._note(Step.EXHAUSTED, len(rows), error, spare)
+            raise
+
+    def _in_parts(self, engine: Engine, rows: Rows, size: int) -> Answered:
+        parts: list[tuple[int, RawOutputs]] = []
+        poisoned: dict[int, EngineRunError] = {}
+        for start in range(0, len(rows), size):
+            self._bisect(engine, rows, start, min(start + size, len(rows)), parts, poisoned)
+        if len(poisoned) == len(rows) > 1:
+            raise next(iter(poisoned.values()))
+        for row, error in poisoned.items():
+            self._note(Step.POISONED, 1, error, engine)
+            assert row < len(rows)
+        answered = tuple(row for row in range(len(rows)) if row not in poisoned)
+        return Answered(answered, _joined([outputs for _, outputs in parts]), poisoned)
+
+    def _bisect(
+        self,
+        engine: Engine,
+        rows: Rows,
+        start: int,
+        stop: int,
+        parts: list[tuple[int, RawOutputs]],
+        poisoned: dict[int, EngineRunError],
+    ) -> None:
+        try:
+            parts.append((start, engine.run(rows[start:stop])))
+        except EngineRunError as error:
+            if stop - start == 1:
+                poisoned[start] = error
+                return
+            middle = (start + stop) // 2
+            self._bisect(engine, rows, start, middle, parts, poisoned)
+            self._bisect(engine, rows, middle, stop, parts, poisoned)
+
+    def _sizes(self, count: int) -> list[int]:
+        """Return the sizes to try, largest first; what failed lately is not tried again yet."""
+        wanted = (count, -(-count // 2), -(-count // 4))
+        limit = self._limit or count
+        return [size for size in dict.fromkeys(wanted) if size <= limit] or [min(limit, count)]
+
+    def _lower(self, size: int) -> None:
+        with self._state:
+            self._limit, self._calm = size, 0
+
+    def _passed(self) -> None:
+        """After a while try larger batches again: another process may have left the device."""
+        with self._state:
+            if self._limit is None:
+                return
+            self._calm += 1
+            if self._calm >= _CALM:
+                self._limit, self._calm = self._limit * 2, 0
+
+    def _give_up(self, error: DeviceLostError, rows: int) -> None:
+        with self._state:
+            first, self._lost = self._lost is None, str(error)
+        if first:
+            self._note(Step.DEVICE_LOST, rows, error)
+
+    def _spare_engine(self) -> Engine:
+        assert self._make_spare is not None
+        with self._state:
+            if self._spare is None:
+                self._spare = self._make_spare()
+            return self._spare
+
+    def _note(self, step: Step, rows: int, error: Exception, engine: Engine | None = None) -> None:
+        known = (engine or self._engine).identity
+        self._tell(Event(step, known.name, known.device, rows, str(error)))
+
+
+def _joined(parts: list[RawOutputs]) -> RawOutputs | None:
+    if len(parts) <= 1:
+        return parts[0] if parts else None
+    maps = [part.class_maps for part in parts if part.class_maps is not None]
+    return RawOutputs(
+        tensors=tuple(
+            np.concatenate(same) for same in zip(*(p.tensors for p in parts), strict=True)
+        ),
+        class_maps=np.concatenate(maps) if maps else None,
+        # The largest part: each result would be the same in any of them.
+        made_with=max((part.made_with for part in parts), key=lambda made: made.batch),
+    )

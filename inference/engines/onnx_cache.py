@@ -1,0 +1,184 @@
+"""Exported networks on disk, each in a folder named by all that it depends on. No torch.
+
+::
+
+    KEY/about.json      what it is, how far it was from torch; or why there is none
+    KEY/network.onnx    the network
+
+A folder appears whole or not at all, so that several workers may share them, and is never changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+
+from ..bundle import Bundle
+
+# Grows with every change of what is exported or how it is checked.
+EXPORTER = 1
+_ABOUT, _NETWORK = "about.json", "network.onnx"
+# What makes the layers of a network, exports them and runs them.
+_LIBRARIES = ("torch", "monai", "onnxruntime")
+_ROOM = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What is known of an exported network.
+
+    Attributes
+    ----------
+    sha256 : str
+        Of the file; empty where there is none.
+    class_maps : bool
+        Whether its last output are class maps.
+    drift : float
+        Largest difference of a probability from what torch gives, over the inputs that were tried.
+    refused : str
+        Why there is none, although the exporter was there.
+    """
+
+    sha256: str = ""
+    class_maps: bool = False
+    drift: float = 0.0
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """An exported network, or the reason why there is none.
+
+    Attributes
+    ----------
+    path : Path
+        Of the network.
+    """
+
+    path: Path
+    about: About
+
+
+class OnnxCache:
+    """A folder of exported networks.
+
+    Parameters
+    ----------
+    folder : Path
+        Made when it is written to first.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def find(self, bundle: Bundle) -> Exported | None:
+        """Return what is stored for a bundle; None if there is nothing, or it is damaged."""
+        place = self._folder / key_of(bundle)
+        try:
+            about = About(**json.loads((place / _ABOUT).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+        path = place / _NETWORK
+        if not about.refused and _sha256(path) != about.sha256:
+            return None
+        return Exported(path, about)
+
+    def keep(self, bundle: Bundle, write: Callable[[Path], About]) -> Exported:
+        """Store what `write` makes for a bundle.
+
+        Parameters
+        ----------
+        bundle : Bundle
+        write : callable
+            Writes the network to a path and says what it is, or why there is none.
+
+        Returns
+        -------
+        Exported
+            What is stored: of another process, if that was faster.
+
+        Raises
+        ------
+        OSError
+            If nothing can be written there.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        place = self._folder / key_of(bundle)
+        new = Path(tempfile.mkdtemp(prefix=".new-", dir=self._folder))
+        try:
+            about = write(new / _NETWORK)
+            if about.refused:
+                (new / _NETWORK).unlink(missing_ok=True)
+            else:
+                about = About(_sha256(new / _NETWORK), about.class_maps, about.drift)
+            (new / _ABOUT).write_text(json.dumps(asdict(about)) + "\n", encoding="utf-8")
+            for path in new.iterdir():
+                _sync(path)
+            _sync(new)
+            if self.find(bundle) is None:
+                shutil.rmtree(place, ignore_errors=True)  # damaged, or not there
+            try:
+                new.rename(place)
+            except OSError:  # another process was faster, and its folder is whole
+                known = self.find(bundle)
+                if known is None:
+                    raise
+                return known
+            _sync(self._folder)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+        return Exported(place / _NETWORK, about)
+
+
+def key_of(bundle: Bundle) -> str:
+    """Return the name of a bundle's folder: a digest of all that an exported network depends on."""
+    facts = {
+        "exporter": EXPORTER,
+        "weights": bundle.identity.weights_sha256,
+        "network_def": bundle.network_def,
+        "input": [bundle.spec.channels, bundle.spec.size, bundle.spec.value_range],
+        # These decide whether class maps are wanted, and what drift is.
+        "outputs": [len(bundle.outputs), bundle.masks, len(bundle.mapped), bundle.activation],
+        "libraries": {name: _version(name) for name in _LIBRARIES},
+        "networks": _own_networks(),
+    }
+    text = json.dumps(facts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:40]
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "none"
+
+
+def _own_networks() -> str:
+    """Return a digest of the code of this project's networks."""
+    digest = hashlib.sha256()
+    for path in (*sorted((_ROOM / "networks").glob("*.py")), _ROOM / "lungs.py"):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return "none"
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

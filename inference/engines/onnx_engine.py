@@ -1,0 +1,94 @@
+"""ONNX Runtime on the CPU: twice as fast as torch there, and no torch is needed to start it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+from .engine import EngineIdentity, RawOutputs, Rows, on_host
+from .errors import EngineError, EngineOutOfMemoryError, EngineRunError, ExportError
+
+INPUT = "rows"
+# Measured: a row costs least in batches of 1 to 4, and the more rows the more memory.
+_BATCH = 4
+_NO_MEMORY = ("failed to allocate", "bad_alloc", "out of memory", "bad allocation")
+# All that the library raises; they have no root of their own below Exception.
+_RAISED = (
+    state.EPFail, state.EngineError, state.Fail, state.InvalidArgument, state.InvalidGraph,
+    state.InvalidProtobuf, state.NoModel, state.NoSuchFile, state.NotImplemented,
+    state.RuntimeException,
+)  # fmt: skip
+
+
+class OnnxEngine:
+    """Runs an exported network.
+
+    Parameters
+    ----------
+    path : Path
+        The exported network.
+    class_maps : bool
+        Whether its last output are class maps.
+    threads : int
+        Threads for one batch; 0 is one for each core that the process may use.
+
+    Raises
+    ------
+    ExportError
+        If it cannot be loaded.
+    """
+
+    def __init__(self, path: Path, *, class_maps: bool, threads: int = 0) -> None:
+        try:
+            self._session: Any = onnxruntime.InferenceSession(
+                path, _options(threads), providers=["CPUExecutionProvider"]
+            )
+        except _RAISED as error:
+            raise ExportError(f"{path} cannot be loaded: {_said(error)}") from error
+        self._class_maps = class_maps
+        self._identity = EngineIdentity(
+            "onnxruntime", onnxruntime.__version__, "cpu", "float32", _BATCH
+        )
+
+    @property
+    def identity(self) -> EngineIdentity:
+        """What it is."""
+        return self._identity
+
+    def run(self, rows: Rows) -> RawOutputs:
+        """Carry the network out; see `Engine.run`."""
+        given = on_host(rows)
+        try:
+            outputs = self._session.run(None, {INPUT: given})
+        except (*_RAISED, MemoryError) as error:
+            raise _typed(error) from error
+        maps = outputs.pop() if self._class_maps else None
+        return RawOutputs(tuple(outputs), maps, self._identity.made(len(given)))
+
+    def release(self) -> None:
+        """Do nothing: what the library holds is needed for the next batch."""
+
+
+def _options(threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+    options.inter_op_num_threads = 1
+    # Threads that wait for the next batch must not take the cores of those that decode it.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return options
+
+
+def _typed(error: Exception) -> EngineError:
+    said = _said(error)
+    if isinstance(error, MemoryError) or any(mark in said.lower() for mark in _NO_MEMORY):
+        return EngineOutOfMemoryError(f"ONNX Runtime has not enough memory: {said}")
+    return EngineRunError(f"ONNX Runtime cannot carry the network out: {said}")
+
+
+def _said(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]

@@ -1,0 +1,259 @@
+"""The decode pool through real processes: order, bounds, crashes, hangs, what is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from inference.decode_pool import DecodePool, PoolSettings
+from inference.decode_task import DecodeTask
+from inference.errors import InferenceError, NotAnalysableError
+from inference.input_spec import InputSpec
+from inference.open_source import index_file
+from inference.pixels import hounsfield_values, open_image
+from inference.reading import NotAnalysed, SourceImage
+from inference.windows import BRAIN
+
+Write = Callable[..., Path]
+
+CT = InputSpec("ct_slices", 64, (BRAIN,))
+PAGE = 4096
+
+
+def task(path: Path, frame: int = 0, *, indexed: bool = False) -> DecodeTask:
+    facts = index_file(path) if indexed else None
+    return DecodeTask(SourceImage(1, "1.2", "1.2", "1.2", path, facts), frame, CT)
+
+
+@pytest.fixture
+def slices(write_image: Write, tmp_path: Path) -> list[Path]:
+    """Ten slices, each of one value of its own."""
+    made = []
+    for number in range(10):
+        path = write_image(np.full((40, 30), 100 + number, np.uint16), RescaleIntercept=-1024)
+        made.append(path.rename(tmp_path / f"slice{number}.dcm"))
+    return made
+
+
+@pytest.fixture
+def hanging(tmp_path: Path) -> Path:
+    """A file that is never read to its end, whoever begins."""
+    path = tmp_path / "hanging.dcm"
+    os.mkfifo(path)
+    return path
+
+
+def taken(pool: DecodePool, tasks: list[DecodeTask]) -> list[Any]:
+    """Return the first value of each image, or the code it is refused with."""
+    return [
+        str(one.code) if isinstance(one, NotAnalysableError) else float(one.values[0, 0])
+        for one in pool.decode(tasks)
+    ]
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+def wait_until(is_so: Callable[[], bool], seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_images_come_in_their_order_and_an_error_stays_with_its_image(
+    slices: list[Path], tmp_path: Path, processes: int
+) -> None:
+    broken = tmp_path / "broken.dcm"
+    broken.write_bytes(b"no DICOM file")
+    tasks = [task(path, indexed=number % 2 == 0) for number, path in enumerate(slices)]
+    tasks.insert(3, task(broken))
+    with DecodePool(PoolSettings(processes, places=3, place_bytes=PAGE * 2)) as pool:
+        expected = [number - 924.0 for number in range(10)]
+        expected.insert(3, "undecodable")
+        assert taken(pool, tasks) == expected
+        assert len(pool.pids) == processes
+        # The same processes go on.
+        before = pool.pids
+        assert taken(pool, tasks[:2]) == expected[:2]
+        assert pool.pids == before
+    assert not any(alive(pid) for pid in before)
+
+
+def test_values_are_those_of_this_process(sample: Callable[[str], Path]) -> None:
+    path = sample("CT_small.dcm")
+    here = hounsfield_values(open_image(path))
+    with DecodePool(PoolSettings(1)) as pool:
+        (there,) = pool.decode([task(path)])
+        assert isinstance(there, type(here))
+        assert np.array_equal(there.values, here.values)
+        assert there.values.dtype == here.values.dtype
+        assert (there.notes, there.full_range) == (here.notes, here.full_range)
+
+
+def test_no_more_are_taken_than_there_are_places(slices: list[Path]) -> None:
+    asked: list[int] = []
+
+    def tasks() -> Iterator[DecodeTask]:
+        for number, path in enumerate(slices):
+            asked.append(number)
+            yield task(path)
+
+    with DecodePool(PoolSettings(1, places=2, place_bytes=PAGE * 2)) as pool:
+        for done, _ in enumerate(pool.decode(tasks())):
+            assert len(asked) <= done + 2
+
+
+def test_an_image_larger_than_its_place_is_decoded_here(
+    write_image: Write, slices: list[Path], tmp_path: Path
+) -> None:
+    large = write_image(np.full((200, 300), 500, np.uint16), RescaleIntercept=-1024)
+    with DecodePool(PoolSettings(1, places=2, place_bytes=PAGE * 2)) as pool:
+        told = taken(pool, [task(slices[0]), task(large), task(slices[1])])
+    assert told == [-924.0, -524.0, -923.0]
+
+
+def test_who_stops_early_finds_the_pool_as_it_was(slices: list[Path]) -> None:
+    with DecodePool(PoolSettings(2, places=4, place_bytes=PAGE * 2)) as pool:
+        stream = pool.decode([task(path) for path in slices])
+        next(stream)
+        stream.close()  # type: ignore[attr-defined]
+        assert taken(pool, [task(path) for path in reversed(slices)]) == [
+            number - 924.0 for number in reversed(range(10))
+        ]
+
+
+def test_a_decoder_that_crashes_costs_its_image_alone(slices: list[Path], hanging: Path) -> None:
+    with DecodePool(PoolSettings(1, places=2, place_bytes=PAGE * 2)) as pool:
+        pool.start()
+        (first,) = pool.pids
+
+        def crash() -> None:
+            with hanging.open("wb"):  # waits until somebody reads
+                os.kill(first, signal.SIGSEGV)
+
+        threading.Thread(target=crash, daemon=True).start()
+        refused, after = list(pool.decode([task(hanging), task(slices[0])]))
+        assert isinstance(refused, NotAnalysableError)
+        assert refused.code == NotAnalysed.UNDECODABLE
+        assert "signal 11" in refused.reason
+        assert not isinstance(after, NotAnalysableError)
+        assert float(after.values[0, 0]) == -924.0
+        assert pool.pids != (first,)
+
+
+def test_a_decoder_that_hangs_is_ended(slices: list[Path], hanging: Path) -> None:
+    settings = PoolSettings(1, places=2, place_bytes=PAGE * 2, timeout_seconds=1.0)
+    with DecodePool(settings) as pool:
+        refused, after = list(pool.decode([task(hanging), task(slices[1])]))
+        assert isinstance(refused, NotAnalysableError)
+        assert "longer than 1 s" in refused.reason
+        assert not isinstance(after, NotAnalysableError)
+
+
+def test_a_process_that_ended_while_idle_is_replaced(slices: list[Path]) -> None:
+    with DecodePool(PoolSettings(1, place_bytes=PAGE * 2)) as pool:
+        assert taken(pool, [task(slices[0])]) == [-924.0]
+        os.kill(pool.pids[0], signal.SIGKILL)
+        wait_until(lambda: not alive(pool.pids[0]))
+        assert taken(pool, [task(slices[1])]) == [-923.0]
+
+
+def test_an_image_that_needs_too_much_memory_is_refused(write_image: Write) -> None:
+    large = write_image(np.zeros((6000, 6000), np.uint16))
+    settings = PoolSettings(1, memory_bytes=200 << 20, place_bytes=200 << 20)
+    with DecodePool(settings) as pool:
+        (refused,) = pool.decode([task(large)])
+    assert isinstance(refused, NotAnalysableError)
+    assert "memory" in refused.reason
+
+
+def test_a_process_that_cannot_start_is_no_endless_loop(
+    slices: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with (
+        DecodePool(PoolSettings(1)) as pool,
+        pytest.raises(InferenceError, match="does not start"),
+    ):
+        list(pool.decode([task(slices[0])]))
+
+
+def shared_memory() -> set[Path]:
+    return set(Path("/dev/shm").glob("*"))
+
+
+PARENT = """
+import sys
+from pathlib import Path
+from inference.decode_pool import DecodePool, PoolSettings
+from inference.decode_task import DecodeTask
+from inference.input_spec import InputSpec
+from inference.reading import SourceImage
+from inference.windows import BRAIN
+pool = DecodePool(PoolSettings(2, places=2))
+pool.start()
+print(*pool.pids, flush=True)
+spec = InputSpec("ct_slices", 64, (BRAIN,))
+list(pool.decode([DecodeTask(SourceImage(1, "1", "1", "1", Path(sys.argv[1])), 0, spec)]))
+"""
+
+
+def test_nothing_is_left_of_a_killed_parent(hanging: Path, tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    shared_before = shared_memory()
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(hanging)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )
+    assert parent.stdout is not None
+    children = [int(pid) for pid in parent.stdout.readline().split()]
+    assert len(children) == 2
+    with hanging.open("wb"):  # waits until one of them hangs in it; the other is idle
+        parent.kill()
+        parent.wait()
+        parent.stdout.close()
+        wait_until(lambda: not any(alive(pid) for pid in children))
+    assert shared_memory() <= shared_before
+
+
+def test_a_child_that_holds_the_interpreter_dies_with_its_parent() -> None:
+    """A decoder in a loop of its own hears nothing; the kernel ends it all the same."""
+    ours, lifeline = os.pipe()
+    root = Path(__file__).parents[2]
+    code = (
+        "import sys; from inference.decode_child import die_with; import re; "
+        f"die_with({ours}); print('on', flush=True); re.match('(a+)+$', 'a' * 60 + 'b')"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code],
+        pass_fds=(ours,),
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"on\n"
+    assert child.poll() is None
+    os.close(ours)
+    os.close(lifeline)
+    assert child.wait(timeout=10) == -signal.SIGKILL
+    child.stdout.close()
