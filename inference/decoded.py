@@ -1,4 +1,7 @@
-"""What is made of stored images on their way to a network, and to the eye of a person."""
+"""What is made of stored images on their way to a network, and to the eye of a person.
+
+Light: no torch.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydicom import Dataset
 
+from .engines import Rows
 from .placement import Placement
 
 
@@ -19,14 +22,15 @@ class Batch:
 
     Attributes
     ----------
-    tensor : Tensor of float32, (rows, channels, size, size)
+    tensor : ndarray of float32, (rows, channels, size, size)
+        A tensor of torch where the device is not the CPU.
     notes : tuple of tuple of str
         What was done to the pixels of each row.
     placements : tuple of Placement
         What of the source of each row the input shows.
     """
 
-    tensor: torch.Tensor
+    tensor: Rows
     notes: tuple[tuple[str, ...], ...]
     placements: tuple[Placement, ...]
 
@@ -70,7 +74,7 @@ class Picture:
     ----------
     pixels, window, pixel_aspect
         As of `Illustration`.
-    tensor : Tensor of float32, (1, channels, size, size)
+    tensor : ndarray or Tensor of float32, (1, channels, size, size)
         What the network saw of it.
     placement : Placement
         Which part of it that is.
@@ -79,5 +83,5 @@ class Picture:
     pixels: NDArray[np.uint8]
     window: str
     pixel_aspect: float
-    tensor: torch.Tensor
+    tensor: Rows
     placement: Placement

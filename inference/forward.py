@@ -15,6 +15,7 @@ from .engines import MadeWith, RawOutputs, Rows
 from .engines.choose import EngineSettings, choose_engine
 from .errors import BundleError
 from .evidence import FINE, enlarged, evidence_for, share_of
+from .exclusive import of_labels
 from .placement import Placement
 from .postprocess import Probabilities
 
@@ -177,8 +178,6 @@ class Network:
             0 to 1, over the whole source: without the padding of the input.
         """
         if self._bundle.masks:
-            from .exclusive import of_labels  # it takes torch
-
             maps = of_labels(self.maps(row), self._bundle).probability
             square: NDArray[np.float32] | None = maps[0, column]
         elif (name := self._bundle.labels[column].name) in self._bundle.mapped:

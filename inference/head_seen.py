@@ -1,9 +1,8 @@
-"""The look of a series: a head, something else, or a phantom of a head."""
+"""The look of a series: a head, something else, or a phantom of a head. Light: no torch."""
 
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from .errors import NotAnalysableError
@@ -38,7 +37,7 @@ class HeadSeen:
             due = self._count % self._step == 0
             self._count += 1
             if due and self._brains < self._enough:
-                (found,) = looks(torch.from_numpy(np.ascontiguousarray(one))[None])
+                (found,) = looks(one[None])
                 self._skulls += found.skull
                 self._brains += found.brain
 

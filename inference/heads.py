@@ -3,6 +3,7 @@
 Scanners and pictures differ in how much of them the head fills, by a factor of two; a network that
 always sees the head at one size need not learn that. And a network that only ever saw heads says
 something of everything: what is no head is told by its look, before anybody believes the network.
+Light: no torch.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own convention
+from numpy.typing import NDArray
 
+from .area_means import area_means
 from .connected import parts_of
 from .placement import Box
+from .windows import V
 
 # Brain and bone, in HU: what a brain window shows grey or white. Fat and air are black there, also
 # in a picture that holds nothing but the greys of that window.
@@ -40,15 +42,14 @@ _BRAIN, _SOFT, _LEAST_SOFT = (12.0, 58.0), (-12.0, 100.0), 0.85
 _LEAST_CONTRAST = 5.0
 
 
-def head_boxes(hu: torch.Tensor) -> list[Box]:
+def head_boxes(hu: NDArray[np.float32]) -> list[Box]:
     """Return where the largest connected part is that is not air or fat.
 
-    Runs where the slices are. A headrest and burned-in letters are parts of their own, unless they
-    touch the head.
+    A headrest and burned-in letters are parts of their own, unless they touch the head.
 
     Parameters
     ----------
-    hu : Tensor of float32, (slices, rows, columns)
+    hu : ndarray of float32, (slices, rows, columns)
         Hounsfield units.
 
     Returns
@@ -57,19 +58,28 @@ def head_boxes(hu: torch.Tensor) -> list[Box]:
         Top, left, bottom and right of each, a margin of 2 % included; the whole slice where
         there is no such part.
     """
-    rows, columns = hu.shape[-2:]
+    rows, columns = int(hu.shape[-2]), int(hu.shape[-1])
+    grid = grid_of(rows, columns)
+    return [box_of(area_means(greys(one), grid), (rows, columns)) for one in hu]
+
+
+def grid_of(rows: int, columns: int) -> tuple[int, int]:
+    """Return the grid in which the parts of a slice are told from each other."""
     scale = _GRID / max(rows, columns)
-    grid = max(1, round(rows * scale)), max(1, round(columns * scale))
-    grey = ((hu - _BLACK) / (_WHITE - _BLACK)).clamp(0.0, 1.0)
-    there = F.adaptive_avg_pool2d(grey[:, None], grid)[:, 0] > _GREY
-    boxes: list[Box] = []
-    for one in there.cpu().numpy():
-        found = parts_of(one).largest()
-        if found is None or found[0] < _LEAST * one.size:
-            boxes.append((0, 0, rows, columns))
-        else:
-            boxes.append(_in_pixels(found[1], grid, (rows, columns)))
-    return boxes
+    return max(1, round(rows * scale)), max(1, round(columns * scale))
+
+
+def greys(hu: V) -> V:
+    """Return how grey, 0 to 1, each pixel of slices is under the window of the brain."""
+    return ((hu - _BLACK) / (_WHITE - _BLACK)).clip(0.0, 1.0)
+
+
+def box_of(grey: NDArray[np.float32], shape: tuple[int, int]) -> Box:
+    """Return where the head is in a slice of `shape`, by the means of `greys` over its grid."""
+    found = parts_of(grey > _GREY).largest()
+    if found is None or found[0] < _LEAST * grey.size:
+        return 0, 0, *shape
+    return _in_pixels(found[1], (grey.shape[0], grey.shape[1]), shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,45 +98,55 @@ class Look:
     brain: bool
 
 
-def looks(hu: torch.Tensor) -> list[Look]:
+def looks(hu: NDArray[np.float32]) -> list[Look]:
     """Tell of each slice whether a skull is there, and brain in it.
 
     Parameters
     ----------
-    hu : Tensor of float32, (slices, rows, columns)
+    hu : ndarray of float32, (slices, rows, columns)
         Hounsfield units.
     """
     return [_look(one, box) for one, box in zip(hu, head_boxes(hu), strict=True)]
 
 
-def _look(hu: torch.Tensor, box: Box) -> Look:
+def _look(hu: NDArray[np.float32], box: Box) -> Look:
     top, left, bottom, right = box
-    part = hu[None, None, top:bottom, left:right].clamp(-1000.0, 1000.0)
-    cells = F.adaptive_avg_pool2d(part, (_CELLS, _CELLS))[0, 0]
+    cells = area_means(hu[top:bottom, left:right].clip(-1000.0, 1000.0), (_CELLS, _CELLS))
     # A picture of a window holds nothing denser than its white.
     least = min(_BONE, 0.85 * float(cells.max()))
-    bone = F.max_pool2d((cells > least).float()[None], 3, 1, 1)[0] > 0
+    bone = _grown(cells > least)
     if least < _LEAST_BONE:
         return Look(skull=False, brain=False)
     inside = _enclosed(~bone)
-    if float(inside.float().mean()) < _LEAST_INSIDE:
+    if float(inside.mean()) < _LEAST_INSIDE:
         return Look(skull=False, brain=False)
     # Cells beside bone hold some of it.
-    found = cells[inside & ~(F.max_pool2d(bone.float()[None], 3, 1, 1)[0] > 0)]
+    found = cells[inside & ~_grown(bone)]
     if not len(found):
         return Look(skull=True, brain=False)
-    low, middle, high = torch.quantile(found, torch.tensor([0.02, 0.5, 0.98], device=hu.device))
-    soft = ((found > _SOFT[0]) & (found < _SOFT[1])).float().mean()
-    like_brain = _BRAIN[0] <= float(middle) <= _BRAIN[1] and float(soft) >= _LEAST_SOFT
+    low, middle, high = np.quantile(found, (0.02, 0.5, 0.98))
+    soft = float(((found > _SOFT[0]) & (found < _SOFT[1])).mean())
+    like_brain = _BRAIN[0] <= float(middle) <= _BRAIN[1] and soft >= _LEAST_SOFT
     return Look(skull=True, brain=like_brain and float(high - low) >= _LEAST_CONTRAST)
 
 
-def _enclosed(free: torch.Tensor) -> torch.Tensor:
+def _grown(cells: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return cells, (rows, columns), with all that are beside or at a corner of one."""
+    grown = cells.copy()
+    grown[1:] |= cells[:-1]
+    grown[:-1] |= cells[1:]
+    across = grown.copy()
+    grown[:, 1:] |= across[:, :-1]
+    grown[:, :-1] |= across[:, 1:]
+    return grown
+
+
+def _enclosed(free: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return which free cells, (rows, columns), cannot be reached from the edge."""
-    padded = np.pad(free.cpu().numpy(), 1, constant_values=True)
+    padded = np.pad(free, 1, constant_values=True)
     parts = parts_of(padded)
     outside = parts.mask(int(parts.part[0]), padded.shape)[1:-1, 1:-1]
-    return free & ~torch.from_numpy(outside).to(free.device)
+    return free & ~outside
 
 
 def _in_pixels(box: Box, grid: tuple[int, int], shape: tuple[int, int]) -> Box:

@@ -1,14 +1,13 @@
-"""Where a finding is, by a network that gives each label a map over its input."""
+"""Where a finding is, by a network that gives each label a map over its input. No torch."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
-import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from numpy.typing import NDArray
 
+from .bilinear import bilinear
 from .placement import Placement
 from .postprocess import Probabilities
 from .reading import Finding, Label, Mask, Presence, Scope
@@ -109,11 +108,7 @@ def _pictures(maps: Maps, placements: Sequence[Placement]) -> Iterator[Maps]:
 def _in_source(probability: Maps, place: Placement, threshold: float) -> NDArray[np.bool_]:
     """Scale one map, (h, w), to the source's matrix and return where it reaches the threshold."""
     top, left, bottom, right = place.box
-    there = torch.from_numpy(np.ascontiguousarray(probability))[None, None]
-    full = F.interpolate(
-        there, size=(bottom - top, right - left), mode="bilinear", align_corners=False
-    )
-    part: NDArray[np.bool_] = (full[0, 0] >= threshold).numpy()
+    part = bilinear(probability, (bottom - top, right - left)) >= threshold
     # Interpolation flattens a peak: what made the label Present stays in its mask all the same.
     peak = np.unravel_index(int(probability.argmax()), probability.shape)
     row, column = (

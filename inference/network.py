@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from .bundle import Bundle
+from .device import configure_loaded_torch
 from .errors import BundleError
 
 # A configuration of MONAI can name any callable of Python; a hospital's node runs only networks.
@@ -43,6 +44,7 @@ def load_network(bundle: Bundle, device: torch.device) -> torch.nn.Module:
         If the definition asks for anything but modules of MONAI and torch, or the weights do not
         fit it.
     """
+    configure_loaded_torch()
     definition = dict(bundle.network_def)
     try:
         _require_harmless(definition)

@@ -1,20 +1,27 @@
-"""Pictures and slices as MONAI's transforms make them: the steps of `plane_spec` on tensors.
+"""Pictures and slices as MONAI's transforms make them: the steps of `plane_spec`.
 
 Everything here has rows and columns as the source has them. Where a network wants them the other
-way round, `forward` turns its input, and its maps back; every step is the same either way.
+way round, `forward` turns its input, and its maps back; every step is the same either way. On a CPU
+it is NumPy; on another device `torch_planes` takes the same steps.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from numpy.typing import NDArray
 
-from . import intensity
+from . import plane_intensity
+from .area_means import area_means
+from .bilinear import bilinear
+from .engines.engine import Rows
 from .input_spec import InputSpec
 from .placement import Placement
 from .plane_spec import Fitting, FittingKind
+
+if TYPE_CHECKING:
+    import torch
 
 
 def place_plane(rows: int, columns: int, spec: InputSpec) -> Placement:
@@ -27,8 +34,8 @@ def place_plane(rows: int, columns: int, spec: InputSpec) -> Placement:
 
 
 def prepare_planes(
-    values: NDArray[np.float32], spec: InputSpec, device: torch.device
-) -> torch.Tensor:
+    values: NDArray[np.float32], spec: InputSpec, device: torch.device | str = "cpu"
+) -> Rows:
     """Make the input of a network by the steps of its specification.
 
     Parameters
@@ -37,27 +44,31 @@ def prepare_planes(
         Hounsfield units, or the values of a radiograph with bone high.
     spec : InputSpec
         With a plane.
-    device : torch.device
+    device : torch.device or str
         Where to compute and leave the result.
 
     Returns
     -------
-    Tensor of float32, (pictures, channels, size, size)
+    ndarray of float32, (pictures, channels, size, size); a Tensor on another device than the CPU
         The same in every channel.
     """
     assert spec.plane is not None, "of a specification by steps"
-    pictures = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).to(device)
     _, rows, columns = values.shape
     place = place_plane(rows, columns, spec)
-    prepared = []
-    for picture in pictures:  # statistics are those of one picture
+    if str(device).partition(":")[0] != "cpu":
+        from .torch_planes import planes_on
+
+        return planes_on(values, spec, place, device)
+    made = np.empty((len(values), spec.copies, spec.size, spec.size), dtype=np.float32)
+    for channels, one in zip(made, values, strict=True):  # statistics are those of one picture
+        picture = np.asarray(one, dtype=np.float32)
         for step in spec.plane.steps:
             if isinstance(step, Fitting):
                 picture = _fitted(picture, step.kind, place)
             else:
-                picture = intensity.apply(picture, (step,))
-        prepared.append(picture)
-    return torch.stack(prepared)[:, None].repeat(1, spec.copies, 1, 1)
+                picture = plane_intensity.apply(picture, step)
+        channels[:] = picture
+    return made
 
 
 def _middle(side: int, wanted: int) -> tuple[int, int]:
@@ -67,15 +78,13 @@ def _middle(side: int, wanted: int) -> tuple[int, int]:
     return first, first + kept
 
 
-def _fitted(picture: torch.Tensor, kind: FittingKind, place: Placement) -> torch.Tensor:
+def _fitted(
+    picture: NDArray[np.float32], kind: FittingKind, place: Placement
+) -> NDArray[np.float32]:
+    sides = (place.size, place.size)
     if kind == "center":
         top, left, bottom, right = place.box
-        down, across = place.inside
-        square = picture.new_zeros((place.size, place.size))
-        square[down, across] = picture[top:bottom, left:right]
+        square = np.zeros(sides, dtype=np.float32)
+        square[place.inside] = picture[top:bottom, left:right]
         return square
-    sides = (place.size, place.size)
-    if kind == "area":
-        return F.interpolate(picture[None, None], size=sides, mode="area")[0, 0]
-    there = F.interpolate(picture[None, None], size=sides, mode="bilinear", align_corners=False)
-    return there[0, 0]
+    return area_means(picture, sides) if kind == "area" else bilinear(picture, sides)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import torch
 from pydicom import Dataset
 
 from .admission import Opened, admitted, reason_of_most
 from .decode_task import DecodeTask
 from .decoded import Batch, Decoded, Picture
 from .display import pixel_aspect, show_radiograph
+from .engines import Rows
 from .errors import NotAnalysableError
 from .functional_groups import damaged, whole_number
 from .illustrate import View, film_views
@@ -127,7 +127,7 @@ class RadiographReader(Reader):
             raise reason_of_most(list(refused.values()), codes)
         return {uid: one for uid, one in opened.items() if uid not in refused}, codes
 
-    def _tensor(self, image: ModalityImage, place: Placement) -> torch.Tensor:
+    def _tensor(self, image: ModalityImage, place: Placement) -> Rows:
         spec = self.bundle.spec
         if spec.intensity == "full_range" and image.full_range is None:
             raise NotAnalysableError(
@@ -136,7 +136,7 @@ class RadiographReader(Reader):
         return prepare_radiograph(image.values, spec, self._device, place, image.full_range)
 
 
-def _has_contrast(image: ModalityImage, tensor: torch.Tensor, place: Placement) -> bool:
+def _has_contrast(image: ModalityImage, tensor: Rows, place: Placement) -> bool:
     """Tell whether what is shown of an image has two values, in the image and in the input."""
     # Padding is of another value than the picture, and shows nothing.
     down, across = place.inside
@@ -144,7 +144,7 @@ def _has_contrast(image: ModalityImage, tensor: torch.Tensor, place: Placement) 
     # What is scaled to the range of its values makes black and white of how a mean was rounded.
     top, left, bottom, right = place.box
     stored = image.values[top:bottom, left:right]
-    return bool(stored.min() < stored.max()) and bool(shown.amin() < shown.amax())
+    return bool(stored.min() < stored.max()) and bool(shown.min() < shown.max())
 
 
 def _instance_number(header: Dataset) -> int:

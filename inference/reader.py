@@ -1,8 +1,11 @@
 """What every reader has in common: four verbs around a loaded network.
 
-``setup`` loads, ``decode`` turns stored images into tensors, ``predict`` runs the network and
+``setup`` loads, ``decode`` turns stored images into what it sees, ``predict`` runs the network and
 ``encode`` turns probabilities into findings. ``read`` runs the last three, and then shows what was
 found in the pictures; an engine that fills batches from several series calls them one by one.
+
+Light: torch is imported by engines that run on it, on other devices than a CPU, for gradients and
+for test-time augmentation.
 """
 
 from __future__ import annotations
@@ -14,14 +17,13 @@ from dataclasses import replace
 from typing import Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydicom import Dataset
 
 from .bundle import Bundle
 from .decode_pool import DecodePool, PoolSettings
 from .decoded import Batch, Decoded, Picture
-from .engines import MadeWith
+from .engines import MadeWith, Rows
 from .engines.choose import EngineSettings
 from .errors import ODD_DATA, InferenceError, NotAnalysableError
 from .exclusive import label_masks, of_labels
@@ -32,7 +34,7 @@ from .measure import with_masks
 from .pixels import common_notes, open_image
 from .postprocess import Probabilities
 from .reading import Illustration, Label, Mask, Reading, SourceImage
-from .test_time import Answers, SeveralViews, TestTime
+from .test_time import Answers, TestTime
 
 # Rows that are in memory at once; beyond four a CPU gains nothing.
 DEFAULT_BATCH = 8
@@ -52,7 +54,7 @@ class Reader(ABC):
     def __init__(self, bundle: Bundle, batch_size: int = DEFAULT_BATCH) -> None:
         self.bundle = bundle
         self._batch_size = batch_size
-        self._device = torch.device("cpu")
+        self._device = "cpu"
         self._network: Answers | None = None
         # Where images are decoded; whoever runs the reader may put a pool with processes here.
         self.decoding = DecodePool(PoolSettings())
@@ -67,8 +69,8 @@ class Reader(ABC):
         EngineUnavailableError
             If the bundle insists on an engine that cannot be had.
         """
-        self._device = torch.device(device)
-        self._network = Network(self.bundle, self._device, engines)
+        self._device = device
+        self._network = Network(self.bundle, device, engines)
 
     @abstractmethod
     def decode(self, images: Sequence[SourceImage]) -> Decoded:
@@ -81,12 +83,12 @@ class Reader(ABC):
             batches are iterated.
         """
 
-    def predict(self, tensor: torch.Tensor) -> Probabilities:
+    def predict(self, tensor: Rows) -> Probabilities:
         """Run the network.
 
         Parameters
         ----------
-        tensor : Tensor of float32, (rows, channels, size, size)
+        tensor : ndarray or Tensor of float32, (rows, channels, size, size)
 
         Returns
         -------
@@ -118,6 +120,8 @@ class Reader(ABC):
 
     def augmented(self, test_time: TestTime) -> Self:
         """Return the same reader with test-time augmentation; see `TestTime`."""
+        from .several_views import SeveralViews  # it turns pictures with torch
+
         other = copy.copy(self)
         # Each step of a plane can move its black, also by the values of each picture.
         spec = self.bundle.spec

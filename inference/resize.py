@@ -1,9 +1,10 @@
 """The one resize kernel: a triangle over each output pixel, as wide as the picture is reduced.
 
 It is torch's bilinear interpolation with antialiasing (`F.interpolate`), which its name in bundles
-says. On a CPU the same weights are applied as small matrix products, rows first: an output row
-depends on a band of input rows, and a few output rows together on a band that is little wider.
-That takes half the time of torch's loops and differs by rounding alone, 1e-6 of the range.
+says, and which a GPU runs. Here the same weights are applied as small matrix products, rows first:
+an output row depends on a band of input rows, and a few output rows together on a band that is
+little wider. That takes half the time of torch's loops on a CPU and differs by rounding alone, 1e-6
+of the range. Light: no torch.
 """
 
 from __future__ import annotations
@@ -13,8 +14,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from numpy.typing import NDArray
 
 # Output rows, or columns, that are computed together: many where their triangles are narrow.
@@ -46,34 +45,6 @@ class Band:
     inputs: slice
     weights: Plane
     turned: Plane
-
-
-def fitted(pictures: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Scale pictures.
-
-    Parameters
-    ----------
-    pictures : Tensor of float32, (n, channels, rows, columns)
-        On any device.
-    size : (int, int)
-        Rows and columns of the result.
-
-    Returns
-    -------
-    Tensor of float32, (n, channels, *size)
-        On the same device.
-    """
-    if pictures.shape[-2:] == size:
-        return pictures
-    if pictures.device.type != "cpu" or pictures.requires_grad:
-        return F.interpolate(
-            pictures, size=size, mode="bilinear", antialias=True, align_corners=False
-        )
-    planes = pictures.reshape(-1, *pictures.shape[-2:]).numpy()
-    made = np.empty((len(planes), *size), dtype=np.float32)
-    for plane, out in zip(planes, made, strict=True):
-        scale_plane(plane, out)
-    return torch.from_numpy(made).reshape(*pictures.shape[:-2], *size)
 
 
 def scale_plane(plane: Plane, out: Plane, greys: Greys | None = None) -> None:

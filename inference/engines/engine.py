@@ -5,6 +5,7 @@ Light: neither torch nor ONNX Runtime.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -141,3 +142,13 @@ def on_host(rows: Rows) -> NDArray[np.float32]:
     if isinstance(rows, np.ndarray):
         return np.ascontiguousarray(rows, dtype=np.float32)
     return np.ascontiguousarray(rows.detach().cpu().numpy(), dtype=np.float32)
+
+
+def joined_rows(parts: Sequence[Rows]) -> Rows:
+    """Return several batches as one, where they lie: all of them in one place."""
+    arrays = [one for one in parts if isinstance(one, np.ndarray)]
+    if len(arrays) == len(parts):
+        return np.concatenate(arrays)
+    import torch
+
+    return torch.cat([torch.as_tensor(one) for one in parts])

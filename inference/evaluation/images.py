@@ -13,7 +13,6 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydicom import Dataset
 
@@ -21,6 +20,7 @@ from ..bundle import Bundle
 from ..criteria import Criteria
 from ..decoded import Batch
 from ..display import window_text
+from ..engines.engine import joined_rows
 from ..errors import ODD_DATA, InferenceError, NotAnalysableError
 from ..functional_groups import element
 from ..model import load_image_reader
@@ -258,7 +258,7 @@ def joined(batches: Sequence[Batch]) -> Batch:
     """Return several batches as one; whatever a batch has for each row is put end to end."""
     if len(batches) == 1:
         return batches[0]
-    tensors = torch.cat([batch.tensor for batch in batches])
+    tensors = joined_rows([batch.tensor for batch in batches])
     rest = {
         field.name: tuple(chain.from_iterable(getattr(batch, field.name) for batch in batches))
         for field in fields(Batch)

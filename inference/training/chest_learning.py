@@ -18,7 +18,7 @@ from torch import nn
 from ..errors import InferenceError
 from ..input_spec import InputSpec
 from ..networks.chest_network import ChestNetwork, difference
-from ..preprocess import prepare_radiograph
+from ..tensors import prepare_radiograph
 from .chest_films import Film, Listed, read_values
 from .chest_fit import Pair, learn
 from .painted_chests import painted_twins, phantom_twins, real_view

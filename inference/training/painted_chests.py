@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..input_spec import InputSpec
-from ..preprocess import prepare_radiograph
+from ..tensors import prepare_radiograph
 from .chest_films import Film
 from .collapse import Collapse, Shape, lay
 from .phantoms import Chest, Pneumothorax

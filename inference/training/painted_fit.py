@@ -19,7 +19,7 @@ from torch import nn
 
 from ..input_spec import InputSpec
 from ..placement import Box, Placement
-from ..preprocess import prepare_ct
+from ..tensors import prepare_ct
 from .painted_heads import MASK_SIZE
 from .painted_pool import Pool
 from .phantoms.backgrounds import SIZE

@@ -129,7 +129,7 @@ def _arrays(slices: Sequence[PaintedSlice]) -> dict[str, NDArray[np.generic]]:
     boxes = [
         box
         for start in range(0, len(slices), 32)
-        for box in head_boxes(torch.from_numpy(hu[start : start + 32].astype(np.float32)))
+        for box in head_boxes(hu[start : start + 32].astype(np.float32))
     ]
     return {
         "hu": hu,

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from ..input_spec import InputSpec
-from ..preprocess import prepare_ct, prepare_radiograph
+from ..tensors import prepare_ct, prepare_radiograph
 from .phantoms import Bleed, BleedType, Chest, Grid, Head, Pneumothorax, Scanner, draw_bleed
 from .samples import Sample, as_bytes
 

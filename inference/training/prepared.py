@@ -25,7 +25,7 @@ from ..errors import InferenceError, NotAnalysableError
 from ..input_spec import InputSpec
 from ..model_values import model_values
 from ..pixels import open_image
-from ..preprocess import prepare_ct, prepare_radiograph
+from ..tensors import prepare_ct, prepare_radiograph
 from .layouts import LabelledImages
 from .processes import Pool
 from .samples import as_bytes

@@ -13,8 +13,9 @@ from ..evaluation import ranking
 from ..evaluation.figures import Figure
 from ..evaluation.intervals import over, resampled
 from ..evaluation.shares import share_figures
-from ..preprocess import place_ct, prepare_ct
+from ..preprocess import place_ct
 from ..reading import Thresholds
+from ..tensors import prepare_ct
 from .painted_heads import MASK_SIZE
 from .painted_pool import Pool
 from .reference_hemorrhage import LABELS, SPEC, RealScores, Scores, left_out

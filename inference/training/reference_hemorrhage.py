@@ -21,7 +21,7 @@ from ..evaluation.ranking import auc_of
 from ..input_spec import InputSpec
 from ..networks import SliceNetwork
 from ..pooling import SeriesPooling
-from ..preprocess import prepare_ct
+from ..tensors import prepare_ct
 from ..windows import BRAIN, SOFT, SUBDURAL
 from .painted_fit import OnStep, PaintedSettings, fit_painted
 from .painted_heads import KINDS

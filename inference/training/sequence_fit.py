@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..sequence import SequenceHead, series_probabilities, steps_of
+from ..sequence import series_probabilities, steps_of
 from ..sequence_spec import SequenceSpec
 from .scores import Scores, weighted_loss
+from .sequence_head import SequenceHead
 
 EPOCHS, RATE, WEIGHT_DECAY = 40, 3e-3, 1e-2
 _THINNED = 0.5
@@ -71,7 +72,8 @@ def fit_sequence(
         for index in rng.permutation(len(series)):
             probabilities, positions, truth = series[index]
             kept = _thinned(len(positions), rng)
-            logits = head(steps_of(probabilities[kept], positions[kept], spec.step_mm))
+            steps = steps_of(probabilities[kept], positions[kept], spec.step_mm)
+            logits = head(torch.from_numpy(steps))
             wanted = torch.from_numpy(truth.astype(np.float32))[None]
             loss = weighted_loss(logits[None], wanted, weights)
             optimizer.zero_grad()

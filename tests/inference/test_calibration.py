@@ -22,8 +22,9 @@ from inference.errors import BundleError
 from inference.forward import Network
 from inference.input_spec import InputSpec
 from inference.pixels import open_image, radiograph_values
-from inference.preprocess import place_radiograph, prepare_radiograph
+from inference.preprocess import place_radiograph
 from inference.settings import shipped_bundles
+from inference.tensors import prepare_radiograph
 
 CPU = torch.device("cpu")
 CROP = InputSpec("radiograph", 64, crop="square")

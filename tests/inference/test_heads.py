@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from inference.bundle import Bundle
 from inference.criteria import Criteria
@@ -23,7 +22,7 @@ Sources = Callable[[Iterable[Path]], list[SourceImage]]
 
 
 def look(hu: np.ndarray[Any, Any]) -> Look:
-    (found,) = looks(torch.from_numpy(np.ascontiguousarray(hu, dtype=np.float32))[None])
+    (found,) = looks(hu[None].astype(np.float32))
     return found
 
 

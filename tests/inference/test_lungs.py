@@ -19,7 +19,8 @@ from inference.bundle import Bundle
 from inference.input_spec import InputSpec
 from inference.lungs import find_lungs, lung_box
 from inference.model import load_reader
-from inference.preprocess import place_radiograph, prepare_radiograph
+from inference.preprocess import place_radiograph
+from inference.tensors import prepare_radiograph
 from inference.training.phantoms import Chest, Pneumothorax
 from inference.training.phantoms.files import write_chest
 

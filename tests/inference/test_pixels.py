@@ -32,8 +32,8 @@ from inference.pixels import (
     used_bits,
 )
 from inference.polarity import chest_correlation, looks_negative
-from inference.preprocess import prepare_radiograph
 from inference.reading import NotAnalysed
+from inference.tensors import prepare_radiograph
 
 Sample = Callable[[str], Path]
 Write = Callable[..., Path]

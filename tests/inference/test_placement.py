@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from inference.heads import head_boxes
 from inference.input_spec import InputSpec
 from inference.placement import Placement
-from inference.preprocess import place_ct, prepare_ct
+from inference.preprocess import place_ct
+from inference.tensors import prepare_ct
 from inference.windows import BRAIN
 
 CPU = torch.device("cpu")
@@ -63,7 +64,7 @@ def test_a_map_over_the_part_comes_back_where_the_part_is() -> None:
 
 def test_the_head_is_the_largest_part_not_a_headrest_nor_letters() -> None:
     head, rest, letter = (60, 80, 200, 190), (230, 10, 236, 250), (5, 5, 20, 20)
-    (box,) = head_boxes(torch.from_numpy(slice_with(head, rest, letter))[None])
+    (box,) = head_boxes(slice_with(head, rest, letter)[None])
     assert np.abs(np.subtract(box, head)).max() <= 8
 
 
@@ -71,7 +72,7 @@ def test_the_head_is_the_largest_part_not_a_headrest_nor_letters() -> None:
 @given(st.integers(0, 100), st.integers(0, 100), st.integers(40, 150), st.integers(40, 150))
 def test_a_moved_head_is_shown_alike(top: int, left: int, tall: int, wide: int) -> None:
     image = slice_with((top, left, top + tall, left + wide))
-    (box,) = head_boxes(torch.from_numpy(image)[None])
+    (box,) = head_boxes(image[None])
     assert np.abs(np.subtract(box, (top, left, top + tall, left + wide))).max() <= 8
     shown = prepare_ct(image[None], HEAD, CPU)[0, 0].numpy()
     assert (shown > 0.25).mean() > 0.6 * min(tall, wide) / max(tall, wide)
@@ -82,7 +83,7 @@ def test_fat_around_and_an_8_bit_picture_change_nothing() -> None:
     fat = head.copy()
     fat[50:210, 70:200] = np.maximum(fat[50:210, 70:200], -90.0)
     picture = np.clip(head, 0, 80)
-    boxes = [head_boxes(torch.from_numpy(one)[None]) for one in (head, fat, picture)]
+    boxes = [head_boxes(one[None]) for one in (head, fat, picture)]
     assert boxes[0] == boxes[1] == boxes[2]
 
 

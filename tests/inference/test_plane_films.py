@@ -23,9 +23,10 @@ from inference.forward import Network
 from inference.masks import highest
 from inference.model import load_reader
 from inference.placement import Placement
-from inference.preprocess import prepare_radiograph
 from inference.reading import NotAnalysed, SourceImage, Thresholds
-from inference.test_time import SeveralViews, TestTime
+from inference.several_views import SeveralViews
+from inference.tensors import prepare_radiograph
+from inference.test_time import TestTime
 
 Sources = Callable[[Iterable[Path]], list[SourceImage]]
 RANGE = one("ScaleIntensityRanged", a_min=0, a_max=1000, b_min=0, b_max=1, clip=True)

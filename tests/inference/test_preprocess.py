@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference.input_spec import InputSpec
-from inference.preprocess import prepare_ct, prepare_radiograph
+from inference.tensors import prepare_ct, prepare_radiograph
 from inference.windows import BRAIN, SOFT, SUBDURAL
 
 CPU = torch.device("cpu")

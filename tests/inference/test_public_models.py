@@ -32,7 +32,7 @@ from inference.network import load_network
 from inference.objects import DeviceIdentity
 from inference.pixels import open_image, radiograph_values
 from inference.postprocess import image_findings
-from inference.preprocess import place_radiograph, prepare_radiograph
+from inference.preprocess import place_radiograph
 from inference.public import add_model, find_offer, offers
 from inference.public.add import preread_section
 from inference.public.densenet import convert, from_monai, read_weights, to_monai
@@ -40,6 +40,7 @@ from inference.public.published import OUTPUTS
 from inference.public.stored_tensors import read_state_dict
 from inference.reading import Reading, SourceImage
 from inference.result_objects import ResultBasis, make_objects
+from inference.tensors import prepare_radiograph
 
 CPU = torch.device("cpu")
 ALL = find_offer("torchxrayvision:densenet121-res224-all")

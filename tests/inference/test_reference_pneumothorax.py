@@ -18,7 +18,7 @@ from inference.bundle import open_bundle
 from inference.model import load_reader
 from inference.network import load_network
 from inference.networks.chest_network import difference
-from inference.preprocess import prepare_radiograph
+from inference.tensors import prepare_radiograph
 from inference.training.chest_films import list_films, read_values
 from inference.training.chest_learning import UNEVENNESS, ReferenceSettings, Scores, new_network
 from inference.training.chest_measure import gain, rank, ranked_below

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from inference.heap import keep_freed_memory
 from inference.input_spec import InputSpec
 from inference.placement import Placement
-from inference.preprocess import _film, _film_on_cpu, prepare_ct
-from inference.resize import fitted
+from inference.preprocess import place_ct, prepare_ct, prepare_radiograph
+from inference.resize import scale_plane
+from inference.torch_preprocess import film, head_boxes, slices
 from inference.windows import BRAIN, SOFT, SUBDURAL, VoiLutFunction, Window
 
 # Of a picture of one column torch repeats the first row, which is a fault of torch's.
@@ -27,30 +28,47 @@ def by_torch(pictures: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 @given(rows=LENGTH, columns=LENGTH, down=LENGTH, across=LENGTH)
 @settings(max_examples=60, deadline=None)
 def test_any_size_becomes_any_other(rows: int, columns: int, down: int, across: int) -> None:
-    picture = torch.rand(1, 2, rows, columns, generator=torch.Generator().manual_seed(rows))
-    torch.testing.assert_close(
-        fitted(picture, (down, across)), by_torch(picture, (down, across)), rtol=0, atol=1e-6
-    )
+    picture = np.random.default_rng(rows).random((rows, columns), dtype=np.float32)
+    made = np.empty((down, across), dtype=np.float32)
+    scale_plane(picture, made)
+    exact = by_torch(torch.from_numpy(picture)[None, None], (down, across))[0, 0].numpy()
+    np.testing.assert_allclose(made, exact, rtol=0, atol=1e-6)
 
 
 def test_a_large_picture_is_scaled_band_by_band() -> None:
     values = np.random.default_rng(1).integers(0, 4096, (1700, 1300)).astype(np.float32)
+    spec = InputSpec("radiograph", 224, intensity="full_range")
     place = Placement.whole((1700, 1300), 224)
-    for full_range in (None, (0.0, 4095.0)):
-        for turned in (False, True):
-            here = _film_on_cpu(values, place, full_range, turned)
-            there = _film(values, place, full_range, turned, torch.device("cpu"))
-            exact = by_torch(
-                there.new_tensor(greys(values, full_range, turned))[None, None], place.fitted
-            )
-            scale = 1.0 if full_range else 4095.0
-            torch.testing.assert_close(here / scale, exact / scale, rtol=0, atol=1e-6)
-            torch.testing.assert_close(here / scale, there / scale, rtol=0, atol=1e-6)
+    here = np.asarray(prepare_radiograph(values, spec, "cpu", place, (0.0, 4095.0)))
+    exact = by_torch(torch.from_numpy(values / 4095.0)[None, None], place.fitted)
+    np.testing.assert_allclose(here[(..., *place.inside)], exact.numpy(), rtol=0, atol=1e-6)
 
 
-def greys(values: np.ndarray, full_range: tuple[float, float] | None, turned: bool) -> np.ndarray:
-    made = values / 4095.0 if full_range else values - values.min()
-    return (1.0 if full_range else made.max()) - made if turned else made
+@pytest.mark.parametrize("intensity", ["percentiles", "full_range"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_films_are_what_a_device_of_torch_makes_of_them(intensity: str, turned: bool) -> None:
+    values = np.random.default_rng(1).integers(40, 4096, (700, 500)).astype(np.float32)
+    spec = replace(InputSpec("radiograph", 96, copies=3), intensity=intensity)
+    place = Placement((700, 500), (13, 20, 600, 480), 96)
+    known = (0.0, 4095.0) if intensity == "full_range" else None
+    lit = np.where(np.arange(500) % 50 < 25, values, 4095 - values) if turned else values
+    there = film(lit, spec, place, known, False, "cpu").numpy()
+    here = np.asarray(prepare_radiograph(lit, spec, "cpu", place, known))
+    np.testing.assert_allclose(here, there, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("crop", ["none", "head"])
+def test_heads_are_what_a_device_of_torch_makes_of_them(crop: str) -> None:
+    spec = replace(InputSpec("ct_slices", 96, (BRAIN, SOFT)), crop=crop)
+    hu = np.random.default_rng(3).normal(40, 20, (3, 190, 130)).astype(np.float32)
+    hu[:, :40] = hu[1, :, :30] = -1000.0
+    places = place_ct(hu, spec)
+    if crop == "head":
+        assert tuple(place.box for place in places) == tuple(head_boxes(hu, "cpu"))
+        assert len(set(places)) == 2
+    there = slices(hu, spec, places, "cpu").numpy()
+    here = np.asarray(prepare_ct(hu, spec, "cpu", places))
+    np.testing.assert_allclose(here, there, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("crop", ["none", "head"])
@@ -60,10 +78,9 @@ def test_slices_are_what_torch_makes_of_them(crop: str) -> None:
     spec = replace(InputSpec("ct_slices", 96, windows), crop=crop)
     hu = np.random.default_rng(2).normal(40, 60, (2, 160, 120)).astype(np.float32)
     hu[:, :30] = -1000
-    made = prepare_ct(hu, spec, torch.device("cpu"))
-    # The meta device has no values; a subclass of the CPU's would take the other way. So by hand:
+    made = torch.from_numpy(np.asarray(prepare_ct(hu, spec)))
     for one, row in zip(hu, made, strict=True):
-        (place,) = (p for p in placements(one, spec))
+        (place,) = place_ct(one[None], spec)
         top, left, bottom, right = place.box
         channels = torch.stack([w.apply(torch.from_numpy(one)) for w in windows])
         part = by_torch(channels[None, :, top:bottom, left:right], place.fitted)[0]
@@ -72,12 +89,6 @@ def test_slices_are_what_torch_makes_of_them(crop: str) -> None:
         expected = torch.zeros_like(row)
         expected[:, up : up + rows, before : before + columns] = part
         torch.testing.assert_close(row, expected.clamp(0, 1), rtol=0, atol=1e-6)
-
-
-def placements(hu: np.ndarray, spec: InputSpec) -> tuple[Placement, ...]:
-    from inference.preprocess import place_ct
-
-    return place_ct(hu[None], spec, torch.device("cpu"))
 
 
 def test_memory_is_kept_where_the_library_can() -> None:

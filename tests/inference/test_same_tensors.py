@@ -17,9 +17,9 @@ from inference.ct_slices_reader import CtSlicesReader
 from inference.input_spec import InputSpec
 from inference.model_values import model_values
 from inference.pixels import open_image
-from inference.preprocess import prepare_ct, prepare_radiograph
 from inference.radiograph_reader import RadiographReader
 from inference.reading import SourceImage
+from inference.tensors import prepare_ct, prepare_radiograph
 from inference.training.prepared import prepare_file
 from inference.windows import BRAIN, SOFT, SUBDURAL, VoiLutFunction, Window
 
@@ -63,7 +63,7 @@ def in_service(bundle: Bundle, spec: InputSpec, sources: list[SourceImage]) -> t
     served = replace(bundle, spec=spec, suitability=accepts_all)
     reader = (CtSlicesReader if spec.kind == "ct_slices" else RadiographReader)(served)
     (batch,) = list(reader.decode(sources).batches)
-    return batch.tensor
+    return torch.as_tensor(batch.tensor)
 
 
 def compare(bundle: Bundle, spec: InputSpec, path: Path, sources: Sources) -> None:
@@ -159,4 +159,4 @@ def test_what_a_person_is_shown_beside_it_is_what_the_network_saw(
     spec = replace(FILM, voi=voi)
     reader = RadiographReader(replace(chest_bundle, spec=spec))
     picture = reader.picture(open_image(sample("RG3_UNCR.dcm")), 0, [0])
-    assert torch.equal(picture.tensor, prepared(sample("RG3_UNCR.dcm"), spec))
+    assert torch.equal(torch.as_tensor(picture.tensor), prepared(sample("RG3_UNCR.dcm"), spec))

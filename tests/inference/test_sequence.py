@@ -20,11 +20,12 @@ from inference.bundle import Bundle, open_bundle
 from inference.errors import BundleError, NotAnalysableError
 from inference.model import load_reader
 from inference.reading import Presence, Scope
-from inference.sequence import SequenceHead, Sequencer, series_probabilities, steps_of
+from inference.sequence import GruHead, Sequencer, series_probabilities, steps_of
 from inference.sequence_spec import SequenceSpec
 from inference.training.phantoms.files import write_head_series
 from inference.training.scores import Scores
 from inference.training.sequence_fit import fit_sequence, sequence_scores
+from inference.training.sequence_head import SequenceHead
 
 Sources = Callable[[list[Path]], list[object]]
 
@@ -101,7 +102,7 @@ def test_a_series_is_a_set_of_slices(slices: int, seed: int) -> None:
     order = rng.permutation(slices)
     first = steps_of(probabilities, positions, 5.0)
     other = steps_of(probabilities[order], positions[order] + 100.0, 5.0)
-    assert torch.allclose(first, other, atol=1e-5)
+    assert np.allclose(first, other, atol=1e-5)
 
 
 def test_thin_and_thick_reconstructions_of_one_head_look_alike() -> None:
@@ -221,3 +222,15 @@ def test_positions_that_no_body_has_are_refused(far: float) -> None:
         steps_of(np.full((3, 6), 0.5), np.array([0.0, 5.0, far]), 5.0)
     assert refusal.value.code == "no_geometry"
     assert len(steps_of(np.full((3, 6), 0.5), np.array([0.0, 5.0, 3_000.0]), 5.0)) == 601
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 80), st.integers(1, 6), st.integers(0, 1000))
+def test_what_torch_learns_is_carried_out_without_it(steps: int, labels: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    head = SequenceHead(labels, 5).eval()
+    torch.nn.init.normal_(head.out.weight)
+    weights = {name: weight.detach().numpy() for name, weight in head.state_dict().items()}
+    seen = np.random.default_rng(seed).normal(0, 3, (steps, labels + 2)).astype(np.float32)
+    here = GruHead(weights, labels, 5).logits(seen)
+    np.testing.assert_allclose(here, head.logits(seen), rtol=0, atol=1e-5)

@@ -13,7 +13,8 @@ from inference.bundle import Bundle
 from inference.model import load_reader
 from inference.placement import Placement
 from inference.radiograph_reader import RadiographReader
-from inference.test_time import SeveralViews, TestTime
+from inference.several_views import SeveralViews
+from inference.test_time import TestTime
 
 
 class Mirror:

@@ -16,8 +16,8 @@ from inference.bundle import open_bundle
 from inference.errors import InferenceError
 from inference.model import load_reader
 from inference.pixels import hounsfield_values, open_image, radiograph_values
-from inference.preprocess import prepare_ct, prepare_radiograph
 from inference.reading import Presence, Reading, Scope
+from inference.tensors import prepare_ct, prepare_radiograph
 from inference.training.augment import Augmentation, augment
 from inference.training.fit import EpochReport, last_layer, trainable
 from inference.training.phantom_samples import draw_chests, draw_many, draw_series, draw_slices

@@ -13,7 +13,7 @@ import torch
 from inference.errors import InferenceError
 from inference.input_spec import InputSpec
 from inference.pixels import hounsfield_values, open_image
-from inference.preprocess import prepare_ct
+from inference.tensors import prepare_ct
 from inference.training.layouts import LabelledImages
 from inference.training.phantoms.files import write_head_series
 from inference.training.prepared import InputCache, PreparedImages, cache_key

@@ -20,10 +20,11 @@ from inference.catalogue import open_catalogue
 from inference.errors import BundleError
 from inference.input_spec import InputSpec
 from inference.model import load_reader
-from inference.preprocess import place_ct, prepare_ct, prepare_radiograph
+from inference.preprocess import place_ct
 from inference.radiograph_reader import RadiographReader
 from inference.reading import SourceImage
 from inference.settings import InferenceSettings, ModelSettings
+from inference.tensors import prepare_ct, prepare_radiograph
 from inference.zoo_planes import kind_of, plane_keys
 
 CPU = torch.device("cpu")

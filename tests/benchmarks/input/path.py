@@ -34,10 +34,10 @@ from inference.heap import keep_freed_memory
 from inference.input_spec import InputSpec
 from inference.model_values import model_values
 from inference.open_source import index_file, open_source
-from inference.preprocess import prepare_ct, prepare_radiograph
 from inference.reading import SourceImage
 from inference.stored_facts import facts_from_bytes
 from inference.suitability import check_image
+from inference.tensors import prepare_ct, prepare_radiograph
 from inference.volume import slices_of
 from inference.windows import BRAIN, SOFT, SUBDURAL
 
