@@ -164,7 +164,12 @@ class Analyst:
         except NotAnalysableError as error:
             return self._not_analysed(asked, bundle, started_at, error)
         except InferenceError as error:
-            return Outcome(AnalysisState.FAILED, reason_code=error.code, reason=str(error))
+            return Outcome(
+                AnalysisState.FAILED,
+                reason_code=error.code,
+                reason=str(error),
+                facts=error.facts,
+            )
 
     def _read(self, asked: RequestedAnalysis, bundle: Bundle, started_at: datetime) -> Outcome:
         images = tuple(
@@ -304,7 +309,7 @@ def _same_model(asked: RequestedAnalysis, bundle: Bundle) -> bool:
 
 
 def _record(finding: Finding) -> FindingRecord:
-    label = finding.label
+    label, made = finding.label, finding.made_with
     return FindingRecord(
         label=label.name,
         code_value=label.code.value,
@@ -317,6 +322,11 @@ def _record(finding: Finding) -> FindingRecord:
         threshold_high=label.thresholds.high,
         presence=finding.presence,
         key_sop_instance_uid=next(iter(finding.key_sop_instance_uids), finding.sop_instance_uid),
+        engine=made and made.engine,
+        engine_version=made and made.version,
+        engine_device=made and made.device,
+        engine_precision=made and made.precision,
+        engine_batch=made and made.batch,
     )
 
 

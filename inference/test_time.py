@@ -73,6 +73,11 @@ class Answers(Protocol):
         """What the last batch of this thread was computed with."""
         ...
 
+    @property
+    def rows_made_with(self) -> tuple[MadeWith, ...]:
+        """The same of each row of it."""
+        ...
+
     def probabilities(self, tensor: torch.Tensor, /) -> Numbers:
         """Return (rows, labels)."""
         ...
@@ -112,6 +117,11 @@ class SeveralViews:
     def made_with(self) -> MadeWith | None:
         """What the last view was computed with."""
         return self._network.made_with
+
+    @property
+    def rows_made_with(self) -> tuple[MadeWith, ...]:
+        """The same of each row."""
+        return self._network.rows_made_with
 
     def probabilities(self, tensor: torch.Tensor) -> Numbers:
         """Return probabilities; see `Network.probabilities`."""

@@ -271,11 +271,13 @@ def _joined(parts: list[RawOutputs]) -> RawOutputs | None:
     if len(parts) <= 1:
         return parts[0] if parts else None
     maps = [part.class_maps for part in parts if part.class_maps is not None]
+    made = tuple(one for part in parts for one in part.of_rows)
     return RawOutputs(
         tensors=tuple(
             np.concatenate(same) for same in zip(*(p.tensors for p in parts), strict=True)
         ),
         class_maps=np.concatenate(maps) if maps else None,
         # The largest part: each result would be the same in any of them.
-        made_with=max((part.made_with for part in parts), key=lambda made: made.batch),
+        made_with=max((part.made_with for part in parts), key=lambda one: one.batch),
+        apart=made if len(set(made)) > 1 else (),
     )
