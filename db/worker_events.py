@@ -32,7 +32,7 @@ class WorkerStep(StrEnum):
     STUCK = "stuck"
     RECYCLED = "recycled"
     MEMORY_MARK = "memory_mark_too_low"
-    GPU_MISSING = "gpu_missing"
+    ON_CPU = "on_cpu_instead"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +79,18 @@ def count(
     step: str,
     *,
     analysis_id: str | None = None,
-    worker: str | None = None,
+    device: str | None = None,
+    host: str | None = None,
     since: datetime | None = None,
 ) -> int:
-    """Return how many events of a kind are stored, of an analysis or of a worker."""
+    """Return how many events of a kind are stored, of an analysis or of a device of a host."""
     query = sa.select(sa.func.count()).select_from(_EVENTS).where(_EVENTS.c.step == step)
     if analysis_id is not None:
         query = query.where(_EVENTS.c.analysis_id == analysis_id)
-    if worker is not None:
-        query = query.where(_EVENTS.c.worker == worker)
+    if device is not None:
+        query = query.where(_EVENTS.c.device == device)
+    if host is not None:
+        query = query.where(_EVENTS.c.worker.startswith(f"{host}-", autoescape=True))
     if since is not None:
         query = query.where(_EVENTS.c.at >= since)
     return int(connection.execute(query).scalar_one())

@@ -322,11 +322,11 @@ def _record(finding: Finding) -> FindingRecord:
         threshold_high=label.thresholds.high,
         presence=finding.presence,
         key_sop_instance_uid=next(iter(finding.key_sop_instance_uids), finding.sop_instance_uid),
-        engine=made and made.engine,
-        engine_version=made and made.version,
-        engine_device=made and made.device,
-        engine_precision=made and made.precision,
-        engine_batch=made and made.batch,
+        engine=None if made is None else made.engine,
+        engine_version=None if made is None else made.version,
+        engine_device=None if made is None else made.device,
+        engine_precision=None if made is None else made.precision,
+        engine_batch=None if made is None else made.batch,
     )
 
 

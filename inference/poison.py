@@ -38,6 +38,17 @@ class PoisonedImagesError(EngineError):
         self.facts = {"poisoned": list(self.sop_instance_uids)}
 
 
+class PoisonedVolumeError(EngineError):
+    """The network fails on a part of a volume, while others pass, or on the whole one."""
+
+    code = "poisoned_input"
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(
+            f"the network fails on a part of the volume, and nothing of it is reported: {cause}"
+        )
+
+
 @contextmanager
 def poisoned_images(uids: Sequence[str]) -> Iterator[None]:
     """Name the images whose rows a network fails on within the block.
