@@ -30,9 +30,12 @@ class Machine:
     ----------
     device : callable
         Gives the device for ``inference.device``.
+    place : callable
+        Tells where readers make the input for a device: on that device.
     compose : callable or None
         Gives the engine of a bundle on a device; None: `inference.engines.choose`.
     """
 
     device: Callable[[str], str] = device_of_torch
+    place: Callable[[str], str] = str
     compose: Composer | None = None

@@ -66,7 +66,7 @@ def serve_worker(base: Ground, stop: Event, machine: Machine | None = None) -> E
             announce=log_choice,
             compose=machine.compose,
         )
-        readers = WarmReaders(device, settings.inference.batch_size, engines)
+        readers = WarmReaders(machine.place(device), settings.inference.batch_size, engines)
         readers.warm(bundles)
         analyst = Analyst(
             base.engine,

@@ -126,7 +126,8 @@ class Analyst:
         log.info("analysis.started", images=len(asked.images))
         outcome = self._outcome(asked, started_at)
         if self._record(analysis_id, outcome, asked):
-            log.info(
+            say = log.error if outcome.state is AnalysisState.FAILED else log.info
+            say(
                 "analysis.ended",
                 state=outcome.state.value,
                 reason=outcome.reason_code,

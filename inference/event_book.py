@@ -67,6 +67,11 @@ class EventBook:
             event.step, event.reason, event.engine, event.device, event.rows, self.under_way()
         )
 
+    def lose(self, engine: str, error: Exception) -> None:
+        """Take down that the device is lost, where no engine says so."""
+        if self._lost is None:
+            self.tell(Event(Step.DEVICE_LOST, engine, self._device, 1, str(error)))
+
     def note(self, step: WorkerStep, reason: str, analysis_id: str | None = None) -> None:
         """Take down what happens to the worker; who calls writes the log."""
         self._take(step, reason, None, self._device, None, analysis_id)

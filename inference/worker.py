@@ -21,17 +21,19 @@ import sqlalchemy as sa
 import structlog
 
 from db.errors import DatabaseError
-from db.results import still_pending
+from db.results import priority_of, still_pending
 from db.worker_events import WorkerStep, prune
 from db.workers import WorkerIdentity, beat, enter, leave, set_trouble, sweep_silent
 
 from .analyst import Analyst
+from .device_fault import device_fault
 from .drain import drain
 from .endings import Ending
+from .engines.errors import DeviceLostError
 from .errors import InferenceError
 from .event_book import EventBook
 from .heap import keep_freed_memory
-from .jobs import JobQueue, JobRunner
+from .jobs import JobQueue, JobRunner, Priority
 from .memory import MemoryMark, resident_bytes
 from .stuck import StuckExit
 from .watchdog import Watchdog
@@ -283,12 +285,25 @@ class Worker:
                     error=type(error).__name__,
                     where=_where(error),
                 )
+                fault = device_fault(error)
+                if isinstance(fault, DeviceLostError):
+                    self._leave_to_the_next(analysis_id, fault)
+                    return
                 if attempt >= _ATTEMPTS:
-                    self._analyst.fail(analysis_id, "error", _explain(error))
+                    code = fault.code if fault is not None else "error"
+                    self._analyst.fail(analysis_id, code, _explain(fault or error))
                     return
                 time.sleep(_RETRY_SECONDS * attempt)
                 # A database that is away is no fault of the study: until the watchdog bites, wait.
                 attempt += not isinstance(error, sa.exc.OperationalError)
+
+    def _leave_to_the_next(self, analysis_id: str, fault: DeviceLostError) -> None:
+        """Queue an analysis once more: its input cannot be made on a device that is lost."""
+        self._events.lose("torch", fault)
+        with self._engine.begin() as connection:
+            self._queue.enqueue_again(
+                connection, analysis_id, Priority(priority_of(connection, analysis_id))
+            )
 
     def _attempt(self, analysis_id: str) -> Exception | None:
         try:

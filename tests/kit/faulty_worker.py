@@ -97,15 +97,16 @@ def machine_of(plan: Mapping[str, Any]) -> Machine:
             return "cpu"
         raise InferenceError(f"inference.device is {setting}, but torch sees 0 GPU")
 
-    def compose(bundle: Bundle, on: str, settings: EngineSettings) -> Chosen:
+    def compose(bundle: Bundle, _device: str, settings: EngineSettings) -> Chosen:
         cpu = choose_engine(bundle, "cpu", replace(settings, compose=None))
-        if on == "cpu":
+        if not plan.get("gpus", 1):
             return cpu
         engine = FaultyEngine(cpu.engine, plan)
         spare = None if plan.get("no_spare") else lambda: cpu.engine
         return Chosen(Ladder(engine, spare, settings.tell), cpu.network)
 
-    return Machine(device, compose)
+    # There is no such GPU: only the engine says that it is one.
+    return Machine(device, lambda _device: "cpu", compose)
 
 
 def read_plan(path: Path) -> Mapping[str, Any]:
