@@ -115,7 +115,7 @@ VIEWS: Mapping[str, Mapping[str, str]] = {
         "turnaround_seconds": "from received_at to finished_at",
         "trace_id": "id of the association that brought the series, as in the log",
         "engine": "what computed it: onnxruntime, torch, torch-cuda; of a series with several "
-        "engines or batches, what computed most of its images; NULL before version 0006",
+        "engines or batches, what computed most of its images; NULL where nobody wrote it down yet",
         "engine_version": "version of that engine's library",
         "engine_device": "device that it ran on, such as cpu or cuda:0",
         "engine_precision": "precision of its arithmetic: float32, bfloat16 or float16",

@@ -1,8 +1,7 @@
 """Inputs that any network of a bundle's shape can read, the same each time.
 
-Light where a bundle makes its input itself: no torch. None of them is blank: a network that
-normalises each picture by its own spread makes rounding into numbers there, which differ from one
-library to another and mean nothing.
+No torch, but for planes, whose own steps make the input. None of them is blank: a network that
+normalises each picture by its own spread has nothing but rounding to enlarge there.
 """
 
 from __future__ import annotations
