@@ -26,6 +26,7 @@ from db.results import RequestedAnalysis, latest_object, load, mark_started
 from db.schema import AnalysisState
 
 from .bundle import Bundle
+from .engines import DeviceLostError
 from .errors import CorrectedMeanwhileError, InferenceError, NotAnalysableError, ObjectError
 from .fact_store import FactStore
 from .objects import DeviceIdentity, object_bytes
@@ -114,6 +115,8 @@ class Analyst:
             If the database or the file store is away: worth another attempt.
         CorrectedMeanwhileError
             If a person corrected the study while it was analysed: worth another attempt.
+        DeviceLostError
+            If only another process can carry it out.
         """
         with self._engine.begin() as connection:
             asked = load(connection, analysis_id)
@@ -164,6 +167,8 @@ class Analyst:
             return self._read(asked, bundle, started_at)
         except NotAnalysableError as error:
             return self._not_analysed(asked, bundle, started_at, error)
+        except DeviceLostError:
+            raise
         except InferenceError as error:
             return Outcome(
                 AnalysisState.FAILED,

@@ -1,4 +1,4 @@
-"""What an error that no engine raised says of the device. Light: no torch.
+"""What an error of an analysis says of the device. Light: no torch.
 
 Input is made on the device, too, and what fails there comes as torch raises it.
 """
@@ -12,6 +12,8 @@ from .engines.errors import DeviceLostError, EngineError, EngineOutOfMemoryError
 
 def device_fault(error: Exception) -> EngineError | None:
     """Return an error of memory or of a lost device in the words of engines; None for others."""
+    if isinstance(error, DeviceLostError):
+        return error
     # Who did not load torch has no error of its.
     if not isinstance(error, RuntimeError | MemoryError) or "torch" not in sys.modules:
         return None

@@ -50,6 +50,8 @@ _INDEXED_AT_ONCE = 500
 _JOBS_KEPT = timedelta(days=28)
 _ATTEMPTS = 3
 _RETRY_SECONDS = 1.0
+# Processes that lose their GPU with one analysis; by then `device_seen` has left the GPU alone.
+_MOST_PASSED_ON = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,8 +300,11 @@ class Worker:
                 attempt += not isinstance(error, sa.exc.OperationalError)
 
     def _leave_to_the_next(self, analysis_id: str, fault: DeviceLostError) -> None:
-        """Queue an analysis once more: its input cannot be made on a device that is lost."""
+        """Queue an analysis once more: what it needs lies on a device that is lost."""
         self._events.lose("torch", fault)
+        if len(self._queue.jobs([analysis_id])) > _MOST_PASSED_ON:
+            self._analyst.fail(analysis_id, fault.code, str(fault))
+            return
         with self._engine.begin() as connection:
             self._queue.enqueue_again(
                 connection, analysis_id, Priority(priority_of(connection, analysis_id))

@@ -149,7 +149,11 @@ def test_findings_report_and_delivery_are_recorded(
 
     assert outcome(engine)["state"] == "done"
     with engine.connect() as connection:
-        assert len(findings(connection, Filter())) == 6
+        found = findings(connection, Filter())
+        assert len(found) == 6
+        made = {(row["engine"], row["engine_device"], row["engine_precision"]) for row in found}
+        assert made == {("torch", "cpu", "float32")}
+        assert all(row["engine_batch"] >= 1 and row["engine_version"] for row in found)
         deliveries = rows_of(connection, "v_deliveries", order_by="delivery_id")
     assert {(row["destination"], row["state"]) for row in deliveries} == {("pacs", "pending")}
     assert Counter(row["kind"] for row in deliveries) == {"sc": 6, "sr": 1, "ko": 1}

@@ -19,6 +19,7 @@ from db.worker_events import WorkerStep, count
 from db.workers import WorkerIdentity
 from inference import stuck
 from inference.endings import Ending
+from inference.engines import DeviceLostError
 from inference.engines.ladder import Event, Step
 from inference.event_book import EventBook
 from inference.jobs import JobQueue, JobRunner, JobState, Priority, prepare
@@ -124,14 +125,21 @@ def test_models_that_take_all_of_it_are_told_of_once_and_work_goes_on(engine: sa
     assert "inference.memory_mb" in event["reason"]
 
 
-def test_an_input_that_cannot_be_made_on_a_lost_gpu_is_left_to_the_next(
-    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.AcceleratorError("CUDA error: unspecified launch failure"),
+        DeviceLostError("the GPU is lost"),
+    ],
+)
+def test_what_lies_on_a_lost_gpu_is_left_to_the_next_process(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     monkeypatch.setattr("inference.worker.priority_of", lambda _connection, _id: "stat")
     queue = enqueue(engine, "one")
 
     def loses(_analysis: str) -> None:
-        raise torch.AcceleratorError("CUDA error: unspecified launch failure")
+        raise error
 
     analyst = FakeAnalyst(loses)
     book = EventBook(engine, "host-0", "cuda:0")
