@@ -46,7 +46,8 @@ def serve_worker(base: Ground, stop: Event, machine: Machine | None = None) -> E
     from inference.event_book import EventBook
     from inference.memory import mark_for
     from inference.readers import WarmReaders
-    from inference.worker import Worker, WorkerSettings, claim_worker_id
+    from inference.worker import Worker, WorkerSettings
+    from inference.worker_id import claim_worker_id
 
     settings = base.settings
     machine = machine or Machine()

@@ -32,7 +32,8 @@ from inference.model import load_reader
 from inference.objects import DeviceIdentity
 from inference.reading import NotAnalysed, Reading, SourceImage
 from inference.requests import request_analysis_of
-from inference.worker import Worker, WorkerSettings, claim_worker_id
+from inference.worker import Worker, WorkerSettings
+from inference.worker_id import claim_worker_id
 
 NODE = DeviceIdentity("PREREAD", "Preread", "Preread", "0.1", "SN1")
 SETTINGS = AnalystSettings(
