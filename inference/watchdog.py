@@ -36,6 +36,11 @@ class Watchdog:
             self._here.analysis = None
             self._ended()
 
+    def excuse(self, analysis_id: str, seconds: float) -> None:
+        """Do not count so much of an analysis that is watched: it waited for others."""
+        if (since := self._since.get(analysis_id)) is not None:
+            self._since[analysis_id] = since + seconds
+
     @property
     def running(self) -> tuple[str, ...]:
         """The analyses that run now."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from ..bundle import Bundle
-from ..network import load_network
 from .choose import EngineSettings
 from .ladder import Ladder
 from .volume_engine import VolumeEngine
@@ -21,6 +20,8 @@ def choose_volume_engine(bundle: Bundle, device: torch.device, settings: EngineS
     """
     if settings.compose is not None:
         return settings.compose(bundle, str(device), settings).engine
+
+    from ..network import load_network  # MONAI: seconds, for those who read volumes alone
 
     def on(place: torch.device) -> VolumeEngine:
         return VolumeEngine(load_network(bundle, place), place)

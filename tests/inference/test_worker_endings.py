@@ -210,3 +210,26 @@ def test_others_are_put_back_and_the_stuck_one_is_given_up_the_second_time(
     there.abort()
     release.set()
     runner.stop(1)
+
+
+def test_of_those_that_share_a_batch_each_is_suspected_once_and_who_waits_is_not(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stuck.os, "_exit", lambda _status: None)
+    failed: list[str] = []
+    back: list[str] = []
+    sharing = [("a", "b"), ("b",)]
+    ends = StuckExit(
+        engine,
+        EventBook(engine, "host-0", "cuda:0"),
+        8.0,
+        running=lambda: ("waits", "a", "b"),
+        fail=lambda name, _code, _reason: failed.append(name),
+        put_back=back.extend,
+        suspects=lambda: sharing.pop(0),
+    )
+    ends("waits")  # it runs longest, because it waits for the others
+    assert (failed, back) == ([], ["waits"])
+    assert [stuck.was_stuck(engine, name) for name in ("a", "b", "waits")] == [True, True, False]
+    ends("b")  # alone
+    assert (failed, back) == (["b"], ["waits", "waits", "a"])
