@@ -32,7 +32,14 @@ from .schema import (
 
 @dataclass(frozen=True, slots=True)
 class FindingRecord:
-    """A finding as it is stored; probability and thresholds from 0 to 1."""
+    """A finding as it is stored; probability and thresholds from 0 to 1.
+
+    Attributes
+    ----------
+    engine, engine_version, engine_device, engine_precision : str or None
+    engine_batch : int or None
+        What computed it; None where that is not known.
+    """
 
     label: str
     code_value: str
@@ -45,6 +52,11 @@ class FindingRecord:
     threshold_high: float
     presence: Presence
     key_sop_instance_uid: str | None
+    engine: str | None = None
+    engine_version: str | None = None
+    engine_device: str | None = None
+    engine_precision: str | None = None
+    engine_batch: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

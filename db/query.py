@@ -17,7 +17,7 @@ _FLAGS = frozenset({"has_conflict", "is_current", "shadow"})
 
 
 def _type(column: str) -> TypeEngine[Any]:
-    if column.endswith(("_at", "_since")):
+    if column == "at" or column.endswith(("_at", "_since")):
         return UtcDateTime()
     return sa.Boolean() if column in _FLAGS else sa.types.NullType()
 

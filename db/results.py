@@ -212,6 +212,12 @@ def mark_started(connection: sa.Connection, analysis_id: str, worker: str, devic
     return started
 
 
+def priority_of(connection: sa.Connection, analysis_id: str) -> str:
+    """Return the priority with which an analysis was asked for."""
+    query = sa.select(Analysis.priority).where(Analysis.id == analysis_id)
+    return str(connection.execute(query).scalar_one())
+
+
 def still_pending(connection: sa.Connection, analysis_ids: Sequence[str]) -> tuple[str, ...]:
     """Return those of the analyses that have no outcome yet."""
     return tuple(

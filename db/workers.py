@@ -12,13 +12,32 @@ from .schema import Worker
 
 @dataclass(frozen=True, slots=True)
 class WorkerIdentity:
-    """Who a worker is: a stable id, where it runs and what it has loaded."""
+    """Who a worker is: a stable id, where it runs and what it has loaded.
+
+    Attributes
+    ----------
+    wanted_device, trouble : str or None
+        The GPU on which it should run, where that is not so, and why not.
+    """
 
     id: str
     host: str
     pid: int
     device: str
     models: tuple[str, ...]
+    wanted_device: str | None = None
+    trouble: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSeen:
+    """A worker as others see it."""
+
+    id: str
+    device: str
+    wanted_device: str | None
+    trouble: str | None
+    seen_at: datetime
 
 
 def enter(connection: sa.Connection, worker: WorkerIdentity) -> None:
@@ -34,8 +53,23 @@ def enter(connection: sa.Connection, worker: WorkerIdentity) -> None:
             models=", ".join(worker.models),
             started_at=now,
             seen_at=now,
+            wanted_device=worker.wanted_device,
+            trouble=worker.trouble,
         )
     )
+
+
+def set_trouble(connection: sa.Connection, worker_id: str, trouble: str) -> None:
+    """Enter why a worker does not run as it should."""
+    connection.execute(sa.update(Worker).where(Worker.id == worker_id).values(trouble=trouble))
+
+
+def workers(connection: sa.Connection) -> list[WorkerSeen]:
+    """Return all workers that have not ended in good order."""
+    query = sa.select(
+        Worker.id, Worker.device, Worker.wanted_device, Worker.trouble, Worker.seen_at
+    ).order_by(Worker.id)
+    return [WorkerSeen(*row) for row in connection.execute(query)]
 
 
 def beat(connection: sa.Connection, worker_id: str) -> None:

@@ -23,6 +23,7 @@ from .doctor_destinations import examine_destinations, examine_left_over
 from .doctor_models import examine_demonstrations
 from .doctor_notify import examine_notify
 from .doctor_scp import examine_scp
+from .doctor_workers import examine_workers
 from .errors import SettingsError
 from .receiving import usable_rules
 from .settings import Settings
@@ -116,6 +117,7 @@ def _database(settings: Settings) -> Iterator[Check]:
     if found == head():
         yield Check("database", Verdict.GOOD, f"{name}, schema {found}")
         yield from examine_left_over(settings, engine)
+        yield from examine_workers(settings, engine)
     else:
         yield Check(
             "database",

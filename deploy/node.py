@@ -10,12 +10,15 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from threading import Event
 from typing import Protocol
 
 from db.outcomes import Destined
+from db.worker_events import WorkerStep, count
 from db.workers import WorkerIdentity
 from inference.catalogue import open_catalogue
+from inference.endings import Ending
 from scp import CommitmentReporter, Deliverer, Destination, Guards
 from scp.places import places, takes_from
 
@@ -23,33 +26,49 @@ from . import garbage
 from .ground import Ground
 from .identity import device_identity
 from .left_over import LeftOver
+from .machine import Machine
 from .notify.notifier import Notifier, Target
 from .notify.rule import notified_by
 from .settings import Settings
+from .worker_metrics import count_events
 
 # Well within what the supervisor waits before it kills.
 _STOP_SECONDS = 30.0
 
 
-def serve_worker(base: Ground, stop: Event) -> None:
-    """Analyse until `stop` is set."""
+def serve_worker(base: Ground, stop: Event, machine: Machine | None = None) -> Ending:
+    """Analyse until `stop` is set, or a new process is needed; return why it ended."""
     # torch takes seconds to import; only this part needs it.
     from inference.analyst import Analyst, AnalystSettings
-    from inference.device import choose_device, configure_torch
+    from inference.device import configure_torch
+    from inference.device_seen import device_for
     from inference.engines.choose import EngineSettings, log_choice
+    from inference.event_book import EventBook
+    from inference.memory import mark_for
     from inference.readers import WarmReaders
-    from inference.worker import Worker, WorkerSettings, claim_worker_id
+    from inference.worker import Worker, WorkerSettings
+    from inference.worker_id import claim_worker_id
 
     settings = base.settings
-    device = choose_device(settings.inference.device)
+    machine = machine or Machine()
+    folder = settings.data_dir / "workers"
+    found = device_for(
+        settings.inference.device, folder, machine.device, lambda name: _losses(base, name)
+    )
+    device = found.name
     configure_torch(settings.inference.threads)
     bundles = open_catalogue(settings.inference, settings.model)
-    engines = EngineSettings(
-        settings.data_dir / "engines", settings.inference.threads, announce=log_choice
-    )
-    readers = WarmReaders(device, settings.inference.batch_size, engines)
-    readers.warm(bundles)
-    with claim_worker_id(settings.data_dir / "workers", device) as worker_id:
+    with claim_worker_id(folder, device) as worker_id:
+        events = EventBook(base.engine, worker_id, device, count_events(settings))
+        engines = EngineSettings(
+            settings.data_dir / "engines",
+            settings.inference.threads,
+            tell=events.tell,
+            announce=log_choice,
+            compose=machine.compose,
+        )
+        readers = WarmReaders(machine.place(device), settings.inference.batch_size, engines)
+        readers.warm(bundles)
         analyst = Analyst(
             base.engine,
             base.files,
@@ -65,16 +84,36 @@ def serve_worker(base: Ground, stop: Event) -> None:
             ),
         )
         identity = WorkerIdentity(
-            worker_id, socket.gethostname(), os.getpid(), device, tuple(bundles)
+            worker_id,
+            socket.gethostname(),
+            os.getpid(),
+            device,
+            tuple(bundles),
+            found.wanted,
+            found.trouble,
         )
         worker_settings = WorkerSettings(
             concurrency=settings.inference.concurrency,
             timeout_seconds=settings.inference.timeout_seconds,
             silence_seconds=settings.inference.silence_seconds,
             grace_seconds=settings.inference.grace_seconds,
+            memory=mark_for(settings.inference.memory_mb),
         )
         garbage.settle()
-        Worker(base.engine, analyst, identity, worker_settings).serve(stop)
+        return Worker(base.engine, analyst, identity, worker_settings, events).serve(stop)
+
+
+def _losses(base: Ground, device: str) -> int:
+    """Return how often a device of this host was lost within the last hour."""
+    since = datetime.now(UTC) - timedelta(hours=1)
+    with base.engine.connect() as connection:
+        return count(
+            connection,
+            WorkerStep.DEVICE_LOST,
+            device=device,
+            host=socket.gethostname(),
+            since=since,
+        )
 
 
 def destinations_for(settings: Settings) -> Callable[[str, str | None], tuple[Destined, ...]]:

@@ -18,6 +18,7 @@ from scp.status import StoreStatus
 from .cli import app
 from .metrics import METRICS
 from .settings import PREFIX, describe
+from .worker_metrics import WORKER_METRICS
 
 PATH = Path(__file__).with_name("docs") / "reference.md"
 
@@ -161,7 +162,7 @@ def _metrics() -> Iterator[str]:
         "| metric | kind | label | meaning |",
         "| --- | --- | --- | --- |",
     )
-    for metric in METRICS:
+    for metric in (*METRICS, *WORKER_METRICS):
         label = f"`{metric.label}`" if metric.label else ""
         yield f"| `{metric.name}` | {metric.kind} | {label} | {_cell(metric.meaning)} |"
     yield ""

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Event
 
@@ -39,6 +39,7 @@ class _Child:
     part: Part
     process: subprocess.Popen[bytes]
     started: float
+    # Before the next start; doubles while it dies early.
     wait: float = _FIRST_WAIT_SECONDS
     start_at: float | None = None
     is_first: bool = True
@@ -56,6 +57,8 @@ class Supervisor:
         How long parts may take to end before they are killed.
     on_end : callable
         Told the name of a part that has ended and will be started again.
+    at_once : collection of int
+        Exit statuses of a part that ended in order to be started anew: it does not wait for that.
     """
 
     def __init__(
@@ -64,8 +67,10 @@ class Supervisor:
         environment: Mapping[str, str],
         grace_seconds: float,
         on_end: Callable[[str], None] = lambda name: None,
+        at_once: Collection[int] = (),
     ) -> None:
         self._on_end = on_end
+        self._at_once = frozenset(at_once)
         self._environment = dict(environment)
         self._grace = grace_seconds
         self._parts = parts
@@ -102,18 +107,21 @@ class Supervisor:
         if child.start_at is None:
             if status == BAD_SETTINGS_STATUS and child.is_first:
                 raise NodeError(f"{child.part.name} cannot start; its message stands above")
-            steady = now - child.started > _STEADY_SECONDS
-            child.wait = (
-                _FIRST_WAIT_SECONDS if steady else min(child.wait * 2, _LONGEST_WAIT_SECONDS)
-            )
-            child.start_at = now + child.wait
+            wait = self._wait_of(child, status, now)
+            child.start_at = now + wait
             self._on_end(child.part.name)
-            _log.warning(
-                "part.ended", name=child.part.name, status=status, again_in_seconds=child.wait
-            )
+            _log.warning("part.ended", name=child.part.name, status=status, again_in_seconds=wait)
         elif now >= child.start_at:
             child.process = self._start(child.part)
             child.started, child.start_at, child.is_first = now, None, False
+
+    def _wait_of(self, child: _Child, status: int, now: float) -> float:
+        """Return how long a part that has ended waits: longer each time that it dies early."""
+        if status in self._at_once:
+            return 0.0
+        steady = now - child.started > _STEADY_SECONDS
+        child.wait = _FIRST_WAIT_SECONDS if steady else min(child.wait * 2, _LONGEST_WAIT_SECONDS)
+        return child.wait
 
     def _end(self) -> None:
         """End the parts in the order given: receiving first, so that nothing new comes."""

@@ -26,6 +26,7 @@ from db.results import RequestedAnalysis, latest_object, load, mark_started
 from db.schema import AnalysisState
 
 from .bundle import Bundle
+from .engines import DeviceLostError
 from .errors import CorrectedMeanwhileError, InferenceError, NotAnalysableError, ObjectError
 from .fact_store import FactStore
 from .objects import DeviceIdentity, object_bytes
@@ -114,6 +115,8 @@ class Analyst:
             If the database or the file store is away: worth another attempt.
         CorrectedMeanwhileError
             If a person corrected the study while it was analysed: worth another attempt.
+        DeviceLostError
+            If only another process can carry it out.
         """
         with self._engine.begin() as connection:
             asked = load(connection, analysis_id)
@@ -126,7 +129,8 @@ class Analyst:
         log.info("analysis.started", images=len(asked.images))
         outcome = self._outcome(asked, started_at)
         if self._record(analysis_id, outcome, asked):
-            log.info(
+            say = log.error if outcome.state is AnalysisState.FAILED else log.info
+            say(
                 "analysis.ended",
                 state=outcome.state.value,
                 reason=outcome.reason_code,
@@ -163,8 +167,15 @@ class Analyst:
             return self._read(asked, bundle, started_at)
         except NotAnalysableError as error:
             return self._not_analysed(asked, bundle, started_at, error)
+        except DeviceLostError:
+            raise
         except InferenceError as error:
-            return Outcome(AnalysisState.FAILED, reason_code=error.code, reason=str(error))
+            return Outcome(
+                AnalysisState.FAILED,
+                reason_code=error.code,
+                reason=str(error),
+                facts=error.facts,
+            )
 
     def _read(self, asked: RequestedAnalysis, bundle: Bundle, started_at: datetime) -> Outcome:
         images = tuple(
@@ -304,7 +315,7 @@ def _same_model(asked: RequestedAnalysis, bundle: Bundle) -> bool:
 
 
 def _record(finding: Finding) -> FindingRecord:
-    label = finding.label
+    label, made = finding.label, finding.made_with
     return FindingRecord(
         label=label.name,
         code_value=label.code.value,
@@ -317,6 +328,11 @@ def _record(finding: Finding) -> FindingRecord:
         threshold_high=label.thresholds.high,
         presence=finding.presence,
         key_sop_instance_uid=next(iter(finding.key_sop_instance_uids), finding.sop_instance_uid),
+        engine=None if made is None else made.engine,
+        engine_version=None if made is None else made.version,
+        engine_device=None if made is None else made.device,
+        engine_precision=None if made is None else made.precision,
+        engine_batch=None if made is None else made.batch,
     )
 
 

@@ -21,9 +21,12 @@ class InferenceError(Exception):
     ----------
     code : str
         Stored as the reason of an analysis that fails so.
+    facts : mapping or None
+        What was observed until then; stored with it, JSON-serialisable.
     """
 
     code: str = "error"
+    facts: Mapping[str, object] | None = None
 
 
 class BundleError(InferenceError):

@@ -75,6 +75,12 @@ class Network:
         return None if passed is None else passed.outputs.made_with
 
     @property
+    def rows_made_with(self) -> tuple[MadeWith, ...]:
+        """What each row of the last batch of this thread was computed with."""
+        passed: _Passed | None = getattr(self._local, "passed", None)
+        return () if passed is None else passed.outputs.of_rows
+
+    @property
     def best_batch(self) -> int:
         """Rows at once beyond which the engine gains next to nothing."""
         return self._chosen.engine.identity.best_batch

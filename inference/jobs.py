@@ -142,6 +142,16 @@ class JobQueue:
             self._client.resume_workflows(ids)
         return len(ids)
 
+    def put_back(self, analysis_ids: Sequence[str]) -> int:
+        """Queue running jobs as if they had not begun; return how many.
+
+        For analyses that end without a fault of theirs, because another one ends their process.
+        """
+        running = [job for job in self.jobs(analysis_ids) if job.state is JobState.RUNNING]
+        if running:
+            self._client.resume_workflows([job.id for job in running], queue_name=_QUEUE)
+        return len(running)
+
     def close(self) -> None:
         """Let go of the engine."""
         self._client.destroy()

@@ -32,7 +32,9 @@ from .illustrate import View
 from .masks import MASK_CUTOFF, highest, marked, masks_of, of_present
 from .measure import with_masks
 from .pixels import common_notes, open_image
+from .poison import poisoned_images
 from .postprocess import Probabilities
+from .provenance import with_engines
 from .reading import Illustration, Label, Mask, Reading, SourceImage
 from .test_time import Answers, TestTime
 
@@ -175,21 +177,22 @@ class Reader(ABC):
         probabilities: list[Probabilities] = []
         notes: list[tuple[str, ...]] = []
         masks: list[Mask] = []
-        made: dict[MadeWith | None, None] = {}
+        made: list[MadeWith] = []
         for batch in decoded.batches:
             rows = slice(len(notes), len(notes) + len(batch.notes))
-            scores, mapped = self._said(batch, places[rows])
+            with poisoned_images(decoded.uids[rows]):
+                scores, mapped = self._said(batch, places[rows])
             probabilities.append(scores)
             masks += mapped
             notes.extend(batch.notes)
-            made[self._loaded().made_with] = None
+            made += self._loaded().rows_made_with
         every = np.concatenate(probabilities)
         reading = self.encode(decoded, every, notes)
         kept = of_present(masks, reading.findings)
         shown, failed = self.illustrate(images, decoded, every, kept)
         facts = {**reading.facts, **({"illustration_failed": failed} if failed else {})}
-        facts["made_with"] = [one.facts for one in made if one is not None]
         reading = replace(reading, headers=decoded.headers, illustrations=shown, facts=facts)
+        reading = with_engines(reading, decoded.uids, made)
         return with_masks(reading, kept, places, decoded.pixel_ml)
 
     def _said(

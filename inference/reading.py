@@ -15,6 +15,7 @@ from pydicom import Dataset
 from db.schema import Presence, Scope
 
 if TYPE_CHECKING:
+    from .engines import MadeWith
     from .stored_facts import StoredFacts
 
 
@@ -121,6 +122,8 @@ class Finding:
         The image spoken of, where `scope` is IMAGE.
     key_sop_instance_uids : tuple of str
         The images that show it best, best first; empty when nothing is shown.
+    made_with : MadeWith or None
+        What computed it (`provenance`); no part of what makes two findings equal.
     """
 
     label: Label
@@ -128,6 +131,7 @@ class Finding:
     probability: float
     sop_instance_uid: str | None = None
     key_sop_instance_uids: tuple[str, ...] = ()
+    made_with: MadeWith | None = field(default=None, compare=False, repr=False)
 
     @property
     def presence(self) -> Presence:

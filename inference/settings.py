@@ -52,6 +52,13 @@ class InferenceSettings(_Settings):
         gt=0,
         description="An analysis that takes longer ends its worker and is tried again elsewhere.",
     )
+    memory_mb: int = Field(
+        default=0,
+        ge=0,
+        description="A worker whose memory is above so many MiB after an analysis takes no new "
+        "ones and is started anew when those under way have ended; 0: 60 % of what its control "
+        "group or machine allows. Set it where several workers share a machine.",
+    )
     silence_seconds: float = Field(
         default=120.0, gt=0, description="Jobs of a worker silent for so long go to another one."
     )

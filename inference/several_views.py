@@ -44,6 +44,11 @@ class SeveralViews:
         """What the last view was computed with."""
         return self._network.made_with
 
+    @property
+    def rows_made_with(self) -> tuple[MadeWith, ...]:
+        """The same of each row."""
+        return self._network.rows_made_with
+
     def probabilities(self, tensor: Rows) -> Numbers:
         """Return probabilities; see `Network.probabilities`."""
         seen = [self._network.probabilities(self._view(tensor, one)) for one in self._movements]

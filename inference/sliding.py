@@ -1,8 +1,13 @@
-"""A loaded network of volumes at work: numbers for a whole one, or maps by a sliding window."""
+"""A loaded network of volumes at work: numbers for a whole one, or maps by a sliding window.
+
+Windows go through the network as rows of a batch, behind the ladder that images have too
+(`engines.ladder`): fewer at once, then the CPU. They are put together in the memory of the host, so
+that a GPU holds no more than the windows that are computed.
+"""
 
 from __future__ import annotations
 
-import functools
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,13 +15,15 @@ import torch
 from numpy.typing import NDArray
 
 from .bundle import Bundle
+from .engines import MadeWith
+from .engines.choose import EngineSettings
+from .engines.choose_volume import choose_volume_engine
+from .engines.errors import DeviceLostError, EngineOutOfMemoryError, PoisonedRowsError
+from .engines.torch_faults import faults_typed
 from .errors import BundleError
 from .exclusive import MORE_THAN_HALF
+from .poison import PoisonedVolumeError
 
-# The same input gives the same output: cuDNN neither tries algorithms out nor rounds to TF32.
-_REPRODUCIBLE = functools.partial(
-    torch.backends.cudnn.flags, benchmark=False, deterministic=True, allow_tf32=False
-)
 # Windows that go through the network at once.
 _WINDOWS = 4
 
@@ -48,6 +55,8 @@ class VolumeNetwork:
     bundle : Bundle
         Of kind ``ct_volume``.
     device : torch.device
+    engines : EngineSettings, optional
+        What the site says of engines.
 
     Raises
     ------
@@ -55,12 +64,27 @@ class VolumeNetwork:
         If definition and weights do not fit each other.
     """
 
-    def __init__(self, bundle: Bundle, device: torch.device) -> None:
+    def __init__(
+        self, bundle: Bundle, device: torch.device, engines: EngineSettings | None = None
+    ) -> None:
         self._bundle = bundle
         self._device = device
-        from .network import load_network  # MONAI: seconds, for those who read volumes alone
+        self._ladder = choose_volume_engine(bundle, device, engines or EngineSettings())
+        self._local = threading.local()
 
-        self._module = load_network(bundle, device)
+    @property
+    def rows_made_with(self) -> tuple[MadeWith, ...]:
+        """What each window of the last volume of this thread was computed with."""
+        return tuple(getattr(self._local, "made", ()))
+
+    @property
+    def place(self) -> torch.device:
+        """Where to make the input: the device, or the host once that is lost."""
+        return self._device if self._ladder.lost is None else torch.device("cpu")
+
+    def hear(self, error: DeviceLostError | EngineOutOfMemoryError) -> None:
+        """Take note of what happened where the input is made; see `Ladder.hear`."""
+        self._ladder.hear(error)
 
     def probabilities(self, tensor: torch.Tensor) -> NDArray[np.float64]:
         """Return what a network that gives numbers says of a volume.
@@ -77,18 +101,18 @@ class VolumeNetwork:
         ------
         BundleError
             If there are fewer outputs than labels, or they are no numbers.
+        EngineError
+            If the network cannot be carried out, on the CPU either.
         """
-        with torch.inference_mode(), _REPRODUCIBLE():
-            outputs = self._checked(self._module(tensor.to(self._device)), 2)
-            found = self._activated(outputs)[0].cpu()
+        self._local.made = []
+        with torch.inference_mode(), faults_typed():
+            outputs = self._checked(self._run(tensor), 2)
+            found = self._activated(outputs)[0]
         wanted = [output.index for output in self._bundle.outputs]
         return np.asarray(found.numpy()[wanted], dtype=np.float64)
 
     def maps(self, tensor: torch.Tensor) -> VolumeMaps:
         """Return what a network that gives maps says of a volume.
-
-        Where a GPU has too little memory, windows go through it one by one and are put together in
-        the memory of the host.
 
         Parameters
         ----------
@@ -103,35 +127,42 @@ class VolumeNetwork:
         ------
         BundleError
             If there are fewer maps than labels, or of another size, or they are no numbers.
+        EngineError
+            If the network cannot be carried out, on the CPU either.
         """
-        with torch.inference_mode(), _REPRODUCIBLE():
-            try:
-                return self._chosen(self._slid(tensor.to(self._device), _WINDOWS, self._device))
-            except torch.OutOfMemoryError:
-                torch.cuda.empty_cache()
-                return self._chosen(self._slid(tensor.cpu(), 1, torch.device("cpu")))
+        self._local.made = []
+        with torch.inference_mode(), faults_typed():
+            return self._chosen(self._slid(tensor.cpu()))
 
-    def _slid(self, tensor: torch.Tensor, windows: int, held: torch.device) -> torch.Tensor:
+    def _run(self, windows: torch.Tensor) -> torch.Tensor:
+        """Carry the network out for (windows, channels, x, y, z); on the host."""
+        try:
+            outputs = self._ladder.run(windows)
+        except PoisonedRowsError as error:
+            raise PoisonedVolumeError(str(error.__cause__ or error)) from error
+        self._local.made += outputs.of_rows
+        return torch.from_numpy(outputs.tensors[0])
+
+    def _slid(self, tensor: torch.Tensor) -> torch.Tensor:
         spec = self._bundle.spec.volume
         assert spec is not None, "a bundle of volumes"
         if spec.roi is None:
-            outputs = _first(self._module(tensor.to(self._device)))
-            if isinstance(outputs, torch.Tensor):
-                outputs = outputs.to(held)
+            outputs = self._run(tensor)
         else:
+            # MONAI: seconds, for those who slide alone.
             from monai.inferers.inferer import SlidingWindowInferer
 
             inferer = SlidingWindowInferer(
                 roi_size=spec.roi,
-                sw_batch_size=windows,
+                sw_batch_size=_WINDOWS,
                 overlap=spec.overlap,
                 mode=spec.blend,
                 sigma_scale=spec.blend_sigma,
                 padding_mode=spec.padding,
-                sw_device=self._device,
-                device=held,
             )
-            outputs = inferer(tensor, self._module)
+            found = inferer(tensor, self._run)
+            assert isinstance(found, torch.Tensor), "windows of one network are put together"
+            outputs = found
         checked = self._checked(outputs, 5)
         if checked.shape[2:] != tensor.shape[2:]:
             raise self._fault(
@@ -171,13 +202,13 @@ class VolumeNetwork:
             return outputs.sigmoid()
         return outputs.softmax(dim=1)
 
-    def _checked(self, outputs: object, dimensions: int) -> torch.Tensor:
+    def _checked(self, outputs: torch.Tensor, dimensions: int) -> torch.Tensor:
         needed = 1 + max(output.index for output in self._bundle.outputs)
-        outputs = _first(outputs)
-        if not isinstance(outputs, torch.Tensor) or outputs.ndim != dimensions:
-            shape = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else outputs.__class__
+        if outputs.ndim != dimensions:
             what = "one number for each label" if dimensions == 2 else "a map for each label"
-            raise self._fault(f"gives outputs of shape {shape}, not {what}; see masks")
+            raise self._fault(
+                f"gives outputs of shape {tuple(outputs.shape)}, not {what}; see masks"
+            )
         if outputs.shape[1] < needed:
             raise self._fault(f"gives {outputs.shape[1]} channels, the labels need {needed}")
         if not bool(torch.isfinite(outputs).all()):
@@ -186,8 +217,3 @@ class VolumeNetwork:
 
     def _fault(self, what: str) -> BundleError:
         return BundleError(f"{self._bundle.path}: the network {what}")
-
-
-def _first(outputs: object) -> object:
-    """Return the result among several: the first, besides deep supervision and other heads."""
-    return outputs[0] if isinstance(outputs, (tuple, list)) and outputs else outputs

@@ -72,6 +72,11 @@ class Answers(Protocol):
         """What the last batch of this thread was computed with."""
         ...
 
+    @property
+    def rows_made_with(self) -> tuple[MadeWith, ...]:
+        """The same of each row of it."""
+        ...
+
     def probabilities(self, tensor: Rows, /) -> Numbers:
         """Return (rows, labels)."""
         ...

@@ -16,11 +16,14 @@ from .ct_slices_reader import hounsfield_slices
 from .decode_pool import DecodePool, PoolSettings
 from .display import pixel_aspect, show_slice, window_of_steps, window_text
 from .engines.choose import EngineSettings
+from .engines.errors import DeviceLostError, EngineOutOfMemoryError
+from .engines.torch_faults import typed
 from .errors import ODD_DATA, NotAnalysableError
 from .head_seen import HeadSeen
 from .masks import marked
 from .measure import pixel_ml, with_masks
 from .pixels import ModalityImage, common_notes, hounsfield_values, open_image
+from .provenance import with_engines
 from .reader import DEFAULT_BATCH
 from .reading import Finding, Illustration, Mask, Presence, Reading, Scope, SourceImage
 from .sliding import VolumeMaps, VolumeNetwork
@@ -69,7 +72,7 @@ class CtVolumeReader:
         self.decoding = DecodePool(PoolSettings())
 
     def setup(self, device: str, engines: EngineSettings | None = None) -> None:
-        """Load the network onto `device`, a device of torch, which runs volumes without an engine.
+        """Load the network onto `device`, a device of torch, which runs volumes itself.
 
         Raises
         ------
@@ -77,7 +80,7 @@ class CtVolumeReader:
             If definition and weights do not fit each other.
         """
         self._device = torch.device(device)
-        self._network = VolumeNetwork(self.bundle, self._device)
+        self._network = VolumeNetwork(self.bundle, self._device, engines)
 
     def read(self, images: Sequence[SourceImage]) -> Reading:
         """Read a series from files to findings; see `Reader.read`."""
@@ -110,13 +113,37 @@ class CtVolumeReader:
             illustrations=shown,
             headers=series.headers,
         )
+        reading = with_engines(reading, (), self._network.rows_made_with)
         masks = [mask for one in found for mask in one.masks]
         return with_masks(reading, masks, series.places, pixel_ml(stack))
 
     def _prepared(
         self, stack: Stack, geometry: Geometry, sources: Mapping[str, SourceImage]
     ) -> tuple[Volume, list[tuple[str, ...]]]:
-        """Return the volume, and what was done to the pixels of each slice."""
+        """Return the volume, and what was done to the pixels of each slice.
+
+        Made on the device; where it has no memory for that or is lost, on the host.
+        """
+        assert self._network is not None, "setup was not called"
+        place = self._network.place
+        try:
+            return self._prepared_on(place, stack, geometry, sources)
+        except (RuntimeError, MemoryError) as raised:
+            error = typed(raised)
+            if place.type == "cpu" or not isinstance(
+                error, (DeviceLostError, EngineOutOfMemoryError)
+            ):
+                raise
+            self._network.hear(error)
+            return self._prepared_on(torch.device("cpu"), stack, geometry, sources)
+
+    def _prepared_on(
+        self,
+        place: torch.device,
+        stack: Stack,
+        geometry: Geometry,
+        sources: Mapping[str, SourceImage],
+    ) -> tuple[Volume, list[tuple[str, ...]]]:
         spec = self.bundle.spec.volume
         assert spec is not None, "a bundle of volumes"
         notes: list[tuple[str, ...]] = []
@@ -136,7 +163,7 @@ class CtVolumeReader:
             )
             if number in opening
         )
-        volume = prepare_volume(slices, geometry, spec, self._device)
+        volume = prepare_volume(slices, geometry, spec, place)
         if head is not None:
             head.check()
         return volume, notes

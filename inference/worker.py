@@ -1,15 +1,15 @@
-"""The worker process: models stay loaded, jobs come from the queue, a silent worker is swept."""
+"""The worker process: models stay loaded, jobs come from the queue, a silent worker is swept.
+
+It ends when it is told to, and by itself where only a new process helps: an analysis is stuck, the
+GPU is lost, memory has grown. Then it takes no new jobs, lets those under way end, and its exit
+status says why (`endings`).
+"""
 
 from __future__ import annotations
 
-import fcntl
-import os
-import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,17 +17,28 @@ import sqlalchemy as sa
 import structlog
 
 from db.errors import DatabaseError
-from db.results import still_pending
-from db.workers import WorkerIdentity, beat, enter, leave, sweep_silent
+from db.results import priority_of, still_pending
+from db.worker_events import WorkerStep, prune
+from db.workers import WorkerIdentity, beat, enter, leave, set_trouble, sweep_silent
 
 from .analyst import Analyst
+from .device_fault import device_fault
+from .drain import drain
+from .endings import Ending
+from .engines.errors import DeviceLostError
 from .errors import InferenceError
+from .event_book import EventBook
 from .heap import keep_freed_memory
-from .jobs import JobQueue, JobRunner
+from .jobs import JobQueue, JobRunner, Priority
+from .memory import MemoryMark, resident_bytes
+from .stuck import StuckExit
+from .watchdog import Watchdog
 
 _log = structlog.get_logger()
 
 _BEAT_SECONDS = 5.0
+# How soon it is seen that the process has to end.
+_LOOK_SECONDS = 0.2
 _SWEEP_SECONDS = 10.0
 # Half a second's work, between two beats.
 _INDEXED_AT_ONCE = 500
@@ -35,8 +46,8 @@ _INDEXED_AT_ONCE = 500
 _JOBS_KEPT = timedelta(days=28)
 _ATTEMPTS = 3
 _RETRY_SECONDS = 1.0
-# sysexits.h EX_SOFTWARE: the supervisor starts the worker anew.
-_STUCK_EXIT_STATUS = 70
+# Processes that lose their GPU with one analysis; by then `device_seen` has left the GPU alone.
+_MOST_PASSED_ON = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +60,8 @@ class WorkerSettings:
         Analyses at once.
     timeout_seconds : float
         An analysis that takes longer ends the process; the job is tried again, a few times.
+    memory : MemoryMark
+        Above it the process ends between analyses.
     silence_seconds : float
         Jobs of a worker silent for so long go to another one.
     grace_seconds : int
@@ -59,48 +72,7 @@ class WorkerSettings:
     timeout_seconds: float = 600.0
     silence_seconds: float = 120.0
     grace_seconds: int = 20
-
-
-@contextmanager
-def claim_worker_id(folder: Path, device: str) -> Iterator[str]:
-    """Hold a stable name such as ``host-cpu0`` that no other live process on this host has.
-
-    The lock is the kernel's: a killed worker frees its name, and its successor takes up the jobs
-    that were left under it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    stem = f"{socket.gethostname()}-{device.replace(':', '')}"
-    for number in range(256):
-        name = stem if device.startswith("cuda:") and number == 0 else f"{stem}-{number}"
-        with (folder / f"{name}.lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            yield name
-            return
-    raise InferenceError(f"256 workers run on this host already (locks in {folder})")
-
-
-class Watchdog:
-    """Knows since when each analysis runs."""
-
-    def __init__(self) -> None:
-        self._since: dict[str, float] = {}
-
-    @contextmanager
-    def watching(self, analysis_id: str) -> Iterator[None]:
-        """Watch for the duration of the block."""
-        self._since[analysis_id] = time.monotonic()
-        try:
-            yield
-        finally:
-            del self._since[analysis_id]
-
-    def overdue(self, seconds: float) -> str | None:
-        """Return an analysis that runs longer than that."""
-        limit = time.monotonic() - seconds
-        return next((name for name, since in dict(self._since).items() if since < limit), None)
+    memory: MemoryMark = field(default_factory=lambda: MemoryMark(0))
 
 
 class Worker:
@@ -112,6 +84,8 @@ class Worker:
     analyst : Analyst
     identity : WorkerIdentity
     settings : WorkerSettings
+    events : EventBook, optional
+        The one that the engines of its models tell.
     """
 
     def __init__(
@@ -120,20 +94,34 @@ class Worker:
         analyst: Analyst,
         identity: WorkerIdentity,
         settings: WorkerSettings,
+        events: EventBook | None = None,
     ) -> None:
         self._engine = engine
         self._analyst = analyst
         self._identity = identity
         self._settings = settings
-        self._watchdog = Watchdog()
+        self._watchdog = Watchdog(self._look_at_memory)
+        self._events = events or EventBook(engine, identity.id, identity.device)
+        self._events.under_way = lambda: self._watchdog.current
+        self._grown: int | None = None
+        self._next_beat = self._next_sweep = 0.0
         self._queue = JobQueue(engine)
         self._runner = JobRunner(engine, identity.id, self._run, settings.concurrency)
 
-    def serve(self, stop: threading.Event) -> None:
-        """Work until `stop` is set, then let running analyses end."""
+    def serve(self, stop: threading.Event) -> Ending:
+        """Work until `stop` is set, or a new process is needed; let running analyses end.
+
+        Returns
+        -------
+        Ending
+            Why it ended.
+        """
         with self._engine.begin() as connection:
             enter(connection, self._identity)
         keep_freed_memory()
+        self._say_where_it_runs()
+        self._raise_memory_mark()
+        self._watch()
         self._runner.start()
         _log.info(
             "worker.started",
@@ -141,22 +129,122 @@ class Worker:
             device=self._identity.device,
             models=list(self._identity.models),
         )
-        next_sweep = 0.0
-        while not stop.wait(_BEAT_SECONDS):
-            self._exit_if_stuck()
-            try:
-                self._beat()
-                self._analyst.facts.index_new(_INDEXED_AT_ONCE)
-                if time.monotonic() >= next_sweep:
-                    self._sweep()
-                    next_sweep = time.monotonic() + _SWEEP_SECONDS
-            except sa.exc.SQLAlchemyError as error:
-                _log.warning("worker.database_away", error=type(error).__name__)
-        self._runner.stop(self._settings.grace_seconds)
+        ending = self._ending()
+        while ending is None and not stop.wait(_LOOK_SECONDS):
+            self._look_after()
+            ending = self._ending()
+        self._drain(stop, ending)
         self._queue.close()
+        self._leave()
+        ending = ending or Ending.STOPPED
+        _log.info("worker.stopped", worker=self._identity.id, why=ending.name.lower())
+        return ending
+
+    def _look_after(self) -> None:
+        """Do what is due: say that this worker lives, write events, sweep silent ones."""
+        now = time.monotonic()
+        if now < self._next_beat:
+            return
+        self._beat_now_and_then()
+        try:
+            self._analyst.facts.index_new(_INDEXED_AT_ONCE)
+            if now >= self._next_sweep:
+                self._sweep()
+                self._next_sweep = now + _SWEEP_SECONDS
+        except sa.exc.SQLAlchemyError as error:
+            _log.warning("worker.database_away", error=type(error).__name__)
+
+    def _ending(self) -> Ending | None:
+        """Return why this process has to end by itself, if it has to."""
+        if self._events.lost is not None:
+            return Ending.DEVICE_LOST
+        return Ending.RECYCLED if self._grown is not None else None
+
+    def _drain(self, stop: threading.Event, ending: Ending | None) -> None:
+        """Take no more jobs; one that ends by itself gives those under way all their time."""
+        if ending is not None:
+            self._say_why(ending)
+        drain(
+            self._runner.stop,
+            stop,
+            grace_seconds=self._settings.grace_seconds,
+            patient_seconds=int(self._settings.timeout_seconds) + 1,
+            look_after=self._beat_now_and_then,
+        )
+
+    def _beat_now_and_then(self) -> None:
+        if time.monotonic() < self._next_beat:
+            return
+        self._next_beat = time.monotonic() + _BEAT_SECONDS
+        try:
+            self._beat()
+            self._events.flush()
+        except sa.exc.SQLAlchemyError as error:
+            _log.warning("worker.database_away", error=type(error).__name__)
+
+    def _watch(self) -> None:
+        exit_stuck = StuckExit(
+            self._engine,
+            self._events,
+            self._settings.timeout_seconds,
+            running=lambda: self._watchdog.running,
+            fail=self._analyst.fail,
+            put_back=self._queue.put_back,
+        )
+        self._watchdog.start(self._settings.timeout_seconds, exit_stuck)
+
+    def _leave(self) -> None:
         with self._engine.begin() as connection:
             leave(connection, self._identity.id)
-        _log.info("worker.stopped", worker=self._identity.id)
+        self._events.flush()
+
+    def _say_where_it_runs(self) -> None:
+        """Say loudly that it runs on the CPU instead of a GPU."""
+        identity = self._identity
+        if identity.trouble is None:
+            return
+        self._events.note(WorkerStep.ON_CPU, identity.trouble)
+        _log.critical(
+            "worker.on_cpu_instead", worker=identity.id, wanted=identity.wanted_device,
+            reason=identity.trouble,
+        )  # fmt: skip
+
+    def _say_why(self, ending: Ending) -> None:
+        running = len(self._watchdog.running)
+        if ending is Ending.RECYCLED:
+            reason = (
+                f"{(self._grown or 0) >> 20} MiB in use, more than the mark of "
+                f"{self._settings.memory.n_bytes >> 20} MiB; a new process takes over"
+            )
+            self._events.note(WorkerStep.RECYCLED, reason)
+            _log.warning("worker.recycled", worker=self._identity.id, running=running,
+                         reason=reason)  # fmt: skip
+            return
+        trouble = f"{self._events.lost}; a new process takes over"
+        _log.critical("worker.device_lost", worker=self._identity.id, running=running,
+                      reason=trouble)  # fmt: skip
+        try:
+            with self._engine.begin() as connection:
+                set_trouble(connection, self._identity.id, trouble)
+            self._events.flush()
+        except sa.exc.SQLAlchemyError as error:
+            _log.warning("worker.database_away", error=type(error).__name__)
+
+    def _raise_memory_mark(self) -> None:
+        at_start = resident_bytes()
+        asked = self._settings.memory.n_bytes
+        if self._settings.memory.raised_for(at_start):
+            reason = (
+                f"the models alone take {at_start >> 20} MiB, too near to the mark of "
+                f"{asked >> 20} MiB: it is {self._settings.memory.n_bytes >> 20} MiB for this "
+                "process; set inference.memory_mb higher, or load fewer models"
+            )
+            self._events.note(WorkerStep.MEMORY_MARK, reason)
+            _log.error("worker.memory_mark_too_low", worker=self._identity.id, reason=reason)
+
+    def _look_at_memory(self) -> None:
+        if self._grown is None:
+            self._grown = self._settings.memory.passed()
 
     def _run(self, analysis_id: str) -> None:
         """Do one job: a few attempts, then a coded failure.
@@ -174,12 +262,28 @@ class Worker:
                     error=type(error).__name__,
                     where=_where(error),
                 )
+                fault = device_fault(error)
+                if isinstance(fault, DeviceLostError):
+                    self._leave_to_the_next(analysis_id, fault)
+                    return
                 if attempt >= _ATTEMPTS:
-                    self._analyst.fail(analysis_id, "error", _explain(error))
+                    code = fault.code if fault is not None else "error"
+                    self._analyst.fail(analysis_id, code, _explain(fault or error))
                     return
                 time.sleep(_RETRY_SECONDS * attempt)
                 # A database that is away is no fault of the study: until the watchdog bites, wait.
                 attempt += not isinstance(error, sa.exc.OperationalError)
+
+    def _leave_to_the_next(self, analysis_id: str, fault: DeviceLostError) -> None:
+        """Queue an analysis once more: what it needs lies on a device that is lost."""
+        self._events.lose("torch", fault)
+        if len(self._queue.jobs([analysis_id])) > _MOST_PASSED_ON:
+            self._analyst.fail(analysis_id, fault.code, str(fault))
+            return
+        with self._engine.begin() as connection:
+            self._queue.enqueue_again(
+                connection, analysis_id, Priority(priority_of(connection, analysis_id))
+            )
 
     def _attempt(self, analysis_id: str) -> Exception | None:
         try:
@@ -201,6 +305,8 @@ class Worker:
             _log.warning("worker.swept", silent=list(silent), jobs=requeued)
         self._give_up_dead_jobs()
         self._queue.forget(datetime.now(UTC) - _JOBS_KEPT)
+        with self._engine.begin() as connection:
+            prune(connection)
 
     def _give_up_dead_jobs(self) -> None:
         """Give pending analyses whose job the engine has given up their coded failure."""
@@ -214,12 +320,6 @@ class Worker:
                     "worker_lost",
                     f"given up after {dead[analysis_id].attempts} starts without an outcome",
                 )
-
-    def _exit_if_stuck(self) -> None:
-        stuck = self._watchdog.overdue(self._settings.timeout_seconds)
-        if stuck is not None:
-            _log.critical("analysis.stuck", analysis=stuck[:12])
-            os._exit(_STUCK_EXIT_STATUS)
 
 
 def _where(error: Exception) -> str:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from inference.endings import Ending
+
 from .. import logs, settings
 from ..acceptors import acceptor_name, reserved_port
 from ..supervisor import Part, Supervisor
@@ -82,11 +84,13 @@ def scp(
 
 
 def worker(config: Config = None, data_dir: DataDir = None) -> None:
-    """Run a part that analyses; one for each GPU."""
+    """Run a part that analyses; one for each GPU. Status 70 to 72: it wants to be started anew."""
     from ..node import serve_worker
 
     with _process("worker", config, _flags(None, None, data_dir)) as (base, stop):
-        serve_worker(base, stop)
+        status = serve_worker(base, stop)
+    if status:
+        raise typer.Exit(int(status))
 
 
 def deliver(config: Config = None, data_dir: DataDir = None) -> None:
@@ -130,7 +134,7 @@ def _supervise(
         if loaded.n_acceptors > 1:
             stack.enter_context(reserved_port(loaded.scp.host, loaded.scp.port))
         ended = stack.enter_context(_metrics(loaded))
-        Supervisor(parts, environment, _GRACE_SECONDS, ended).run(stop)
+        Supervisor(parts, environment, _GRACE_SECONDS, ended, at_once=(Ending.RECYCLED,)).run(stop)
 
 
 @contextmanager

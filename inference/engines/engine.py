@@ -91,11 +91,20 @@ class RawOutputs:
         Of networks that end in a mean over maps and a linear layer: what each place adds to each
         of the first output's numbers, times the count of places (`class_maps`).
     made_with : MadeWith
+        Of most rows, where a batch was taken apart.
+    apart : tuple of MadeWith
+        Of each row, where they differ; empty where they do not.
     """
 
     tensors: tuple[NDArray[np.float32], ...]
     class_maps: NDArray[np.float32] | None
     made_with: MadeWith
+    apart: tuple[MadeWith, ...] = ()
+
+    @property
+    def of_rows(self) -> tuple[MadeWith, ...]:
+        """What each row was made with."""
+        return self.apart or (self.made_with,) * len(self.tensors[0])
 
 
 class Engine(Protocol):

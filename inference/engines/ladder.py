@@ -78,8 +78,10 @@ class Answered:
 
 
 def log_event(event: Event) -> None:
-    """Write a step into the log; a lost device as an error, that somebody comes."""
-    level = _log.error if event.step in (Step.DEVICE_LOST, Step.EXHAUSTED) else _log.warning
+    """Write a step into the log; a lost device as critical, that somebody comes."""
+    level = {Step.DEVICE_LOST: _log.critical, Step.EXHAUSTED: _log.error}.get(
+        event.step, _log.warning
+    )
     level(
         f"engine.{event.step}",
         engine=event.engine,
@@ -149,6 +151,13 @@ class Ladder:
     def release(self) -> None:
         """Give back memory that is held for later."""
         self._engine.release()
+
+    def hear(self, error: DeviceLostError | EngineOutOfMemoryError) -> None:
+        """Take note of what happened on the device elsewhere, such as where its input is made."""
+        if isinstance(error, DeviceLostError):
+            self._give_up(error, 1)
+        else:
+            self._note(Step.SPARE, 1, error)
 
     def answer(self, rows: Rows) -> Answered:
         """Carry the network out for those rows that can be; see `run` for what it raises.
@@ -271,11 +280,13 @@ def _joined(parts: list[RawOutputs]) -> RawOutputs | None:
     if len(parts) <= 1:
         return parts[0] if parts else None
     maps = [part.class_maps for part in parts if part.class_maps is not None]
+    made = tuple(one for part in parts for one in part.of_rows)
     return RawOutputs(
         tensors=tuple(
             np.concatenate(same) for same in zip(*(p.tensors for p in parts), strict=True)
         ),
         class_maps=np.concatenate(maps) if maps else None,
         # The largest part: each result would be the same in any of them.
-        made_with=max((part.made_with for part in parts), key=lambda made: made.batch),
+        made_with=max((part.made_with for part in parts), key=lambda one: one.batch),
+        apart=made if len(set(made)) > 1 else (),
     )

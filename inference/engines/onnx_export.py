@@ -24,6 +24,7 @@ from .engine import Engine
 from .errors import EngineError, ExportError
 from .onnx_cache import About
 from .onnx_engine import INPUT, OnnxEngine
+from .probe_pictures import probe_pictures
 from .probes import probes
 from .torch_engine import TorchEngine
 
@@ -35,7 +36,7 @@ _EXPORTING = threading.Lock()
 
 
 def export_checked(bundle: Bundle, network: nn.Module, path: Path) -> About:
-    """Export a bundle's network and compare it with torch, on inputs of its shape.
+    """Export a bundle's network and compare it with torch, on inputs of its shape and on pictures.
 
     Parameters
     ----------
@@ -56,7 +57,7 @@ def export_checked(bundle: Bundle, network: nn.Module, path: Path) -> About:
     OSError
         If the file cannot be written.
     """
-    inputs = probes(bundle)
+    inputs = (*probes(bundle), probe_pictures(bundle))
     try:
         probe = torch.from_numpy(inputs[0]) if wants_class_maps(bundle) else None
         plain = TorchEngine(network, torch.device("cpu"), probe)

@@ -102,6 +102,53 @@ def test_what_is_there_survives_every_step(database_url: str) -> None:
     engine.dispose()
 
 
+def test_findings_of_before_have_no_engine_and_views_of_people_stay(database_url: str) -> None:
+    engine = create_engine(database_url)
+    upgrade(engine, "0005")
+    now = "2026-05-01 12:00:00"
+    rows = [
+        f"INSERT INTO study (study_instance_uid, received_at, last_received_at) "
+        f"VALUES ('1', '{now}', '{now}')",
+        f"INSERT INTO series (series_instance_uid, study_instance_uid, first_received_at, "
+        f"last_received_at, trace_id) VALUES ('1.2', '1', '{now}', '{now}', 't')",
+        f"INSERT INTO analysis (id, study_instance_uid, series_instance_uid, model_name, "
+        f"model_version, weights_sha256, configuration_digest, instance_digest, version, priority, "
+        f"trace_id, received_at, requested_at) "
+        f"VALUES ('a', '1', '1.2', 'm', '1', '0', '0', '0', 1, 'stat', 't', '{now}', '{now}')",
+        "INSERT INTO finding (analysis_id, study_instance_uid, label, code_value, code_scheme, "
+        "code_meaning, scope, probability, threshold_low, threshold_high, presence) "
+        "VALUES ('a', '1', 'any', '1', 'SCT', 'x', 'series', 0.7, 0.2, 0.6, 'Present')",
+        f"INSERT INTO worker (id, host, pid, device, models, started_at, seen_at) "
+        f"VALUES ('w', 'h', 1, 'cpu', 'm', '{now}', '{now}')",
+    ]
+    if engine.dialect.name == "postgresql":  # which would refuse to drop what this one needs
+        rows.append("CREATE VIEW ours AS SELECT label, probability FROM v_findings")
+    with engine.begin() as connection:
+        for row in rows:
+            connection.execute(sa.text(row))
+        before = rows_of_5(connection)
+    upgrade(engine)
+    with engine.connect() as connection:
+        (row,) = rows_of(connection, "v_findings", order_by="finding_id")
+        assert {name: row[name] for name in before} == before
+        assert [row[name] for name in row if name.startswith("engine")] == [None] * 5
+        (worker,) = rows_of(connection, "v_workers", order_by="worker")
+        assert (worker["worker"], worker["device"], worker["trouble"]) == ("w", "cpu", None)
+        if engine.dialect.name == "postgresql":
+            assert connection.execute(sa.text("SELECT label FROM ours")).scalar() == "any"
+    engine.dispose()
+
+
+def rows_of_5(connection: sa.Connection) -> dict[str, object]:
+    """Return the finding as version 0005 shows it, without times."""
+    row = connection.execute(sa.text("SELECT * FROM v_findings")).mappings().one()
+    return {
+        name: value
+        for name, value in row.items()
+        if not name.endswith("_at") and name not in ("shadow", "is_current")
+    }
+
+
 def test_a_newer_schema_is_refused(engine: sa.Engine) -> None:
     with engine.begin() as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))

@@ -47,6 +47,24 @@ def test_a_dead_part_is_started_again(tmp_path: Path) -> None:
     assert not thread.is_alive()
 
 
+def test_a_part_that_ends_to_be_started_anew_does_not_wait_for_that(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    program = (
+        f"open({str(notes)!r}, 'a').write(f'{{__import__(\"time\").time()}}\\n')\n"
+        "raise SystemExit(72)"
+    )
+    stop = threading.Event()
+    supervisor = Supervisor([part("grows", program)], os.environ, 5, at_once=(72,))
+    thread = run(supervisor, stop)
+    # Five starts that each waited twice as long as the one before would take 15 s at least.
+    begun = time.monotonic()
+    wait_for_lines(notes, 5)
+    seconds = time.monotonic() - begun
+    stop.set()
+    thread.join(10)
+    assert seconds < 12
+
+
 def test_a_part_with_wrong_settings_ends_the_node() -> None:
     supervisor = Supervisor(
         [part("sleeps", "import time; time.sleep(60)"), part("wrong", "raise SystemExit(2)")],

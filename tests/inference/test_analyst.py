@@ -32,7 +32,8 @@ from inference.model import load_reader
 from inference.objects import DeviceIdentity
 from inference.reading import NotAnalysed, Reading, SourceImage
 from inference.requests import request_analysis_of
-from inference.worker import Worker, WorkerSettings, claim_worker_id
+from inference.worker import Worker, WorkerSettings
+from inference.worker_id import claim_worker_id
 
 NODE = DeviceIdentity("PREREAD", "Preread", "Preread", "0.1", "SN1")
 SETTINGS = AnalystSettings(
@@ -149,7 +150,11 @@ def test_findings_report_and_delivery_are_recorded(
 
     assert outcome(engine)["state"] == "done"
     with engine.connect() as connection:
-        assert len(findings(connection, Filter())) == 6
+        found = findings(connection, Filter())
+        assert len(found) == 6
+        made = {(row["engine"], row["engine_device"], row["engine_precision"]) for row in found}
+        assert made == {("torch", "cpu", "float32")}
+        assert all(row["engine_batch"] >= 1 and row["engine_version"] for row in found)
         deliveries = rows_of(connection, "v_deliveries", order_by="delivery_id")
     assert {(row["destination"], row["state"]) for row in deliveries} == {("pacs", "pending")}
     assert Counter(row["kind"] for row in deliveries) == {"sc": 6, "sr": 1, "ko": 1}

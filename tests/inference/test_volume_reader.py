@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,23 @@ from painted import Painted, dice, rotation
 from torch import nn
 
 from inference.bundle import Bundle, open_bundle
+from inference.engines import (
+    DeviceLostError,
+    Engine,
+    EngineIdentity,
+    EngineOutOfMemoryError,
+    RawOutputs,
+    Rows,
+)
+from inference.engines.choose import Chosen, EngineSettings
+from inference.engines.errors import EngineRunError
+from inference.engines.ladder import Event, Ladder
+from inference.engines.volume_engine import VolumeEngine
 from inference.errors import BundleError, NotAnalysableError
 from inference.model import load_reader
 from inference.network import load_network
 from inference.pixels import hounsfield_values, open_image
+from inference.poison import PoisonedVolumeError
 from inference.reading import Mask, Presence, Reading, SourceImage
 from inference.sliding import VolumeNetwork
 from inference.volume_reader import CtVolumeReader, reached
@@ -283,24 +296,96 @@ def test_a_reader_of_heads_refuses_what_is_none(
         load_reader(bundle, "cpu").read(sources(series(TILTED, write_image)))
 
 
-def test_a_gpu_that_is_full_is_helped_by_the_host(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@dataclass
+class FailingVolumes:
+    """An engine of volumes on a GPU that is not there; raises what it is told to."""
+
+    inner: Engine
+    fails: Callable[[int], Exception | None]
+    asked: list[int] = field(default_factory=list)
+
+    @property
+    def identity(self) -> EngineIdentity:
+        return EngineIdentity("fake", "1", "cuda:0", "float32", 4)
+
+    def run(self, rows: Rows) -> RawOutputs:
+        self.asked.append(len(rows))
+        if (error := self.fails(len(rows))) is not None:
+            raise error
+        return replace(self.inner.run(rows), made_with=self.identity.made(len(rows)))
+
+    def release(self) -> None:
+        pass
+
+
+def failing(
+    bundle: Bundle, fails: Callable[[int], Exception | None]
+) -> tuple[FailingVolumes, list[Event], EngineSettings]:
+    events: list[Event] = []
+    cpu = torch.device("cpu")
+    engine = FailingVolumes(VolumeEngine(load_network(bundle, cpu), cpu), fails)
+
+    def compose(_bundle: Bundle, _device: str, settings: EngineSettings) -> Chosen:
+        return Chosen(Ladder(engine, lambda: engine.inner, settings.tell), None)
+
+    return engine, events, EngineSettings(tell=events.append, compose=compose)
+
+
+@pytest.mark.parametrize(
+    ("fits", "asked", "steps", "device"),
+    [
+        (2, [4, 2, 2], ["smaller_batch"], "cuda:0"),
+        (0, [4, 2, 1], ["smaller_batch", "smaller_batch", "spare_engine"], "cpu"),
+    ],
+)
+def test_a_gpu_that_is_full_gets_fewer_windows_and_then_none(
+    tmp_path: Path, fits: int, asked: list[int], steps: list[str], device: str
 ) -> None:
-    network = VolumeNetwork(threshold_bundle(tmp_path / "bundle"), torch.device("cpu"))
+    bundle = threshold_bundle(tmp_path / "bundle")
+    cpu = torch.device("cpu")
     tensor = torch.rand(1, 1, 30, 28, 26)
-    expected = network.maps(tensor).probability
-    slid, asked = network._slid, []
+    expected = VolumeNetwork(bundle, cpu).maps(tensor).probability
 
-    def full_at_first(volume: torch.Tensor, windows: int, held: torch.device) -> torch.Tensor:
-        asked.append(windows)
-        if len(asked) == 1:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return slid(volume, windows, held)
+    def fails(count: int) -> Exception | None:
+        return EngineOutOfMemoryError("no memory") if count > fits else None
 
-    monkeypatch.setattr(network, "_slid", full_at_first)
+    engine, events, engines = failing(bundle, fails)
+    network = VolumeNetwork(bundle, cpu, engines)
     # What four windows at once and one by one differ by is the processor's rounding.
     torch.testing.assert_close(network.maps(tensor).probability, expected, atol=1e-5, rtol=0)
-    assert asked == [4, 1]
+    assert engine.asked[: len(asked)] == asked
+    assert [str(event.step) for event in events][: len(steps)] == steps
+    assert {one.device for one in network.rows_made_with} == {device}
+    assert sum(1 for _ in network.rows_made_with) >= 4
+
+
+def test_a_gpu_that_is_lost_leaves_the_volume_to_the_host_and_its_findings_say_so(
+    tmp_path: Path, write_image: Write, sources: Sources
+) -> None:
+    bundle = threshold_bundle(tmp_path / "bundle")
+    images = sources(series(TILTED, write_image))
+    expected = load_reader(bundle, "cpu").read(images)
+    _, events, engines = failing(bundle, lambda _count: DeviceLostError("the GPU is lost"))
+    reading = load_reader(bundle, "cpu", engines=engines).read(images)
+    assert reading.findings == expected.findings
+    assert [str(event.step) for event in events] == ["device_lost"]
+    made = {found.made_with.device for found in reading.findings if found.made_with}
+    assert made == {"cpu"}
+    assert reading.facts["made_with"][0]["engine"] == "torch"  # type: ignore[index]
+
+
+def test_windows_that_fail_among_others_are_a_coded_failure(tmp_path: Path) -> None:
+    bundle = threshold_bundle(tmp_path / "bundle")
+    calls = iter(range(1000))
+
+    def fails(count: int) -> Exception | None:
+        return EngineRunError("a kernel fails") if count == 4 or next(calls) in (1, 2) else None
+
+    _, _, engines = failing(bundle, fails)
+    network = VolumeNetwork(bundle, torch.device("cpu"), engines)
+    with pytest.raises(PoisonedVolumeError, match="a part of the volume, and nothing") as caught:
+        network.maps(torch.rand(1, 1, 30, 28, 26))
+    assert caught.value.code == "poisoned_input"
 
 
 @pytest.mark.parametrize("sigma", [0.125, 0.4, [0.1, 0.2, 0.5]])
@@ -350,18 +435,27 @@ def test_a_network_that_does_not_give_what_the_bundle_says_is_an_error(tmp_path:
 
 @pytest.mark.parametrize("roi", [{}, {"roi": [24, 24, 24]}])
 def test_of_several_outputs_the_first_is_the_result(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, roi: dict[str, list[int]]
+    tmp_path: Path, roi: dict[str, list[int]]
 ) -> None:
     bundle = threshold_bundle(tmp_path / "bundle", input={"kind": "ct_volume", "spacing": 2, **roi})
     network = VolumeNetwork(bundle, torch.device("cpu"))
     tensor = torch.rand(1, 1, 24, 24, 24)
     expected = network.maps(tensor).probability
-    module = network._module
-    monkeypatch.setattr(network, "_module", lambda t: [module(t), module(t)])
-    assert torch.allclose(network.maps(tensor).probability, expected)
-    monkeypatch.setattr(network, "_module", lambda t: {"out": module(t)})
-    with pytest.raises(BundleError, match="gives outputs of shape"):
-        network.maps(tensor)
+    cpu = torch.device("cpu")
+    module = load_network(bundle, cpu)
+
+    def of(outputs: Callable[[torch.Tensor], object]) -> VolumeNetwork:
+        class Several(torch.nn.Module):
+            def forward(self, volume: torch.Tensor) -> object:
+                return outputs(volume)
+
+        ladder = Ladder(VolumeEngine(Several(), cpu))
+        engines = EngineSettings(compose=lambda *_: Chosen(ladder, None))
+        return VolumeNetwork(bundle, cpu, engines)
+
+    assert torch.allclose(of(lambda t: [module(t), module(t)]).maps(tensor).probability, expected)
+    with pytest.raises(BundleError, match="gives dict, not tensors"):
+        of(lambda t: {"out": module(t)}).maps(tensor)
 
 
 def test_of_one_channel_none_is_the_most_probable(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,11 +120,15 @@ class Node:
             return
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "deploy", *arguments],
+                self.command(arguments),
                 stderr=log,
                 cwd=self.folder,
                 env=environment,
             )
+
+    def command(self, arguments: Sequence[str]) -> list[str]:
+        """What runs Preread."""
+        return [sys.executable, "-m", "deploy", *arguments]
 
     def _is_up(self) -> bool:
         status = self.process.poll() if self.process else None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import plane_bundles
 import pytest
 import torch
 from monai.networks.nets import DenseNet
@@ -30,10 +31,13 @@ from inference.engines.errors import (
     PoisonedRowsError,
 )
 from inference.engines.onnx_cache import OnnxCache, key_of
+from inference.engines.onnx_export import export_checked
+from inference.engines.probe_pictures import probe_pictures
 from inference.engines.probes import probes
 from inference.errors import BundleError
 from inference.forward import Network
 from inference.input_spec import InputSpec
+from inference.network import load_network
 from inference.networks import SliceNetwork
 from inference.windows import BRAIN, SOFT, SUBDURAL
 
@@ -344,6 +348,60 @@ def test_probes_have_the_shape_and_the_range_of_the_input(make: Make) -> None:
     for rows in (soft, three):
         assert rows.dtype == np.float32
         assert -1024.0 <= rows.min() < rows.max() <= 1024.0
+        # A blank picture is rounding alone to a network that normalises it.
+        assert (rows.std(axis=(1, 2, 3)) > 1.0).all()
+
+
+def test_a_network_that_normalises_each_picture_is_exported(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    norm = ["INSTANCE", {"affine": True}]
+    network = DenseNet(**DENSE, norm=norm)
+    write_bundle(
+        tmp_path / "instance",
+        name="instance",
+        version="1",
+        network_def={"_target_": "monai.networks.nets.DenseNet", **DENSE, "norm": norm},
+        state_dict=network.state_dict(),
+        preread={
+            "input": InputSpec("radiograph", SIZE).to_dict(),
+            "labels": [_label(label) for label in NAMES],
+        },
+        metadata={},
+        card="# For tests\n",
+    )
+    bundle = open_bundle(tmp_path / "instance")
+    made = OnnxCache(tmp_path / "engines").keep(
+        bundle,
+        lambda path: export_checked(bundle, load_network(bundle, torch.device("cpu")), path),
+    )
+    assert made.about.refused == ""
+    assert made.about.drift < 1e-4
+
+
+def test_two_engines_are_compared_on_pictures_that_came_the_way_of_images(make: Make) -> None:
+    chest = probe_pictures(make())
+    assert (chest.shape, chest.min(), chest.max()) == ((2, 1, SIZE, SIZE), 0.0, 1.0)
+    spec = InputSpec("ct_slices", SIZE, windows=(BRAIN, SUBDURAL, SOFT)).to_dict()
+    head = probe_pictures(make("head", input=spec))
+    assert (head.shape, head.min(), head.max()) == ((3, 3, SIZE, SIZE), 0.0, 1.0)
+    # A head is seen in each window, and windows show it differently.
+    assert (head.std(axis=(2, 3)) > 0.1).all()
+    assert np.abs(head[:, 0] - head[:, 2]).mean() > 0.02
+
+
+def test_probes_of_a_plane_have_the_range_of_its_own_steps(tmp_path: Path) -> None:
+    steps = [
+        *plane_bundles.LOADED,
+        plane_bundles.one("ScaleIntensityRanged", a_min=0, a_max=4095, b_min=-200.0, b_max=600.0),
+        plane_bundles.STRETCHED,
+    ]
+    bundle = plane_bundles.served(plane_bundles.written(tmp_path / "plane", steps))
+    soft, three = probes(bundle)
+    assert (soft.shape, three.shape) == ((1, 1, 64, 64), (3, 1, 64, 64))
+    assert -201.0 <= three.min() < -150.0 and 500.0 < soft.max() <= 601.0
+    pictures = probe_pictures(bundle)
+    assert pictures.shape == (2, 1, 64, 64)
+    assert pictures.min() < 0.0 and 200.0 < pictures.max() <= 601.0
 
 
 _START = """

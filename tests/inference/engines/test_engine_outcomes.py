@@ -144,7 +144,8 @@ def test_an_engine_that_fails_ends_the_reading_with_a_code_and_says_so_in_the_lo
         reader.read(film)
     assert caught.value.code == code  # what the analyst stores as the reason
     assert [entry["event"] for entry in logs if entry["event"].startswith("engine.")] == events
-    level = {"engine.poisoned_row": "warning"}.get(events[0], "error")
+    levels = {"engine.poisoned_row": "warning", "engine.device_lost": "critical"}
+    level = levels.get(events[0], "error")
     assert logs[-1]["log_level"] == level
 
 

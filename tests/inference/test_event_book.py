@@ -1,0 +1,59 @@
+"""What happens to a worker is in the log at once, and in the database when that is there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from structlog.testing import capture_logs
+
+from db import create_engine
+from db.migrate import upgrade
+from db.query import rows_of
+from db.worker_events import WorkerStep
+from inference.engines.ladder import Event, Step
+from inference.event_book import EventBook
+
+
+def test_every_step_of_a_ladder_is_one_of_a_worker() -> None:
+    assert {str(step) for step in Step} < {str(step) for step in WorkerStep}
+
+
+def test_events_wait_for_a_database_that_is_away(tmp_path: Path) -> None:
+    path = tmp_path / "facts.sqlite"
+    engine = create_engine(f"sqlite:///{path}")
+    counted: Counter[str] = Counter()
+    book = EventBook(engine, "host-cuda0", "cuda:0", lambda step: counted.update([step]))
+    book.under_way = lambda: "a" * 64
+    with capture_logs() as logs:
+        book.tell(Event(Step.SMALLER, "torch-cuda", "cuda:0", 8, "no memory"))
+    assert [(one["event"], one["log_level"]) for one in logs] == [
+        ("engine.smaller_batch", "warning")
+    ]
+    book.note(WorkerStep.RECYCLED, "grown")
+    assert book.lost is None
+    with pytest.raises(sa.exc.OperationalError):  # no tables yet
+        book.flush()
+    upgrade(engine)
+    book.flush()
+    book.flush()
+    with engine.connect() as connection:
+        recycled, smaller = rows_of(connection, "v_worker_events", order_by="event_id")
+    assert (smaller["step"], smaller["n_rows"], smaller["analysis_id"]) == (
+        "smaller_batch", 8, "a" * 64,
+    )  # fmt: skip
+    assert (recycled["step"], recycled["engine"], recycled["device"]) == (
+        "recycled", None, "cuda:0",
+    )  # fmt: skip
+    assert counted == {"smaller_batch": 1, "recycled": 1}
+    engine.dispose()
+
+
+def test_a_lost_device_is_remembered_and_critical(tmp_path: Path) -> None:
+    book = EventBook(create_engine(f"sqlite:///{tmp_path / 'x'}"), "w", "cuda:0")
+    with capture_logs() as logs:
+        book.tell(Event(Step.DEVICE_LOST, "torch-cuda", "cuda:0", 4, "fallen off the bus"))
+    assert logs[0]["log_level"] == "critical"
+    assert book.lost == "fallen off the bus"

@@ -1,0 +1,235 @@
+"""How a worker ends by itself: in order, without losing or blaming what ran beside."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+import torch
+
+from db import create_engine
+from db.migrate import upgrade
+from db.query import rows_of
+from db.worker_events import WorkerStep, count
+from db.workers import WorkerIdentity
+from inference import stuck
+from inference.endings import Ending
+from inference.engines import DeviceLostError
+from inference.engines.ladder import Event, Step
+from inference.event_book import EventBook
+from inference.jobs import JobQueue, JobRunner, JobState, Priority, prepare
+from inference.memory import MemoryMark
+from inference.stuck import StuckExit
+from inference.worker import Worker, WorkerSettings
+
+
+class Facts:
+    def index_new(self, _most: int) -> None:
+        pass
+
+
+class FakeAnalyst:
+    """Does what it is told instead of analysing."""
+
+    def __init__(self, does: Callable[[str], None]) -> None:
+        self.facts = Facts()
+        self.does = does
+        self.failed: list[tuple[str, str, str]] = []
+        self.ended: list[str] = []
+
+    def analyse(self, analysis_id: str) -> None:
+        self.does(analysis_id)
+        self.ended.append(analysis_id)
+
+    def fail(self, analysis_id: str, code: str, reason: str) -> None:
+        self.failed.append((analysis_id, code, reason))
+
+
+def worker_of(
+    engine: sa.Engine, analyst: FakeAnalyst, book: EventBook | None = None, **settings: Any
+) -> Worker:
+    identity = WorkerIdentity("host-0", "host", os.getpid(), "cuda:0", ("m",))
+    chosen = WorkerSettings(**{"grace_seconds": 1, **settings})
+    return Worker(engine, analyst, identity, chosen, book)  # type: ignore[arg-type]
+
+
+def enqueue(engine: sa.Engine, *names: str) -> JobQueue:
+    queue = JobQueue(engine)
+    with engine.begin() as connection:
+        for name in names:
+            queue.enqueue(connection, name, Priority.ROUTINE)
+    return queue
+
+
+def test_a_lost_gpu_ends_the_worker_when_what_runs_has_ended(engine: sa.Engine) -> None:
+    queue = enqueue(engine, "one", "two")
+    book = EventBook(engine, "host-0", "cuda:0")
+    troubles: list[object] = []
+
+    def loses(_analysis: str) -> None:
+        book.tell(Event(Step.DEVICE_LOST, "torch-cuda", "cuda:0", 4, "fallen off the bus"))
+        time.sleep(1.5)  # what goes on on the CPU
+        with engine.connect() as connection:
+            troubles.extend(row["trouble"] for row in rows_of(connection, "v_workers",
+                                                              order_by="worker"))  # fmt: skip
+
+    analyst = FakeAnalyst(loses)
+    worker = worker_of(engine, analyst, book, timeout_seconds=60)
+    assert worker.serve(threading.Event()) is Ending.DEVICE_LOST
+    assert len(analyst.ended) == 1
+    assert troubles == ["fallen off the bus; a new process takes over"]
+    (left,) = [name for name in ("one", "two") if name not in analyst.ended]
+    assert [job.state for job in queue.jobs([left])] == [JobState.QUEUED]
+    with engine.connect() as connection:
+        (event,) = rows_of(connection, "v_worker_events", order_by="event_id")
+    assert (event["step"], event["analysis_id"]) == ("device_lost", analyst.ended[0])
+
+
+def test_grown_memory_ends_the_worker_between_analyses(engine: sa.Engine) -> None:
+    queue = enqueue(engine, "one", "two")
+    analyst = FakeAnalyst(lambda _analysis: None)
+
+    class Grown(MemoryMark):
+        def raised_for(self, at_start: int) -> bool:
+            return False
+
+        def passed(self) -> int | None:
+            return 2 << 30
+
+    book = EventBook(engine, "host-0", "cuda:0")
+    worker = worker_of(engine, analyst, book, memory=Grown(1 << 30))
+    assert worker.serve(threading.Event()) is Ending.RECYCLED
+    assert 1 <= len(analyst.ended) <= 2
+    assert len(queue.live("one")) + len(queue.live("two")) == 2 - len(analyst.ended)
+    with engine.connect() as connection:
+        (event,) = rows_of(connection, "v_worker_events", order_by="event_id")
+    assert event["step"] == "recycled"
+    assert "2048 MiB in use, more than the mark of 1024 MiB" in event["reason"]
+
+
+def test_models_that_take_all_of_it_are_told_of_once_and_work_goes_on(engine: sa.Engine) -> None:
+    enqueue(engine, "one")
+    stop = threading.Event()
+    analyst = FakeAnalyst(lambda _analysis: stop.set())
+    book = EventBook(engine, "host-0", "cuda:0")
+    worker = worker_of(engine, analyst, book, memory=MemoryMark(1 << 20))
+    assert worker.serve(stop) is Ending.STOPPED
+    with engine.connect() as connection:
+        (event,) = rows_of(connection, "v_worker_events", order_by="event_id")
+    assert event["step"] == "memory_mark_too_low"
+    assert "inference.memory_mb" in event["reason"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.AcceleratorError("CUDA error: unspecified launch failure"),
+        DeviceLostError("the GPU is lost"),
+    ],
+)
+def test_what_lies_on_a_lost_gpu_is_left_to_the_next_process(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr("inference.worker.priority_of", lambda _connection, _id: "stat")
+    queue = enqueue(engine, "one")
+
+    def loses(_analysis: str) -> None:
+        raise error
+
+    analyst = FakeAnalyst(loses)
+    book = EventBook(engine, "host-0", "cuda:0")
+    assert worker_of(engine, analyst, book).serve(threading.Event()) is Ending.DEVICE_LOST
+    assert analyst.failed == []
+    assert len(queue.live("one")) == 1
+
+
+def test_want_of_memory_where_input_is_made_is_coded(engine: sa.Engine) -> None:
+    enqueue(engine, "one")
+    stop = threading.Event()
+
+    def full(_analysis: str) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    analyst = FakeAnalyst(full)
+    threading.Timer(8, stop.set).start()
+    worker_of(engine, analyst).serve(stop)
+    assert [(name, code) for name, code, _ in analyst.failed] == [("one", "out_of_memory")]
+
+
+@pytest.fixture
+def facts(database_url: str) -> Iterator[sa.Engine]:
+    made = create_engine(database_url)
+    upgrade(made)
+    prepare(made)
+    yield made
+    made.dispose()
+
+
+def test_others_are_put_back_and_the_stuck_one_is_given_up_the_second_time(
+    facts: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statuses: list[int] = []
+    monkeypatch.setattr(stuck.os, "_exit", statuses.append)
+    queue = enqueue(facts, "stuck", "beside")
+    there, release = threading.Barrier(3), threading.Event()
+
+    def run(_name: str) -> None:
+        there.wait(20)
+        release.wait(30)
+
+    runner = JobRunner(facts, "host-0", run, concurrency=2)
+    runner.start()
+    there.wait(20)
+    failed: list[tuple[str, str, str]] = []
+    book = EventBook(facts, "host-0", "cuda:0")
+    ends = StuckExit(
+        facts,
+        book,
+        8.0,
+        running=lambda: ("stuck", "beside"),
+        fail=lambda *said: failed.append(said),
+        put_back=queue.put_back,
+    )
+    ends("stuck")
+    assert (statuses, failed) == ([70], [])
+    # Another process has room for it at once, as if it had not begun.
+    state = {job.analysis_id: job for job in queue.jobs(["stuck", "beside"])}
+    assert state["stuck"].state is JobState.RUNNING
+    assert state["beside"].state is JobState.QUEUED
+    assert state["beside"].attempts == 0
+    ends("stuck")
+    assert [(name, code) for name, code, _ in failed] == [("stuck", "stuck")]
+    assert "longer than 8 s, 2 times" in failed[0][2]
+    with facts.connect() as connection:
+        assert count(connection, WorkerStep.STUCK, analysis_id="stuck") == 2
+    there.abort()
+    release.set()
+    runner.stop(1)
+
+
+def test_of_those_that_share_a_batch_each_is_suspected_once_and_who_waits_is_not(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stuck.os, "_exit", lambda _status: None)
+    failed: list[str] = []
+    back: list[str] = []
+    sharing = [("a", "b"), ("b",)]
+    ends = StuckExit(
+        engine,
+        EventBook(engine, "host-0", "cuda:0"),
+        8.0,
+        running=lambda: ("waits", "a", "b"),
+        fail=lambda name, _code, _reason: failed.append(name),
+        put_back=back.extend,
+        suspects=lambda: sharing.pop(0),
+    )
+    ends("waits")  # it runs longest, because it waits for the others
+    assert (failed, back) == ([], ["waits"])
+    assert [stuck.was_stuck(engine, name) for name in ("a", "b", "waits")] == [True, True, False]
+    ends("b")  # alone
+    assert (failed, back) == (["b"], ["waits", "waits", "a"])
