@@ -1,37 +1,34 @@
-"""Schema migrations with alembic, run from code: no alembic.ini to find or lose."""
+"""Schema migrations with alembic, run from code: no alembic.ini to find or lose.
+
+Alembic is imported where there is something to migrate; parts that only look do without.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 
 from .errors import SchemaVersionError
+from .revisions import current, head
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+__all__ = ["check", "current", "head", "upgrade"]
 
 _SCRIPTS = Path(__file__).with_name("migrations")
 _LOCK_KEY = 7_317_031
 
 
 def _config(connection: sa.Connection | None = None) -> Config:
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(_SCRIPTS))
     config.attributes["connection"] = connection
     return config
-
-
-def head() -> str:
-    """Return the revision that this version of Preread needs."""
-    return str(ScriptDirectory.from_config(_config()).get_current_head())
-
-
-def current(engine: sa.Engine) -> str | None:
-    """Return the revision that the database is at; None for an empty one."""
-    with engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
 
 
 def upgrade(engine: sa.Engine, revision: str = "head") -> None:
@@ -42,6 +39,8 @@ def upgrade(engine: sa.Engine, revision: str = "head") -> None:
     SchemaVersionError
         If the database is from a newer version of Preread.
     """
+    from alembic import command
+
     _refuse_newer(engine)
     with engine.connect() as connection:
         # One migrator at a time: the second finds nothing left to do.
@@ -68,6 +67,8 @@ def check(engine: sa.Engine) -> None:
 
 
 def _refuse_newer(engine: sa.Engine) -> None:
+    from alembic.script import ScriptDirectory
+
     found = current(engine)
     known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
     if found is not None and found not in known:

@@ -19,15 +19,12 @@ from db.worker_events import WorkerStep, count
 from db.workers import WorkerIdentity
 from inference.catalogue import open_catalogue
 from inference.endings import Ending
-from scp import CommitmentReporter, Deliverer, Destination, Guards
 from scp.places import places, takes_from
 
 from . import garbage
 from .ground import Ground
 from .identity import device_identity
-from .left_over import LeftOver
 from .machine import Machine
-from .notify.notifier import Notifier, Target
 from .notify.rule import notified_by
 from .settings import Settings
 from .worker_metrics import count_events
@@ -132,7 +129,11 @@ def destinations_for(settings: Settings) -> Callable[[str, str | None], tuple[De
 
 def serve_deliver(base: Ground, stop: Event) -> None:
     """Deliver results, notifications and answers until `stop` is set."""
-    # It looks into the objects, with what takes seconds to import.
+    # Only this part needs them; some look into the objects, with what takes long to import.
+    from scp import CommitmentReporter, Deliverer, Destination, Guards
+
+    from .left_over import LeftOver
+    from .notify.notifier import Notifier, Target
     from .result_check import fallback, fault_of
 
     settings = base.settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pydicom
 import sqlalchemy as sa
@@ -32,7 +32,9 @@ from .fact_store import FactStore
 from .objects import DeviceIdentity, object_bytes
 from .objects.corrected import correct
 from .reading import Finding, Measurement, Reading, SourceImage
-from .result_objects import KINDS, MadeObject, ResultBasis, make_objects
+
+if TYPE_CHECKING:
+    from .result_objects import MadeObject
 
 _log = structlog.get_logger()
 
@@ -243,6 +245,8 @@ class Analyst:
         error: NotAnalysableError | None = None,
     ) -> tuple[tuple[ObjectRecord, ...], dict[str, object]]:
         """Make the objects and put them on disk; return them, and facts about those that failed."""
+        from .result_objects import ResultBasis, make_objects  # highdicom: `late` imports it
+
         sources = reading.headers if reading else ()
         if not sources:
             paths = {image.sop_instance_uid: image.path for image in asked.images}
@@ -290,6 +294,8 @@ class Analyst:
 
     def _together(self, asked: RequestedAnalysis) -> dict[str, frozenset[str]]:
         """Return, by kind, the kinds that go wherever it goes."""
+        from .result_objects import KINDS
+
         names = {kind: {place.name for place in self._destinations(kind, asked)} for kind in KINDS}
         return {
             kind: frozenset(other for other in KINDS if names[kind] <= names[other])

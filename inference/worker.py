@@ -30,6 +30,7 @@ from .errors import InferenceError
 from .event_book import EventBook
 from .heap import keep_freed_memory
 from .jobs import JobQueue, JobRunner, Priority
+from .late import import_late
 from .memory import MemoryMark, resident_bytes
 from .stuck import StuckExit
 from .watchdog import Watchdog
@@ -123,6 +124,7 @@ class Worker:
         self._raise_memory_mark()
         self._watch()
         self._runner.start()
+        import_late()
         _log.info(
             "worker.started",
             worker=self._identity.id,

@@ -7,10 +7,13 @@ each has a queue of its own, named after the destination and the peer's AE title
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from .patterns import AePatterns
-from .requestor import Peer
 from .settings import AeSettings, DestinationSettings
+
+if TYPE_CHECKING:
+    from .requestor import Peer
 
 
 def places(
@@ -76,6 +79,8 @@ def peer_of(place: DestinationSettings, calling_ae: str) -> Peer:
     assert place.host is not None, f"{place.name} has no host"
     assert place.port is not None, f"{place.name} has no port"
     assert place.ae_title is not None, f"{place.name} has no AE title"
+    from .requestor import Peer  # and with it pynetdicom, for those who send
+
     return Peer(
         place.host, place.port, place.ae_title, place.calling_ae or calling_ae, place.timeout
     )

@@ -1,99 +1,86 @@
-"""The command ``preread``."""
+"""The command ``preread``.
+
+Importing everything that all commands need takes longer than many of them run, and a worker than it
+may take to its first result: a command brings its own modules alone, the help all of them.
+"""
 
 from __future__ import annotations
 
 import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-import sqlalchemy as sa
 import typer
 
-from db import DatabaseError
-from db.errors import DatabaseSettingsError, SchemaVersionError
-from inference import InferenceError
-from scp.errors import ScpError
+from .. import garbage
 
-from ..errors import DeployError
-from . import (
-    associations,
-    commitments,
-    database,
-    deliveries,
-    demo,
-    doctor,
-    evaluate,
-    exchange,
-    headers,
-    jobs,
-    models,
-    notifications,
-    phantoms,
-    predict,
-    reference,
-    reissue,
-    results,
-    serve,
-    show,
-    training,
-)
+# The modules, in the order of the help, and their commands.
+PARTS = {
+    "serve": ("up", "scp", "worker", "deliver"),
+    "exchange": ("send", "rules"),
+    "results": ("results",),
+    "show": ("show",),
+    "associations": ("associations",),
+    "commitments": ("commitments",),
+    "jobs": ("jobs",),
+    "deliveries": ("deliveries", "destinations"),
+    "notifications": ("notifications",),
+    "reissue": ("reissue",),
+    "database": ("db",),
+    "training": ("train",),
+    "evaluate": ("evaluate",),
+    "predict": ("predict",),
+    "phantoms": ("phantoms",),
+    "reference": ("reference",),
+    "models": ("models",),
+    "headers": ("headers",),
+    "doctor": ("doctor",),
+    "demo": ("demo",),
+}
 
-# What a person can mend: settings, arguments, models, a schema of another version.
-_WRONG = (DeployError, InferenceError, ScpError, SchemaVersionError, DatabaseSettingsError)
-USAGE_STATUS = 2
-# What mends itself, or elsewhere: a database or a disk that is away. EX_TEMPFAIL of sysexits.h.
-AWAY_STATUS = 75
+_HELP = "The AI pre-read for a hospital's PACS."
 
-app = typer.Typer(
-    name="preread",
-    help="The AI pre-read for a hospital's PACS.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-for part in (
-    serve,
-    exchange,
-    results,
-    show,
-    associations,
-    commitments,
-    jobs,
-    deliveries,
-    notifications,
-    reissue,
-    database,
-    training,
-    evaluate,
-    predict,
-    phantoms,
-    reference,
-    models,
-    headers,
-    doctor,
-    demo,
-):
-    part.add_to(app)
+if TYPE_CHECKING:
+    app: typer.Typer
 
 
 def main() -> None:
     """Run the command line; an expected error is one line and an exit status of its kind."""
-    try:
-        app()
-    except _WRONG as error:
-        _refuse(str(error), USAGE_STATUS)
-    except DatabaseError as error:
-        _refuse(str(error), AWAY_STATUS)
-    except sa.exc.OperationalError as error:
-        # The driver's text says where and why; it carries no patient data before a connection.
-        reason = " ".join(str(error.orig).split())
-        _refuse(f"the database cannot be used: {reason}", AWAY_STATUS)
-    except BrokenPipeError:
-        # The reader of our output has gone, as with `preread results | head`.
-        sys.stderr.close()
-        sys.exit(AWAY_STATUS)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    with garbage.paused():
+        from .run import run
+
+        asked = command_line(part_of(sys.argv[1:]))
+    run(asked)
 
 
-def _refuse(reason: str, status: int) -> None:
-    print(f"preread: {reason}", file=sys.stderr)
-    sys.exit(status)
+def part_of(arguments: list[str]) -> str | None:
+    """Return the module of the command that is asked for; None for the help and what is unknown."""
+    name = arguments[0] if arguments else ""
+    return next((part for part, commands in PARTS.items() if name in commands), None)
+
+
+def command_line(part: str | None = None) -> typer.Typer:
+    """Return the command line: of one module, or whole."""
+    made = typer.Typer(
+        name="preread",
+        help=_HELP,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    # A command that stands alone would be run without its name.
+    made.callback(help=_HELP)(_nothing)
+    for name in PARTS if part is None else (part,):
+        import_module(f".{name}", __name__).add_to(made)
+    return made
+
+
+def _nothing() -> None:
+    """Do nothing before a command."""
+
+
+def __getattr__(name: str) -> object:
+    if name == "app":
+        globals()["app"] = command_line()
+        return globals()["app"]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

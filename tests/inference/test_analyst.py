@@ -285,7 +285,7 @@ def test_a_report_that_cannot_be_made_loses_no_finding(
     def fail(_basis: object) -> None:
         raise ObjectError("a report on SOP class 1.2 cannot be written")
 
-    monkeypatch.setattr("inference.analyst.make_objects", fail)
+    monkeypatch.setattr("inference.result_objects.make_objects", fail)
     analyst(engine, files, ct_bundle).analyse(ask(engine, ct_bundle, head_ct))
     told = outcome(engine)
     assert (told["state"], told["reason_code"]) == ("done", "report_failed")
