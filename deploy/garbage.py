@@ -23,6 +23,11 @@ def settle() -> None:
     gc.set_threshold(_YOUNG, 10, 10)
 
 
+def hold() -> None:
+    """Collect nothing until `settle`: for the start of a process that imports much."""
+    gc.disable()
+
+
 @contextmanager
 def paused() -> Iterator[None]:
     """Collect nothing within the block, which imports: a fifth of its time went into that.

@@ -10,6 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from threading import Event
 from typing import Protocol
@@ -35,15 +36,13 @@ _STOP_SECONDS = 30.0
 
 def serve_worker(base: Ground, stop: Event, machine: Machine | None = None) -> Ending:
     """Analyse until `stop` is set, or a new process is needed; return why it ended."""
-    # torch takes seconds to import; only this part needs it.
-    from inference.analyst import Analyst, AnalystSettings
+    # What takes long to import is for this part alone.
     from inference.device import configure_torch
     from inference.device_seen import device_for
     from inference.engines.choose import EngineSettings, log_choice
     from inference.event_book import EventBook
     from inference.memory import mark_for
     from inference.readers import WarmReaders
-    from inference.worker import Worker, WorkerSettings
     from inference.worker_id import claim_worker_id
 
     settings = base.settings
@@ -65,7 +64,13 @@ def serve_worker(base: Ground, stop: Event, machine: Machine | None = None) -> E
             compose=machine.compose,
         )
         readers = WarmReaders(machine.place(device), settings.inference.batch_size, engines)
-        readers.warm(bundles)
+        with ThreadPoolExecutor(1, "warm") as beside:
+            # Loading a network leaves Python free to import the rest.
+            warmed = beside.submit(readers.warm, bundles)
+            from inference.analyst import Analyst, AnalystSettings
+            from inference.worker import Worker, WorkerSettings
+
+            warmed.result()
         analyst = Analyst(
             base.engine,
             base.files,

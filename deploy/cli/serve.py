@@ -15,7 +15,7 @@ import typer
 
 from inference.endings import Ending
 
-from .. import logs, settings
+from .. import garbage, logs, settings
 from ..acceptors import acceptor_name, reserved_port
 from ..supervisor import Part, Supervisor
 from .options import Config
@@ -85,6 +85,7 @@ def scp(
 
 def worker(config: Config = None, data_dir: DataDir = None) -> None:
     """Run a part that analyses; one for each GPU. Status 70 to 72: it wants to be started anew."""
+    garbage.hold()
     from ..node import serve_worker
 
     with _process("worker", config, _flags(None, None, data_dir)) as (base, stop):
@@ -95,6 +96,7 @@ def worker(config: Config = None, data_dir: DataDir = None) -> None:
 
 def deliver(config: Config = None, data_dir: DataDir = None) -> None:
     """Run the part that delivers results to the destinations."""
+    garbage.hold()
     from ..node import serve_deliver
 
     with _process("deliver", config, _flags(None, None, data_dir)) as (base, stop):

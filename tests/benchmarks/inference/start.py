@@ -21,27 +21,16 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
-import pydicom
-import sqlalchemy as sa
-from pydicom.uid import generate_uid
-
 _ROOT = Path(__file__).parents[3]
-if str(_ROOT) not in sys.path:
-    sys.path.insert(1, str(_ROOT))
+# The rooms of this very tree, and what tests share.
+sys.path[1:1] = [str(_ROOT), str(_ROOT / "tests" / "kit")]
 
-from db.ingest import Ingest  # noqa: E402 - the rooms of this very tree
-from db.results import request_analysis  # noqa: E402
-from deploy.ground import Ground, ground  # noqa: E402
+from asked import Asking, asking  # noqa: E402 - found on the path just set
+
 from deploy.settings import load  # noqa: E402
-from inference.bundle import Bundle  # noqa: E402
-from inference.catalogue import open_catalogue  # noqa: E402
-from inference.jobs import JobQueue, Priority  # noqa: E402
-from inference.requests import request_analysis_of  # noqa: E402
 from inference.training.phantoms.files import write_chest  # noqa: E402
-from scp.stored import read_stored  # noqa: E402
 
 _MODEL = "pneumothorax"
 _LOOK_SECONDS = 0.003
@@ -204,15 +193,12 @@ class _Node:
     """A node without the other parts: a data directory, a database, and films to be read."""
 
     folder: Path
-    base: Ground
-    bundle: Bundle
+    asking: Asking
     film: Path
-    ingest: Ingest
-    queue: JobQueue
 
     def start(self) -> Start:
         """Start a worker on one film."""
-        analysis = self._ask()
+        analysis = self.asking.ask(_MODEL, [self.film])
         began = time.perf_counter()
         with self._worker([sys.executable, "-m", "deploy"]) as process:
             self._await(analysis, process)
@@ -221,7 +207,7 @@ class _Node:
 
     def split(self) -> dict[str, float]:
         """Start a worker on one film and return what its start is made of."""
-        self._ask()
+        self.asking.ask(_MODEL, [self.film])
         reading, writing = os.pipe()
         environment = {"START_SPLIT": str(writing)}
         with self._worker([sys.executable, "-c", _WATCHED], environment, (writing,)):
@@ -253,40 +239,12 @@ class _Node:
             process.send_signal(signal.SIGTERM)
             process.wait(_LONGEST_SECONDS)
 
-    def _ask(self) -> str:
-        """Store the film under new UIDs and put its analysis into the queue."""
-        dataset = pydicom.dcmread(self.film)
-        dataset.StudyInstanceUID, dataset.SeriesInstanceUID = generate_uid(), generate_uid()
-        uid = generate_uid()
-        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uid
-        made = self.folder / "film.dcm"
-        dataset.save_as(made, enforce_file_format=True)
-        content = made.read_bytes()
-        cut = 144 + int.from_bytes(content[140:144], "little")
-        stored = self.base.files.write_image(uid, content[:cut], content[cut:])
-        self.ingest.add(read_stored(self.base.files, stored.path, "s" * 32))
-        with self.base.engine.begin() as connection:
-            row = sa.text("SELECT id FROM instance WHERE sop_instance_uid = :uid")
-            instance = int(connection.execute(row, {"uid": uid}).scalar_one())
-            request = request_analysis_of(
-                self.bundle,
-                study_instance_uid=dataset.StudyInstanceUID,
-                series_instance_uid=dataset.SeriesInstanceUID,
-                instance_ids=(instance,),
-                instance_digest=uid,
-                priority="routine",
-                shadow=False,
-                trace_id="s" * 32,
-                received_at=datetime.now(UTC),
-            )
-            request_analysis(connection, request)
-            self.queue.enqueue(connection, request.id, Priority.ROUTINE)
-        return request.id
-
     def _await(self, analysis: str, process: subprocess.Popen[bytes]) -> None:
         """Return when another process sees a finding of the analysis."""
         deadline = time.monotonic() + _LONGEST_SECONDS
-        connection = sqlite3.connect(self.base.settings.data_dir / "preread.sqlite", timeout=30)
+        connection = sqlite3.connect(
+            self.asking.base.settings.data_dir / "preread.sqlite", timeout=30
+        )
         try:
             seen = None
             while time.monotonic() < deadline:
@@ -307,15 +265,8 @@ class _Node:
 def _node(folder: Path) -> Iterator[_Node]:
     config = folder / "preread.toml"
     config.write_text(f'data_dir = "{folder / "data"}"\n[log]\nformat = "json"\n')
-    settings = load(config)
-    with ground(settings) as base:
-        ingest, queue = Ingest(base.engine), JobQueue(base.engine)
-        bundle = open_catalogue(settings.inference, settings.model)[_MODEL]
-        try:
-            yield _Node(folder, base, bundle, write_chest(folder, 1), ingest, queue)
-        finally:
-            queue.close()
-            ingest.close()
+    with asking(load(config)) as queue:
+        yield _Node(folder, queue, write_chest(folder, 1))
 
 
 def _cpu_seconds(pid: int) -> float:
