@@ -64,17 +64,21 @@ class Outline:
 
     def inside(self, x: Floats, y: Floats) -> NDArray[np.bool_]:
         """Return which places are in the lung; of the shape of `x` and `y` broadcast."""
-        across, down = self.places(x, y)
-        t = np.clip(down, 0.0, 1.0)
-        shoulder = (1.0 - np.clip(1.0 - t / 0.45, 0.0, 1.0) ** 2.2) ** (1 / 2.2)
-        lateral = shoulder * (0.86 + 0.14 * t)
-        # At the top the mediastinum, low on the left the heart.
-        medial = 0.12 * np.clip(1.0 - t / 0.3, 0.0, 1.0)
-        if self.left:
-            medial = medial + 0.8 * np.clip(t - 0.5, 0.0, 0.5)
-        base = 1.0 - 0.16 * np.clip(1.0 - across, 0.0, 1.0) ** 2
-        found = (down > 0) & (down < base) & (across > medial) & (across < lateral)
-        return np.asarray(found, dtype=np.bool_)
+        return _inside(*self.places(x, y), self.left)
+
+
+def _inside(across: Floats, down: Floats, left: bool) -> NDArray[np.bool_]:
+    """Return which places, as of `Outline.places`, are in a lung; broadcast."""
+    t = np.clip(down, 0.0, 1.0)
+    shoulder = (1.0 - np.clip(1.0 - t / 0.45, 0.0, 1.0) ** 2.2) ** (1 / 2.2)
+    lateral = shoulder * (0.86 + 0.14 * t)
+    # At the top the mediastinum, low on the left the heart.
+    medial = 0.12 * np.clip(1.0 - t / 0.3, 0.0, 1.0)
+    if left:
+        medial = medial + 0.8 * np.clip(t - 0.5, 0.0, 0.5)
+    base = 1.0 - 0.16 * np.clip(1.0 - across, 0.0, 1.0) ** 2
+    found = (down > 0) & (down < base) & (across > medial) & (across < lateral)
+    return np.asarray(found, dtype=np.bool_)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,12 @@ class LungPair:
             max(self.right.bottom, self.left.bottom),
             self.left.medial + self.left.width,
         )
+
+
+def make_ready() -> None:
+    """Make the outlines of both sides, which the first film would wait for."""
+    for left in (False, True):
+        _library(left)
 
 
 def lung_box(values: Floats) -> tuple[int, int, int, int] | None:
@@ -212,19 +222,19 @@ class _Library:
 @functools.cache
 def _library(left: bool) -> _Library:
     centre = ((np.arange(_GRID) + 0.5) / _GRID).astype(np.float32)
-    x, y = centre[None, :], centre[:, None]
     outlines = _outlines(left)
-    inside = np.stack([outline.inside(x, y) for outline in outlines])
+    inside = _insides(outlines, centre)
     ring = _grown(inside, _RING) & ~inside
-    areas = inside.sum(axis=(1, 2), keepdims=True)
-    contrast = inside / areas - ring / ring.sum(axis=(1, 2), keepdims=True)
+    areas, around = (one.sum(axis=(1, 2), keepdims=True) for one in (inside, ring))
+    of_inside, of_ring = ((1.0 / n).astype(np.float32) for n in (areas, around))
+    contrast = np.where(inside, of_inside, np.where(ring, -of_ring, np.float32(0.0)))
     shapes = [
         (outline.medial, outline.width, outline.top, outline.bottom, float(area) / _GRID**2)
         for outline, area in zip(outlines, areas.ravel(), strict=True)
     ]
     return _Library(
         outlines=tuple(outlines),
-        contrast=contrast.reshape(len(outlines), -1).astype(np.float32),
+        contrast=contrast.reshape(len(outlines), -1),
         shapes=np.asarray(shapes, dtype=np.float32),
     )
 
@@ -241,6 +251,20 @@ def _outlines(left: bool) -> list[Outline]:
                         at = 1.0 - medial if left else medial
                         found.append(Outline(left, at, width, top, bottom))
     return found
+
+
+def _insides(outlines: list[Outline], centre: Floats) -> NDArray[np.bool_]:
+    """Return which places of the grid are in each outline, (n, rows, columns).
+
+    All are combinations of some places across with some down, of which each is computed once.
+    """
+    wide = {(one.medial, one.width): one for one in outlines}
+    high = {(one.top, one.bottom): one for one in outlines}
+    across = np.stack([one.places(centre, centre)[0] for one in wide.values()])
+    down = np.stack([one.places(centre, centre)[1] for one in high.values()])
+    every = _inside(across[:, None, None, :], down[None, :, :, None], outlines[0].left)
+    assert len(outlines) == len(wide) * len(high), "each width with each height"
+    return every.reshape(len(outlines), len(centre), len(centre))
 
 
 def _grown(masks: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:

@@ -7,11 +7,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from pydicom import Dataset
 
+from . import lungs
 from .admission import Opened, admitted, reason_of_most
 from .decode_task import DecodeTask
 from .decoded import Batch, Decoded, Picture
 from .display import pixel_aspect, show_radiograph
 from .engines import Rows
+from .engines.choose import EngineSettings
 from .errors import NotAnalysableError
 from .functional_groups import damaged, whole_number
 from .illustrate import View, film_views
@@ -30,6 +32,12 @@ _OPTIONAL = {"InstanceNumber": ("", 1)}
 
 class RadiographReader(Reader):
     """Reads each projection image by itself."""
+
+    def setup(self, device: str, engines: EngineSettings | None = None) -> None:
+        """Load the network, and what the first film would wait for; see `Reader`."""
+        super().setup(device, engines)
+        if self.bundle.spec.crop == "lungs":
+            lungs.make_ready()
 
     def decode(self, images: Sequence[SourceImage]) -> Decoded:
         """Prepare the images that pass the gate, in the order of their number; see `Reader`."""
