@@ -28,7 +28,6 @@ from .identity import device_identity
 from .machine import Machine
 from .notify.rule import notified_by
 from .settings import Settings
-from .worker_metrics import count_events
 
 # Well within what the supervisor waits before it kills.
 _STOP_SECONDS = 30.0
@@ -55,7 +54,7 @@ def serve_worker(base: Ground, stop: Event, machine: Machine | None = None) -> E
     configure_torch(settings.inference.threads)
     bundles = open_catalogue(settings.inference, settings.model)
     with claim_worker_id(folder, device) as worker_id:
-        events = EventBook(base.engine, worker_id, device, count_events(settings))
+        events = EventBook(base.engine, worker_id, device, _counting(settings))
         engines = EngineSettings(
             settings.data_dir / "engines",
             settings.inference.threads,
@@ -103,6 +102,15 @@ def serve_worker(base: Ground, stop: Event, machine: Machine | None = None) -> E
         )
         garbage.settle()
         return Worker(base.engine, analyst, identity, worker_settings, events).serve(stop)
+
+
+def _counting(settings: Settings) -> Callable[[str], None]:
+    """Return what counts events of this worker; Prometheus is imported where it is asked for."""
+    if not settings.metrics.port:
+        return lambda _step: None
+    from .worker_metrics import count_events
+
+    return count_events(settings)
 
 
 def _losses(base: Ground, device: str) -> int:

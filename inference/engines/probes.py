@@ -1,6 +1,6 @@
 """Inputs that any network of a bundle's shape can read, the same each time.
 
-No torch, but for planes, whose own steps make the input. None of them is blank: a network that
+Of planes their own steps make the input. No torch. None of them is blank: a network that
 normalises each picture by its own spread has nothing but rounding to enlarge there.
 """
 
@@ -54,13 +54,10 @@ def _in_range(bundle: Bundle, drawn: NDArray[np.float32]) -> NDArray[np.float32]
 
 def _by_steps(bundle: Bundle, drawn: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return what the steps of a plane make of pictures: their range is known to them alone."""
-    import torch
-
     from ..planes import prepare_planes
 
     black, white = _FILM if bundle.spec.kind == "radiograph" else _HU
     values = (drawn * (white - black) + black).astype(np.float32)
     # One by one: steps may look at all values that they are given.
-    cpu = torch.device("cpu")
-    made = [prepare_planes(one[None], bundle.spec, cpu) for one in values]
+    made = [prepare_planes(one[None], bundle.spec) for one in values]
     return np.concatenate([np.asarray(one, dtype=np.float32) for one in made])

@@ -230,7 +230,7 @@ class _Node:
                 [*command, "worker", "--config", str(self.folder / "preread.toml")],
                 stderr=log,
                 cwd=self.folder,
-                env={**os.environ, "PYTHONPATH": str(_ROOT), **(environment or {})},
+                env={**_inherited(), "PYTHONPATH": str(_ROOT), **(environment or {})},
                 pass_fds=kept,
             )
         try:
@@ -267,6 +267,11 @@ def _node(folder: Path) -> Iterator[_Node]:
     config.write_text(f'data_dir = "{folder / "data"}"\n[log]\nformat = "json"\n')
     with asking(load(config)) as queue:
         yield _Node(folder, queue, write_chest(folder, 1))
+
+
+def _inherited() -> dict[str, str]:
+    """Return the environment; modules are kept as bytecode, as those of an installed node are."""
+    return {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
 
 
 def _cpu_seconds(pid: int) -> float:
