@@ -46,6 +46,7 @@ class DeviceQueue:
         self._lanes: set[Lane] = set()
         self._turns: set[Turn] = set()
         self._course = Course()
+        self._batch: Batch | None = None
         self._thread: threading.Thread | None = None
         self._is_closed = False
 
@@ -55,6 +56,8 @@ class DeviceQueue:
         analysis_id: str,
         is_stat: bool = False,
         waited: Callable[[float], None] | None = None,
+        *,
+        alone: bool = False,
     ) -> Iterator[Turn]:
         """Carry out an analysis in this thread for the duration of the block.
 
@@ -64,8 +67,10 @@ class DeviceQueue:
         is_stat : bool
         waited : callable, optional
             Is told how many seconds rows of it waited for others, each time.
+        alone : bool
+            Whether its rows must not stand in one batch with those of others.
         """
-        turn = Turn(analysis_id, is_stat, self._clock())
+        turn = Turn(analysis_id, is_stat, self._clock(), is_alone=alone)
         if waited is not None:
             turn.waited = waited
         with self._changed:
@@ -84,6 +89,12 @@ class DeviceQueue:
                 # What waited for it need not any more.
                 self._changed.notify_all()
 
+    @property
+    def computing(self) -> tuple[str, ...]:
+        """The analyses whose rows are computed now."""
+        batch = self._batch
+        return () if batch is None else tuple(turn.analysis_id for turn in batch.turns)
+
     def has(self, turn: Turn) -> bool:
         """Tell whether an analysis is under way here."""
         return turn in self._turns
@@ -96,7 +107,7 @@ class DeviceQueue:
         InferenceError
             If the queue was closed; else as of `Batcher.run`.
         """
-        request = Request(turn, rows, self._clock(), kind_of(rows))
+        request = Request(turn, rows, self._clock(), kind_of(rows, turn))
         with self._changed:
             if self._is_closed:
                 raise InferenceError("the process ends; nothing is computed any more")
@@ -163,10 +174,12 @@ class DeviceQueue:
     def _compute(self, lane: Lane, batch: Batch) -> None:
         began = self._clock()
         error: Exception | None = None
+        self._batch = batch
         try:
             batch.hand_out(batch.answers.answer(batch.rows))
         except Exception as raised:  # noqa: BLE001 - the boundary of the thread; goes to the callers
             error = raised
+        self._batch = None
         ended = self._clock()
         self._heard(batch, ended - began)
         with self._changed:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ..engines.engine import EngineIdentity, RawOutputs, Rows
+from ..engines.engine import EngineIdentity, RawOutputs, Rows, joined_rows
 from ..engines.errors import EngineRunError, PoisonedRowsError
 from ..engines.ladder import Answered
 from .turn import Turn
@@ -151,13 +151,7 @@ class Batch:
     def rows(self) -> Rows:
         """All rows, one after the other."""
         parts = [piece.rows for piece in self.pieces]
-        if len(parts) == 1:
-            return parts[0]
-        if isinstance(parts[0], np.ndarray):
-            return np.concatenate(parts)
-        import torch  # these rows are torch's
-
-        return torch.cat(parts)  # type: ignore[arg-type]
+        return parts[0] if len(parts) == 1 else joined_rows(parts)
 
     def hand_out(self, answered: Answered) -> None:
         """Give each call what is its own of an answer."""
@@ -175,9 +169,10 @@ class Batch:
             begin += count
 
 
-def kind_of(rows: Rows) -> tuple[object, ...]:
+def kind_of(rows: Rows, turn: Turn) -> tuple[object, ...]:
     """Return what rows must have in common to stand in one batch: shape, type and place."""
-    return (type(rows), tuple(rows.shape[1:]), rows.dtype, getattr(rows, "device", None))
+    whose = turn if turn.is_alone else None
+    return (type(rows), tuple(rows.shape[1:]), rows.dtype, getattr(rows, "device", None), whose)
 
 
 def joined(parts: Sequence[RawOutputs]) -> RawOutputs:
@@ -185,13 +180,15 @@ def joined(parts: Sequence[RawOutputs]) -> RawOutputs:
     if len(parts) == 1:
         return parts[0]
     maps = [part.class_maps for part in parts if part.class_maps is not None]
+    made = tuple(one for part in parts for one in part.of_rows)
     return RawOutputs(
         tensors=tuple(
             np.concatenate(same) for same in zip(*(p.tensors for p in parts), strict=True)
         ),
         class_maps=np.concatenate(maps) if len(maps) == len(parts) else None,
         # Each result would be the same in any of them.
-        made_with=max((part.made_with for part in parts), key=lambda made: made.batch),
+        made_with=max((part.made_with for part in parts), key=lambda one: one.batch),
+        apart=made if len(set(made)) > 1 else (),
     )
 
 
@@ -201,4 +198,10 @@ def _own_of(outputs: RawOutputs, places: list[int]) -> RawOutputs:
     if len(places) == count:
         return outputs
     maps = None if outputs.class_maps is None else outputs.class_maps[places]
-    return RawOutputs(tuple(one[places] for one in outputs.tensors), maps, outputs.made_with)
+    made = tuple(outputs.of_rows[place] for place in places)
+    return RawOutputs(
+        tensors=tuple(one[places] for one in outputs.tensors),
+        class_maps=maps,
+        made_with=max(made, key=lambda one: one.batch),
+        apart=made if len(set(made)) > 1 else (),
+    )

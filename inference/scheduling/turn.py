@@ -24,6 +24,8 @@ class Turn:
     is_stat : bool
     began : float
         Monotonic seconds.
+    is_alone : bool
+        Whether its rows must not stand in one batch with those of others.
     waited : callable
         Told how many seconds its rows waited for others, each time they are done.
     rows, batches : int
@@ -39,6 +41,7 @@ class Turn:
     analysis_id: str
     is_stat: bool
     began: float
+    is_alone: bool = False
     waited: Callable[[float], None] = _heed_nothing
     rows: int = 0
     batches: int = 0

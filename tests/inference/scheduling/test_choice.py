@@ -40,7 +40,7 @@ def turn(name: str, began: float = 0.0, stat: bool = False) -> Turn:
 
 def ask(at: Lane, who: Turn, rows: int, arrived: float = 0.0, size: int = 2) -> Request:
     values = np.zeros((rows, 1, size, size), dtype=np.float32)
-    request = Request(who, values, arrived, kind_of(values))
+    request = Request(who, values, arrived, kind_of(values, who))
     at.join(request)
     return request
 
@@ -70,6 +70,15 @@ def test_a_film_of_one_row_is_not_behind_a_series_of_300() -> None:
     ask(model, turn("film", 1), 1)
     # It counts as served as the series is, which began first; then it is the least served.
     assert [taken(model), taken(model)] == [{"series": 4}, {"film": 1, "series": 3}]
+
+
+def test_an_analysis_that_is_to_run_alone_shares_no_batch() -> None:
+    model = lane()
+    suspect = Turn("suspect", False, 0.0, is_alone=True)
+    ask(model, suspect, 2)
+    ask(model, turn("other", 1), 2)
+    ask(model, suspect, 1)
+    assert [taken(model), taken(model)] == [{"suspect": 3}, {"other": 2}]
 
 
 def test_two_series_take_turns_whatever_they_bring_at_once() -> None:
