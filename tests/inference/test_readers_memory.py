@@ -73,6 +73,7 @@ def _said(readers: WarmReaders, bundle: Bundle, film: Sequence[SourceImage]) -> 
     return readers(bundle).read(film).findings[0].probability
 
 
+@pytest.mark.slow
 def test_models_go_and_come_and_say_the_same(
     bundles: list[Bundle], film: list[SourceImage]
 ) -> None:
@@ -97,6 +98,7 @@ def test_models_go_and_come_and_say_the_same(
     assert all(30 <= mb <= 160 for mb in loaded)
 
 
+@pytest.mark.slow
 def test_several_analyses_share_a_small_budget(
     bundles: list[Bundle], film: list[SourceImage]
 ) -> None:
