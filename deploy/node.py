@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from threading import Event
 from typing import Protocol
 
@@ -19,7 +20,9 @@ from db.outcomes import Destined
 from db.worker_events import WorkerStep, count
 from db.workers import WorkerIdentity
 from inference.catalogue import open_catalogue
+from inference.device_seen import Device
 from inference.endings import Ending
+from inference.errors import InferenceError
 from scp.places import places, takes_from
 
 from . import garbage
@@ -28,31 +31,45 @@ from .identity import device_identity
 from .machine import Machine
 from .notify.rule import notified_by
 from .settings import Settings
+from .worker_parts import WorkerPlace
 
 # Well within what the supervisor waits before it kills.
 _STOP_SECONDS = 30.0
 
 
-def serve_worker(base: Ground, stop: Event, machine: Machine | None = None) -> Ending:
-    """Analyse until `stop` is set, or a new process is needed; return why it ended."""
+def serve_worker(
+    base: Ground, stop: Event, place: WorkerPlace | None = None, machine: Machine | None = None
+) -> Ending:
+    """Analyse until `stop` is set, or a new process is needed; return why it ended.
+
+    Parameters
+    ----------
+    base : Ground
+    stop : Event
+    place : WorkerPlace, optional
+        Where it runs, in a node with several workers.
+    machine : Machine, optional
+        What stands for the device, in tests.
+    """
+    place = place or WorkerPlace(0, base.settings.inference.device)
+    place.settle()
     # What takes long to import is for this part alone.
     from inference.device import configure_torch
-    from inference.device_seen import device_for
     from inference.engines.choose import EngineSettings, log_choice
     from inference.event_book import EventBook
     from inference.memory import mark_for
     from inference.readers import WarmReaders
+    from inference.scheduling import Batcher, DeviceQueue
     from inference.worker_id import claim_worker_id
 
     settings = base.settings
     machine = machine or Machine()
     folder = settings.data_dir / "workers"
-    found = device_for(
-        settings.inference.device, folder, machine.device, lambda name: _losses(base, name)
-    )
+    found = _device(base, place, machine)
     device = found.name
     configure_torch(settings.inference.threads)
     bundles = open_catalogue(settings.inference, settings.model)
+    shared = DeviceQueue(settings.inference.batch_wait_ms / 1000)
     with claim_worker_id(folder, device) as worker_id:
         events = EventBook(base.engine, worker_id, device, _counting(settings))
         engines = EngineSettings(
@@ -61,8 +78,14 @@ def serve_worker(base: Ground, stop: Event, machine: Machine | None = None) -> E
             tell=events.tell,
             announce=log_choice,
             compose=machine.compose,
+            share=lambda model, ladder: Batcher(model, ladder, shared),
         )
-        readers = WarmReaders(machine.place(device), settings.inference.batch_size, engines)
+        readers = WarmReaders(
+            machine.place(device),
+            settings.inference.batch_size,
+            engines,
+            memory_mb=settings.inference.model_memory_mb,
+        )
         with ThreadPoolExecutor(1, "warm") as beside:
             # Loading a network leaves Python free to import the rest.
             warmed = beside.submit(readers.warm, bundles)
@@ -95,13 +118,28 @@ def serve_worker(base: Ground, stop: Event, machine: Machine | None = None) -> E
         )
         worker_settings = WorkerSettings(
             concurrency=settings.inference.concurrency,
+            stat_slots=settings.inference.stat_slots,
             timeout_seconds=settings.inference.timeout_seconds,
             silence_seconds=settings.inference.silence_seconds,
             grace_seconds=settings.inference.grace_seconds,
             memory=mark_for(settings.inference.memory_mb),
         )
         garbage.settle()
-        return Worker(base.engine, analyst, identity, worker_settings, events).serve(stop)
+        return Worker(base.engine, analyst, identity, worker_settings, events, shared).serve(stop)
+
+
+def _device(base: Ground, place: WorkerPlace, machine: Machine) -> Device:
+    """Return the device of a place; under ``auto`` a GPU that nobody ever saw is none."""
+    from inference.device_seen import device_for
+
+    folder = base.settings.data_dir / "workers"
+    losses = partial(_losses, base)
+    try:
+        return device_for(place.device, folder, machine.device, losses)
+    except InferenceError:
+        if base.settings.inference.device != "auto":
+            raise
+        return device_for("auto", folder, machine.device, losses)
 
 
 def _counting(settings: Settings) -> Callable[[str], None]:

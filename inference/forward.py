@@ -61,7 +61,9 @@ class Network:
     ) -> None:
         self._bundle = bundle
         self._device = str(device)
-        self._chosen = choose_engine(bundle, self._device, engines or EngineSettings())
+        settings = engines or EngineSettings()
+        self._chosen = choose_engine(bundle, self._device, settings)
+        self._engine = settings.share(bundle.name, self._chosen.engine)
         self._saliency: Saliency | None = None
         self._preparing = threading.Lock()
         self._local = threading.local()
@@ -83,7 +85,7 @@ class Network:
     @property
     def best_batch(self) -> int:
         """Rows at once beyond which the engine gains next to nothing."""
-        return self._chosen.engine.identity.best_batch
+        return self._engine.identity.best_batch
 
     def probabilities(self, tensor: Rows) -> Probabilities:
         """Return what a network that gives numbers says.
@@ -205,9 +207,9 @@ class Network:
     def _run(self, tensor: Rows) -> RawOutputs:
         """Carry the network out; maps come with rows and columns as those of the source."""
         if self._transposed:
-            outputs = _turned_back(self._chosen.engine.run(_turned(tensor)))
+            outputs = _turned_back(self._engine.run(_turned(tensor)))
         else:
-            outputs = self._chosen.engine.run(tensor)
+            outputs = self._engine.run(tensor)
         self._local.passed = _Passed(tensor, outputs)
         return outputs
 

@@ -3,6 +3,9 @@
 A job is an analysis id; everything else stands in our own tables. Jobs are enqueued in the
 transaction that stores the analysis, run by whichever worker is free, run again after a crash,
 and given up after a bounded number of attempts.
+
+There are two queues. A worker has slots of its own for STAT, beside those for routine work, so that
+a STAT analysis never waits for a routine one to end.
 """
 
 from __future__ import annotations
@@ -18,13 +21,19 @@ import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions
 
 _APPLICATION = "preread"
+# Of routine work. Older versions put STAT into it too, with a priority: such jobs still run.
 _QUEUE = "analyse"
+_STAT_QUEUE = "stat"
 _WORKFLOW = "analyse"
 # Constant on purpose: a version made from the source would strand queued jobs at every upgrade.
 _JOB_FORMAT = "1"
 # A job that was begun this often without an end takes its worker down each time.
 _MAX_ATTEMPTS = 4
 _POLL_SECONDS = 0.2
+# STAT is looked for more often: half of that is what it waits on average. A look without a find
+# reads three short rows and writes nothing, so it takes no part in SQLite's write lock; ten of them
+# in a second cost a worker 1 % of a core, and twenty 3 %.
+_STAT_POLL_SECONDS = 0.1
 
 
 class Priority(StrEnum):
@@ -35,6 +44,8 @@ class Priority(StrEnum):
 
 
 _RANK = {Priority.STAT: 1, Priority.ROUTINE: 10}
+_SECONDS = {_STAT_QUEUE: _STAT_POLL_SECONDS, _QUEUE: _POLL_SECONDS}
+_QUEUES = {Priority.STAT: _STAT_QUEUE, Priority.ROUTINE: _QUEUE}
 
 
 class JobState(StrEnum):
@@ -75,6 +86,17 @@ def prepare(engine: sa.Engine) -> None:
     """Create or upgrade the engine's own tables; safe to repeat."""
     _quiet()
     DBOS.migrate(engine.url.render_as_string(hide_password=False))
+    client = _client(engine)
+    try:
+        # Workers of an older version find it there, and take STAT from it until they are replaced.
+        client.register_queue(
+            _STAT_QUEUE,
+            worker_concurrency=1,
+            polling_interval_sec=_STAT_POLL_SECONDS,
+            on_conflict="never_update",
+        )
+    finally:
+        client.destroy()
 
 
 class JobQueue:
@@ -136,30 +158,35 @@ class JobQueue:
         """Put back what silent workers were running; return how many."""
         if not executors:
             return 0
-        running = self._list(status="PENDING", executor_id=list(executors))
-        ids = [job.id for job in running]
-        if ids:
-            self._client.resume_workflows(ids)
-        return len(ids)
+        return self._resume(self._found(status="PENDING", executor_id=list(executors)))
 
     def put_back(self, analysis_ids: Sequence[str]) -> int:
         """Queue running jobs as if they had not begun; return how many.
 
         For analyses that end without a fault of theirs, because another one ends their process.
         """
-        running = [job for job in self.jobs(analysis_ids) if job.state is JobState.RUNNING]
-        if running:
-            self._client.resume_workflows([job.id for job in running], queue_name=_QUEUE)
-        return len(running)
+        if not analysis_ids:
+            return 0
+        return self._resume(self._found(status="PENDING", workflow_id_prefix=list(analysis_ids)))
 
     def close(self) -> None:
         """Let go of the engine."""
         self._client.destroy()
 
-    def _list(self, **criteria: Any) -> list[Job]:
-        found = self._client.list_workflows(
+    def _resume(self, found: Sequence[Any]) -> int:
+        for queue in _QUEUES.values():
+            # Where no slot is free they wait, as others do.
+            ids = [one.workflow_id for one in found if _queue_of(one.queue_name) == queue]
+            if ids:
+                self._client.resume_workflows(ids, queue_name=queue)
+        return len(found)
+
+    def _found(self, **criteria: Any) -> Sequence[Any]:
+        return self._client.list_workflows(
             name=_WORKFLOW, load_input=False, load_output=False, **criteria
         )
+
+    def _list(self, **criteria: Any) -> list[Job]:
         return [
             Job(
                 id=status.workflow_id,
@@ -168,7 +195,7 @@ class JobQueue:
                 attempts=status.recovery_attempts or 0,
                 executor=status.executor_id,
             )
-            for status in found
+            for status in self._found(**criteria)
         ]
 
     def _enqueue(
@@ -176,7 +203,7 @@ class JobQueue:
     ) -> None:
         options: EnqueueOptions = {
             "workflow_name": _WORKFLOW,
-            "queue_name": _QUEUE,
+            "queue_name": _QUEUES[priority],
             "workflow_id": job_id,
             "app_version": _JOB_FORMAT,
             "priority": _RANK[priority],
@@ -197,7 +224,10 @@ class JobRunner:
     run : callable
         Called with an analysis id. Must be repeatable: after a crash it is called again.
     concurrency : int, default 1
-        Analyses at once.
+        Routine analyses at once. The job engine keeps it with the queue: where workers of one
+        database say different numbers, the one that started last has its way with all of them.
+    stat_slots : int, default 1
+        STAT analyses at once, beside those.
     """
 
     def __init__(
@@ -206,6 +236,7 @@ class JobRunner:
         executor_id: str,
         run: Callable[[str], None],
         concurrency: int = 1,
+        stat_slots: int = 1,
     ) -> None:
         _quiet()
         config: DBOSConfig = {
@@ -220,18 +251,19 @@ class JobRunner:
         DBOS(config=config)
         _quiet()
         DBOS.workflow(name=_WORKFLOW, max_recovery_attempts=_MAX_ATTEMPTS)(_named(run))
-        self._concurrency = concurrency
+        self._slots = {_STAT_QUEUE: stat_slots, _QUEUE: concurrency}
 
     def start(self) -> None:
         """Take up unfinished jobs of this worker, then take jobs from the queue."""
         DBOS.launch()
         _quiet()
-        DBOS.register_queue(
-            _QUEUE,
-            worker_concurrency=self._concurrency,
-            polling_interval_sec=_POLL_SECONDS,
-            on_conflict="always_update",
-        )
+        for queue, slots in self._slots.items():
+            DBOS.register_queue(
+                queue,
+                worker_concurrency=slots,
+                polling_interval_sec=_SECONDS[queue],
+                on_conflict="always_update",
+            )
 
     def stop(self, grace_seconds: int) -> None:
         """Take no more jobs; wait for running ones at most `grace_seconds`."""
@@ -243,6 +275,11 @@ def _named(run: Callable[[str], None]) -> Callable[[str], None]:
         run(analysis_id)
 
     return analyse
+
+
+def _queue_of(known: str | None) -> str:
+    """Return the queue of a job; one that an older version put back lies in the engine's own."""
+    return known if known in _SECONDS else _QUEUE
 
 
 def _client(engine: sa.Engine) -> DBOSClient:

@@ -1,13 +1,37 @@
-"""Readers kept loaded, one for each bundle."""
+"""Readers kept loaded, one for each bundle, within a budget of memory."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Mapping
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import structlog
 
 from .bundle import Bundle
+from .decode_pool import DecodePool
 from .engines.choose import EngineSettings
+from .engines.onnx_cache import OnnxCache
+from .heap import give_back
 from .model import LoadedReader, load_reader
+from .reading import Reading, SourceImage
+from .resident import bytes_in_use
+from .warm_store import Told, WarmStore
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class WarmReader:
+    """The reader of a bundle, loaded for as long as it reads."""
+
+    _readers: WarmReaders
+    _bundle: Bundle
+
+    def read(self, images: Sequence[SourceImage]) -> Reading:
+        """Read a series from files to findings; see `Reader.read`. Several threads may call."""
+        return self._readers.read(self._bundle, images)
 
 
 class WarmReaders:
@@ -21,25 +45,86 @@ class WarmReaders:
         Slices on their way through a network at once.
     engines : EngineSettings, optional
         What the site says of engines; without them a CPU runs torch.
+    decoding : DecodePool, optional
+        Where all readers have their images decoded; without it they do it themselves.
+    memory_mb : int
+        What all models together may take, MiB of this process or of its GPU; 0 is no limit. Models
+        that are in no use go for others that are asked for.
+    load : callable
+        As `load_reader`.
     """
 
-    def __init__(self, device: str, batch_size: int, engines: EngineSettings | None = None) -> None:
+    def __init__(
+        self,
+        device: str,
+        batch_size: int,
+        engines: EngineSettings | None = None,
+        decoding: DecodePool | None = None,
+        *,
+        memory_mb: int = 0,
+        load: Callable[..., LoadedReader] = load_reader,
+    ) -> None:
         self._engines = engines
+        self._decoding = decoding
         self._device = device
         self._batch_size = batch_size
-        self._readers: dict[str, LoadedReader] = {}
-        self._loading = threading.Lock()
+        self._load = load
+        self._store = WarmStore[LoadedReader](
+            memory_mb << 20, partial(bytes_in_use, device), give_back, _log_told
+        )
 
-    def __call__(self, bundle: Bundle) -> LoadedReader:
-        """Return the loaded reader of `bundle`."""
-        with self._loading:
-            if bundle.name not in self._readers:
-                self._readers[bundle.name] = load_reader(
-                    bundle, self._device, self._batch_size, self._engines
-                )
-            return self._readers[bundle.name]
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """Names of the models that are loaded, the least recently used first."""
+        return self._store.names
+
+    def __call__(self, bundle: Bundle) -> WarmReader:
+        """Return the reader of `bundle`."""
+        return WarmReader(self, bundle)
 
     def warm(self, bundles: Mapping[str, Bundle]) -> None:
-        """Load every bundle now, so that the first study does not wait."""
+        """Load bundles now, so that the first study does not wait: as many as there is room for."""
         for bundle in bundles.values():
-            self(bundle)
+            if not self._store.fits(bundle.name, self._estimate(bundle)):
+                _log.info("model.left_out", model=bundle.name, reason="no room beside the others")
+                continue
+            with self._store.held(bundle.name, self._estimate(bundle), partial(self._made, bundle)):
+                pass
+
+    def read(self, bundle: Bundle, images: Sequence[SourceImage]) -> Reading:
+        """Read a series with a bundle, loading it first if it is not there."""
+        load = partial(self._made, bundle)
+        with self._store.held(bundle.name, self._estimate(bundle), load) as reader:
+            return self._apart(reader).read(images)
+
+    def _made(self, bundle: Bundle) -> LoadedReader:
+        reader = self._load(bundle, self._device, self._batch_size, self._engines)
+        reader.decoding = self._decoding or reader.decoding
+        return reader
+
+    def _apart(self, reader: LoadedReader) -> LoadedReader:
+        """Return the reader for one analysis: what decodes here keeps the image it has opened."""
+        if self._decoding is not None:
+            return reader
+        own = copy.copy(reader)
+        own.decoding = DecodePool(reader.decoding.settings)
+        return own
+
+    def _estimate(self, bundle: Bundle) -> int:
+        """Return what a model is thought to take: its weights, and what is made of them to run."""
+        weights = bundle.weights_path.stat().st_size
+        cache = None if self._engines is None else self._engines.cache
+        exported = None if cache is None else OnnxCache(cache).find(bundle)
+        if exported is None or not exported.path.is_file():
+            return 2 * weights
+        return weights + exported.path.stat().st_size
+
+
+def _log_told(told: Told) -> None:
+    level = _log.warning if told.event == "over_budget" else _log.info
+    level(
+        f"model.{told.event}",
+        model=told.name,
+        mb=round(told.n_bytes / (1 << 20), 1),
+        all_models_mb=round(told.total_bytes / (1 << 20), 1),
+    )

@@ -33,8 +33,40 @@ class InferenceSettings(_Settings):
     shipped: bool = Field(
         default=True, description="Offer the bundles that ship with Preread, for demonstration."
     )
+    workers: int = Field(
+        default=0,
+        ge=0,
+        le=64,
+        description="Worker processes of this node; 0 is one for each GPU, or on CPUs one for each "
+        "socket (memory node), which keeps to its cores.",
+    )
     concurrency: int = Field(
-        default=1, ge=1, le=64, description="Analyses that one worker process carries out at once."
+        default=2,
+        ge=1,
+        le=64,
+        description="Routine analyses that one worker process carries out at once: one decodes "
+        "while the network reads for another. Workers of one database share this number and the "
+        "next one: the worker that starts last sets both.",
+    )
+    stat_slots: int = Field(
+        default=2,
+        ge=1,
+        le=64,
+        description="STAT analyses that one worker process carries out at once, beside routine "
+        "ones.",
+    )
+    batch_wait_ms: float = Field(
+        default=0.0,
+        ge=0,
+        le=1000,
+        description="How long routine rows wait for rows of other analyses to fill a batch, "
+        "milliseconds; only while such rows may come. 0 takes what is there.",
+    )
+    model_memory_mb: int = Field(
+        default=0,
+        ge=0,
+        description="What all models of a worker may take, MiB of memory or of its GPU; the least "
+        "recently used goes for one that is asked for. 0: no limit.",
     )
     threads: int = Field(
         default=0,

@@ -69,7 +69,9 @@ class VolumeNetwork:
     ) -> None:
         self._bundle = bundle
         self._device = device
-        self._ladder = choose_volume_engine(bundle, device, engines or EngineSettings())
+        settings = engines or EngineSettings()
+        self._ladder = choose_volume_engine(bundle, device, settings)
+        self._engine = settings.share(bundle.name, self._ladder)
         self._local = threading.local()
 
     @property
@@ -137,7 +139,7 @@ class VolumeNetwork:
     def _run(self, windows: torch.Tensor) -> torch.Tensor:
         """Carry the network out for (windows, channels, x, y, z); on the host."""
         try:
-            outputs = self._ladder.run(windows)
+            outputs = self._engine.run(windows)
         except PoisonedRowsError as error:
             raise PoisonedVolumeError(str(error.__cause__ or error)) from error
         self._local.made += outputs.of_rows

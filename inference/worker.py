@@ -7,6 +7,7 @@ status says why (`endings`).
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from dataclasses import dataclass, field
@@ -32,7 +33,8 @@ from .heap import keep_freed_memory
 from .jobs import JobQueue, JobRunner, Priority
 from .late import import_late
 from .memory import MemoryMark, resident_bytes
-from .stuck import StuckExit
+from .scheduling import DeviceQueue, Turn
+from .stuck import StuckExit, was_stuck
 from .watchdog import Watchdog
 
 _log = structlog.get_logger()
@@ -58,7 +60,9 @@ class WorkerSettings:
     Attributes
     ----------
     concurrency : int
-        Analyses at once.
+        Routine analyses at once.
+    stat_slots : int
+        STAT analyses at once, beside those.
     timeout_seconds : float
         An analysis that takes longer ends the process; the job is tried again, a few times.
     memory : MemoryMark
@@ -70,6 +74,7 @@ class WorkerSettings:
     """
 
     concurrency: int = 1
+    stat_slots: int = 1
     timeout_seconds: float = 600.0
     silence_seconds: float = 120.0
     grace_seconds: int = 20
@@ -87,6 +92,8 @@ class Worker:
     settings : WorkerSettings
     events : EventBook, optional
         The one that the engines of its models tell.
+    device : DeviceQueue, optional
+        By which analyses share the device.
     """
 
     def __init__(
@@ -96,6 +103,7 @@ class Worker:
         identity: WorkerIdentity,
         settings: WorkerSettings,
         events: EventBook | None = None,
+        device: DeviceQueue | None = None,
     ) -> None:
         self._engine = engine
         self._analyst = analyst
@@ -103,11 +111,14 @@ class Worker:
         self._settings = settings
         self._watchdog = Watchdog(self._look_at_memory)
         self._events = events or EventBook(engine, identity.id, identity.device)
-        self._events.under_way = lambda: self._watchdog.current
+        self._device = device or DeviceQueue()
+        self._events.under_way = self._under_way
         self._grown: int | None = None
         self._next_beat = self._next_sweep = 0.0
         self._queue = JobQueue(engine)
-        self._runner = JobRunner(engine, identity.id, self._run, settings.concurrency)
+        self._runner = JobRunner(
+            engine, identity.id, self._run, settings.concurrency, settings.stat_slots
+        )
 
     def serve(self, stop: threading.Event) -> Ending:
         """Work until `stop` is set, or a new process is needed; let running analyses end.
@@ -192,6 +203,7 @@ class Worker:
             running=lambda: self._watchdog.running,
             fail=self._analyst.fail,
             put_back=self._queue.put_back,
+            suspects=lambda: self._device.computing,
         )
         self._watchdog.start(self._settings.timeout_seconds, exit_stuck)
 
@@ -284,15 +296,28 @@ class Worker:
             return
         with self._engine.begin() as connection:
             self._queue.enqueue_again(
-                connection, analysis_id, Priority(priority_of(connection, analysis_id))
+                connection,
+                analysis_id,
+                Priority(priority_of(connection, analysis_id) or Priority.ROUTINE),
             )
 
     def _attempt(self, analysis_id: str) -> Exception | None:
         try:
-            self._analyst.analyse(analysis_id)
+            with self._engine.connect() as connection:
+                is_stat = priority_of(connection, analysis_id) == Priority.STAT
+            excuse = functools.partial(self._watchdog.excuse, analysis_id)
+            alone = was_stuck(self._engine, analysis_id)
+            with self._device.turn(analysis_id, is_stat, excuse, alone=alone) as turn:
+                self._analyst.analyse(analysis_id)
+            _log_turn(turn)
         except Exception as error:  # noqa: BLE001 - the boundary of the job; logged by the caller
             return error
         return None
+
+    def _under_way(self) -> str | None:
+        """Return the analysis that this thread works for, if it is known."""
+        computing = self._device.computing
+        return self._watchdog.current or (computing[0] if len(computing) == 1 else None)
 
     def _beat(self) -> None:
         with self._engine.begin() as connection:
@@ -322,6 +347,20 @@ class Worker:
                     "worker_lost",
                     f"given up after {dead[analysis_id].attempts} starts without an outcome",
                 )
+
+
+def _log_turn(turn: Turn) -> None:
+    """Write down what an analysis had of the device, if it asked for anything."""
+    if turn.first_seconds is not None:
+        _log.info(
+            "analysis.computed",
+            analysis=turn.analysis_id[:12],
+            stat=turn.is_stat,
+            rows=turn.rows,
+            batches=turn.batches,
+            first_batch_seconds=round(turn.first_seconds, 3),
+            waited_seconds=round(turn.waited_seconds, 3),
+        )
 
 
 def _where(error: Exception) -> str:

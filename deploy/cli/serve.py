@@ -34,6 +34,8 @@ DataDir = Annotated[
 ]
 # Tells a process that a supervisor has started which of several acceptors it is.
 Acceptor = Annotated[int | None, typer.Option("--acceptor", min=0, hidden=True)]
+# The same of several workers.
+Number = Annotated[int | None, typer.Option("--number", min=0, hidden=True)]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -54,7 +56,7 @@ def up(
     flags = _flags(port, ae_title, data_dir)
     loaded = settings.load(config, flags)
     # The order in which they are told to stop: nothing new comes while the rest ends.
-    parts = [*acceptor_parts(loaded), _part("worker"), _part("deliver")]
+    parts = [*acceptor_parts(loaded), *worker_parts(loaded), _part("deliver")]
     _supervise("up", parts, loaded, config, flags)
 
 
@@ -83,13 +85,25 @@ def scp(
         serve_scp(base, stop, number)
 
 
-def worker(config: Config = None, data_dir: DataDir = None) -> None:
-    """Run a part that analyses; one for each GPU. Status 70 to 72: it wants to be started anew."""
+def worker(config: Config = None, data_dir: DataDir = None, number: Number = None) -> None:
+    """Run the part that analyses: a process for each GPU, or for each socket.
+
+    Status 70 to 72: one that runs by itself wants to be started anew.
+    """
+    flags = _flags(None, None, data_dir)
+    if number is None:
+        loaded = settings.load(config, flags)
+        if len(parts := worker_parts(loaded)) > 1:
+            _supervise("workers", parts, loaded, config, flags)
+            return
     garbage.hold()
     from ..node import serve_worker
+    from ..worker_parts import worker_places
 
-    with _process("worker", config, _flags(None, None, data_dir)) as (base, stop):
-        status = serve_worker(base, stop)
+    with _process("worker", config, flags) as (base, stop):
+        # What a supervisor counted may be there no more: then the last place is taken twice.
+        places = worker_places(base.settings)
+        status = serve_worker(base, stop, places[min(number or 0, len(places) - 1)])
     if status:
         raise typer.Exit(int(status))
 
@@ -108,6 +122,16 @@ def acceptor_parts(loaded: settings.Settings) -> list[Part]:
     return [
         Part(acceptor_name(number), [*_part("scp").command, "--acceptor", str(number)])
         for number in range(loaded.n_acceptors)
+    ]
+
+
+def worker_parts(loaded: settings.Settings) -> list[Part]:
+    """Return the processes that analyse."""
+    from ..worker_parts import worker_places
+
+    return [
+        Part(place.name, [*_part("worker").command, "--number", str(place.number)])
+        for place in worker_places(loaded)
     ]
 
 
@@ -132,11 +156,16 @@ def _supervise(
         environment["PREREAD_LOG__FORMAT"] = "console"
     stop = _stop_on_signals()
     _prepare(loaded)
+    receives = parts[0].name == acceptor_name(0)
     with ExitStack() as stack:
-        if loaded.n_acceptors > 1:
+        if receives and loaded.n_acceptors > 1:
             stack.enter_context(reserved_port(loaded.scp.host, loaded.scp.port))
-        ended = stack.enter_context(_metrics(loaded))
+        ended = stack.enter_context(_metrics(loaded)) if receives else _nobody_counts
         Supervisor(parts, environment, _GRACE_SECONDS, ended, at_once=(Ending.RECYCLED,)).run(stop)
+
+
+def _nobody_counts(_name: str) -> None:
+    """Do not count a part that ended: whoever receives answers Prometheus."""
 
 
 @contextmanager

@@ -46,6 +46,11 @@ def log_choice(model: str, identity: EngineIdentity, instead: str) -> None:
     )
 
 
+def by_itself(_model: str, engine: Ladder) -> Engine:
+    """Return the engine as it is: whoever calls it has it alone."""
+    return engine
+
+
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
     """What a site says of its engines.
@@ -65,6 +70,9 @@ class EngineSettings:
     compose : callable or None
         Gives the engine of a bundle in the place of `choose_engine`: for machines that fail as a
         test wants them to.
+    share : callable
+        Puts something around the engine of a model by which several analyses share it; see
+        `scheduling`.
     """
 
     cache: Path | None = None
@@ -73,6 +81,7 @@ class EngineSettings:
     tell: Callable[[Event], None] = log_event
     announce: Callable[[str, EngineIdentity, str], None] = say_nothing
     compose: Composer | None = None
+    share: Callable[[str, Ladder], Engine] = by_itself
 
 
 @dataclass(frozen=True, slots=True, eq=False)

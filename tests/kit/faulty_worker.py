@@ -126,8 +126,8 @@ def run(plan_path: str, *arguments: str) -> None:
 
     plain = node.serve_worker
 
-    def serve_worker(base: Any, stop: threading.Event) -> Ending:
-        return plain(base, stop, machine_of(read_plan(Path(plan_path))))
+    def serve_worker(base: Any, stop: threading.Event, place: Any = None) -> Ending:
+        return plain(base, stop, place, machine_of(read_plan(Path(plan_path))))
 
     def part(name: str) -> serve.Part:
         command = [sys.executable, __file__, plan_path, name]

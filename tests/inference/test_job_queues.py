@@ -1,0 +1,177 @@
+"""Slots for STAT beside those for routine work, whatever the routine work does."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+import sqlalchemy as sa
+
+import inference.jobs
+from db import create_engine
+from db.migrate import upgrade
+from inference.jobs import JobQueue, JobRunner, JobState, Priority, prepare
+
+
+@pytest.fixture
+def jobs_engine(database_url: str) -> Iterator[sa.Engine]:
+    engine = create_engine(database_url)
+    upgrade(engine)
+    prepare(engine)
+    yield engine
+    engine.dispose()
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.01)
+
+
+def enqueue(engine: sa.Engine, *names: str, priority: Priority = Priority.ROUTINE) -> None:
+    queue = JobQueue(engine)
+    with engine.begin() as connection:
+        for name in names:
+            queue.enqueue(connection, name, priority)
+    queue.close()
+
+
+class Working:
+    """Jobs that run until they are told to end."""
+
+    def __init__(self) -> None:
+        self.started: list[str] = []
+        self.end: dict[str, threading.Event] = {}
+        self._is_over = False
+        self._guard = threading.Lock()
+
+    def run(self, name: str) -> None:
+        with self._guard:
+            self.started.append(name)
+            end = self.end.setdefault(name, threading.Event())
+            if self._is_over:
+                end.set()
+        assert end.wait(60)
+
+    def let_all_go(self) -> None:
+        with self._guard:
+            self._is_over = True
+            for end in self.end.values():
+                end.set()
+
+    def let_go(self, *names: str) -> None:
+        with self._guard:
+            for name in names:
+                self.end.setdefault(name, threading.Event()).set()
+
+
+@contextmanager
+def runner(engine: sa.Engine, working: Working, **slots: int) -> Iterator[None]:
+    made = JobRunner(engine, "test-0", working.run, **slots)
+    made.start()
+    try:
+        yield
+    finally:
+        working.let_all_go()
+        made.stop(5)
+
+
+def test_stat_starts_while_all_routine_slots_are_taken(jobs_engine: sa.Engine) -> None:
+    working = Working()
+    enqueue(jobs_engine, *(f"r{number}" for number in range(6)))
+    with runner(jobs_engine, working, concurrency=2, stat_slots=1):
+        wait_for(lambda: len(working.started) == 2)
+        enqueue(jobs_engine, "urgent", "urgent too", priority=Priority.STAT)
+        wait_for(lambda: len(working.started) == 3)
+        assert working.started[2] == "urgent"
+        # Its slot is one beside the others, and no more than one.
+        time.sleep(1)
+        assert len(working.started) == 3
+        working.let_go("urgent")
+        wait_for(lambda: working.started[3:] == ["urgent too"])
+        working.let_go(working.started[0])
+        wait_for(lambda: len(working.started) == 5)
+        assert working.started[4].startswith("r")
+
+
+def test_routine_slots_are_the_same_without_stat(jobs_engine: sa.Engine) -> None:
+    working = Working()
+    enqueue(jobs_engine, *(f"r{number}" for number in range(6)))
+    with runner(jobs_engine, working, concurrency=2, stat_slots=3):
+        wait_for(lambda: len(working.started) == 2)
+        time.sleep(1)
+        assert len(working.started) == 2
+
+
+def test_stat_that_an_older_version_put_into_the_one_queue_runs_first_of_it(
+    jobs_engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_queue = dict.fromkeys(Priority, "analyse")
+    with monkeypatch.context() as patched:
+        patched.setattr(inference.jobs, "_QUEUES", one_queue)
+        enqueue(jobs_engine, "a", "b")
+        enqueue(jobs_engine, "old urgent", priority=Priority.STAT)
+    working = Working()
+    working.let_go("a", "b", "old urgent")
+    with runner(jobs_engine, working):
+        wait_for(lambda: len(working.started) == 3)
+    assert working.started[0] == "old urgent"
+
+
+def test_what_a_lost_worker_ran_comes_back_to_its_own_queue(jobs_engine: sa.Engine) -> None:
+    enqueue(jobs_engine, "r0", "r1")
+    enqueue(jobs_engine, "urgent", priority=Priority.STAT)
+    schema = "" if jobs_engine.dialect.name == "sqlite" else "dbos."
+    with jobs_engine.begin() as connection:  # as a worker leaves them that is killed
+        connection.execute(
+            sa.text(f"UPDATE {schema}workflow_status SET status='PENDING', executor_id='gone-0'")
+        )
+    assert JobQueue(jobs_engine).requeue_of_executors(["gone-0"]) == 3
+    with jobs_engine.connect() as connection:
+        found = connection.execute(
+            sa.text(f"SELECT workflow_uuid, queue_name, status FROM {schema}workflow_status")
+        ).all()
+    assert {tuple(row) for row in found} == {
+        ("r0", "analyse", "ENQUEUED"),
+        ("r1", "analyse", "ENQUEUED"),
+        ("urgent", "stat", "ENQUEUED"),
+    }
+
+
+def test_cancelling_and_counting_know_both_queues(jobs_engine: sa.Engine) -> None:
+    queue = JobQueue(jobs_engine)
+    enqueue(jobs_engine, "urgent", priority=Priority.STAT)
+    assert [job.state for job in queue.live("urgent")] == [JobState.QUEUED]
+    queue.cancel("urgent")
+    assert [job.state for job in queue.jobs(["urgent"])] == [JobState.CANCELLED]
+
+
+def test_looking_for_jobs_takes_no_part_in_the_write_lock(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from db.write_lock import FairConnection
+
+    if not database_url.startswith("sqlite"):
+        pytest.skip("only SQLite has that lock")
+    engine = create_engine(database_url)
+    upgrade(engine)
+    prepare(engine)
+    working = Working()
+    with runner(engine, working):
+        time.sleep(2)  # its own entries are written
+        taken = []
+        real = FairConnection._acquire
+
+        def counted(self: FairConnection) -> None:
+            taken.append(threading.current_thread().name)
+            real(self)
+
+        monkeypatch.setattr(FairConnection, "_acquire", counted)
+        time.sleep(1.5)
+    # The engine looks after its own tables, rarely.
+    assert [name for name in taken if name.startswith("queue-worker")] == []
+    engine.dispose()

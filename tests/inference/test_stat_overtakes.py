@@ -1,0 +1,186 @@
+"""A real worker: jobs, threads, readers and engines; a STAT film behind many routine series."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from stored_studies import StoredStudies
+
+from db import FileStore
+from db.workers import WorkerIdentity
+from inference.analyst import Analyst, AnalystSettings
+from inference.bundle import Bundle, open_bundle
+from inference.engines.choose import EngineSettings
+from inference.jobs import Priority
+from inference.objects import DeviceIdentity
+from inference.readers import WarmReaders
+from inference.scheduling import Batcher, DeviceQueue
+from inference.scheduling.requests import Batch
+from inference.settings import shipped_bundles
+from inference.training.phantoms.files import write_chest, write_head_series
+from inference.worker import Worker, WorkerSettings
+
+pytest.importorskip("onnxruntime")
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.005)
+
+
+@dataclass
+class Computed:
+    """Batches in their order, with begin and end."""
+
+    batches: list[tuple[float, float, Batch]] = field(default_factory=list)
+
+    def note(self, batch: Batch, seconds: float) -> None:
+        now = time.monotonic()
+        self.batches.append((now - seconds, now, batch))
+
+    def first_of(self, analysis_id: str) -> tuple[int, tuple[float, float, Batch]]:
+        return next(
+            (place, one)
+            for place, one in enumerate(self.batches)
+            if any(turn.analysis_id == analysis_id for turn in one[2].turns)
+        )
+
+
+@contextmanager
+def working(
+    engine: sa.Engine, files: FileStore, bundles: list[Bundle], cache: Path, concurrency: int
+) -> Iterator[Computed]:
+    computed = Computed()
+    queue = DeviceQueue(heard=computed.note)
+    engines = EngineSettings(cache, 1, share=lambda model, ladder: Batcher(model, ladder, queue))
+    readers = WarmReaders("cpu", 8, engines)
+    known = {one.name: one for one in bundles}
+    readers.warm(known)
+    node = DeviceIdentity("PREREAD", "Preread", "Preread", "0.1", "SN1")
+    settings = AnalystSettings("test-0", "cpu", node, lambda kind, calling_ae: ())
+    analyst = Analyst(engine, files, known, readers, settings)
+    identity = WorkerIdentity("test-0", "host", os.getpid(), "cpu", tuple(known))
+    worker = Worker(
+        engine,
+        analyst,
+        identity,
+        WorkerSettings(concurrency=concurrency, stat_slots=1, grace_seconds=10),
+        queue,
+    )
+    stop = threading.Event()
+    thread = threading.Thread(target=worker.serve, args=(stop,))
+    thread.start()
+    try:
+        yield computed
+    finally:
+        stop.set()
+        thread.join(60)
+        queue.close()
+
+
+def told(engine: sa.Engine, analysis_id: str) -> tuple[str, datetime | None]:
+    with engine.connect() as connection:
+        row = connection.execute(
+            sa.text("SELECT state, started_at FROM analysis WHERE id = :id"), {"id": analysis_id}
+        ).one()
+    started = None if row.started_at is None else datetime.fromisoformat(str(row.started_at))
+    return row.state, started if started is None or started.tzinfo else started.replace(tzinfo=UTC)
+
+
+def done(engine: sa.Engine, *analyses: str) -> int:
+    return sum(told(engine, one)[0] not in ("pending",) for one in analyses)
+
+
+@dataclass
+class Overtaken:
+    """What a STAT film came to, seconds."""
+
+    to_start: float
+    to_first_batch: float
+    to_end: float
+    batches_before: int
+    largest_batch: float
+
+
+def overtake(
+    engine: sa.Engine,
+    files: FileStore,
+    tmp_path: Path,
+    bundles: list[Bundle],
+    *,
+    series: int,
+    slices: int,
+    concurrency: int,
+) -> Overtaken:
+    """Queue routine series, then a STAT film once some are under way."""
+    ct, chest = bundles
+    studies = StoredStudies(engine, files)
+    heads = write_head_series(tmp_path / "ct", 3, "subdural", slices=min(slices, 24), size=64)
+    film = write_chest(tmp_path / "film", seed=3, pneumothorax=True, size=256)
+    routine = studies.copies(heads, series)
+    ((uid, rows),) = studies.copies([film], 1)
+    asked = [studies.ask(ct, *one, Priority.ROUTINE) for one in routine]
+    with working(engine, files, bundles, tmp_path / "engines", concurrency) as computed:
+        wait_for(lambda: len(computed.batches) >= 3)
+        urgent = studies.ask(chest, uid, rows, Priority.STAT)
+        committed, moment = time.monotonic(), datetime.now(UTC)
+        wait_for(lambda: done(engine, urgent))
+        ended = time.monotonic()
+        place, (begun, first, batch) = computed.first_of(urgent)
+        arrived = min(
+            piece.request.arrived
+            for piece in batch.pieces
+            if piece.request.turn.analysis_id == urgent
+        )
+        before = [one for one in computed.batches[:place] if one[1] > arrived]
+        # Routine work goes on where it was.
+        count = done(engine, *asked)
+        wait_for(lambda: done(engine, *asked) > count or count == len(asked))
+        assert begun >= arrived
+    studies.close()
+    state, started = told(engine, urgent)
+    assert state == "done"
+    assert started is not None
+    assert count < len(asked)
+    return Overtaken(
+        (started - moment).total_seconds(),
+        first - committed,
+        ended - committed,
+        len(before),
+        max(one[1] - one[0] for one in computed.batches),
+    )
+
+
+@pytest.mark.slow
+def test_a_stat_film_behind_200_routine_series_waits_for_the_batch_in_flight(
+    engine: sa.Engine, files: FileStore, tmp_path: Path, record_property: Callable[..., None]
+) -> None:
+    bundles = [open_bundle(path) for path in shipped_bundles()]
+    found = overtake(engine, files, tmp_path, bundles, series=200, slices=12, concurrency=2)
+    record_property("overtaken", found)
+    print(found)
+    assert found.batches_before <= 1
+
+
+def test_a_stat_film_overtakes_a_series_that_is_being_read(
+    engine: sa.Engine,
+    files: FileStore,
+    tmp_path: Path,
+    ct_bundle: Bundle,
+    chest_bundle: Bundle,
+) -> None:
+    found = overtake(
+        engine, files, tmp_path, [ct_bundle, chest_bundle], series=30, slices=12, concurrency=1
+    )
+    assert found.batches_before <= 1
