@@ -23,7 +23,10 @@ import torch
 from numpy.typing import NDArray
 
 from .bundle_section import Activation
-from .evidence import FINE, share_of, spread
+from .evidence import share_of
+
+# Maps with fewer places to a side are coarse: they point beside a finding.
+FINE = 12
 
 
 @dataclass(slots=True)
@@ -80,9 +83,9 @@ class Saliency:
 
         Returns
         -------
-        ndarray of float32, (size, size), or None
-            0 to 1, high where the evidence is; evidence against counts as none, so that all is 0
-            where nothing speaks for the output. None for a network without feature maps.
+        ndarray of float32, (h, w), or None
+            What each place of the feature maps adds to the log-odds; negative where it speaks
+            against the output. None for a network without feature maps.
 
         Raises
         ------
@@ -99,8 +102,10 @@ class Saliency:
             told = outputs[0].detach().cpu().numpy()
             share = torch.from_numpy(share_of(told, output, activation)).to(outputs)
             (gradient,) = torch.autograd.grad((outputs[0] * share).sum(), maps)
-        evidence = (gradient * maps.detach())[0].sum(dim=0).float().cpu().numpy()
-        return spread(evidence, (row.shape[-2], row.shape[-1]))
+        evidence: NDArray[np.float32] = (
+            (gradient * maps.detach())[0].sum(dim=0).float().cpu().numpy()
+        )
+        return evidence
 
     @contextmanager
     def _tracing(self) -> Iterator[_Trace]:

@@ -14,16 +14,18 @@ from PIL import Image
 from ..reading import Illustration
 
 _MARKED = "Line: around what the model marked. Inside it nothing is drawn."
-_LOOKED = "Warm tint: where the model looked. It fades out, and shows no edge of the finding."
+_LOOKED = "Warm tint: where the model looked"
+_NO_EDGE = "It fades out, and shows no edge of the finding."
 
 # A large film is first reduced by averaging whole pixels, to no less than this times its final
 # size: a third of the time of the finest filter alone, and 0.2 grey levels of 255 apart from it on
 # average.
 _GAP = 1.5
 
-# Saliency below the first is not shown; from there opacity rises to its highest at the second,
-# without a step that could be taken for an edge. Some two thirds of the contrast below are kept.
-_FAINT, _FULL, _OPACITY = 0.1, 1.0, 0.35
+# Saliency below the first is not shown: it is a quarter of the highest, or the blur of a coarse map.
+# From there opacity rises to its highest at the second, without a step that could be taken for an
+# edge. Some two thirds of the contrast below are kept.
+_FAINT, _FULL, _OPACITY = 0.25, 1.0, 0.35
 # Orange darkens what is bright and brightens what is dark, so it is seen on bone and on air.
 _TINT = (255, 130, 0)
 # The line around what was marked, and the dark one that sets it off from bone.
@@ -62,7 +64,13 @@ def legend(illustration: Illustration) -> str:
     """Return what to say of that which is drawn; nothing if nothing is."""
     if illustration.marked is not None:
         return _MARKED
-    return "" if illustration.saliency is None else _LOOKED
+    if illustration.saliency is None:
+        return ""
+    explained = illustration.explanation
+    if explained is not None and not explained.is_shown:
+        return f"No tint: no place speaks for it enough to be shown ({explained.caption})."
+    made = "" if explained is None else f" ({explained.caption})"
+    return f"{_LOOKED}{made}. {_NO_EDGE}"
 
 
 def _scaled(marked: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
