@@ -33,6 +33,7 @@ from .objects import DeviceIdentity, object_bytes
 from .objects.corrected import correct
 from .reading import Finding, Measurement, Reading, SourceImage
 from .result_objects import KINDS, MadeObject, ResultBasis, make_objects
+from .stored_explanations import record_of
 
 _log = structlog.get_logger()
 
@@ -192,6 +193,11 @@ class Analyst:
         used = reading.used_sop_instance_uids
         findings = tuple(_record(finding) for finding in reading.findings)
         measured = tuple(_measured(one) for one in reading.measurements)
+        explained = tuple(
+            record_of(one.explanation, one.sop_instance_uid, one.frame, one.window)
+            for one in reading.illustrations
+            if one.explanation is not None
+        )
         try:
             objects, facts = self._objects(asked, bundle, started_at, used, reading)
         except ObjectError as error:
@@ -204,11 +210,13 @@ class Analyst:
                 reason=str(error),
                 facts=reading.facts,
                 measurements=measured,
+                explanations=explained,
             )
         return Outcome(
             AnalysisState.DONE,
             findings=findings,
             measurements=measured,
+            explanations=explained,
             objects=objects,
             facts={**reading.facts, **facts},
         )

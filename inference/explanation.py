@@ -240,15 +240,18 @@ def unpacked(content: bytes, shape: Shape) -> NDArray[np.uint8]:
 
 def _extent(place: Placement, shape: tuple[int, ...], cell: float | None) -> Extent:
     """Return where the edges of a map over the input lie in the source."""
-    top, left, bottom, right = place.box
+    first_row, first_column, last_row, last_column = place.box
     fitted, inside = place.fitted, place.inside
     covered = [place.size if cell is None else cell * count for count in shape]
+    sides = ((first_row, last_row - first_row), (first_column, last_column - first_column))
     edges = []
-    for axis, (first, length) in enumerate(((top, bottom - top), (left, right - left))):
+    for axis, (first, length) in enumerate(sides):
         scale = length / fitted[axis]
         before = first - inside[axis].start * scale
         edges.append((before, before + covered[axis] * scale))
-    return edges[0][0], edges[1][0], edges[0][1], edges[1][1]
+    # Rounded, so that a map that was stored is drawn as it was before.
+    top, bottom, left, right = (round(edge, 4) for pair in edges for edge in pair)
+    return top, left, bottom, right
 
 
 def _drawn(source: Shape) -> Shape:

@@ -22,9 +22,9 @@ _NO_EDGE = "It fades out, and shows no edge of the finding."
 # average.
 _GAP = 1.5
 
-# Saliency below the first is not shown: it is a quarter of the highest, or the blur of a coarse map.
-# From there opacity rises to its highest at the second, without a step that could be taken for an
-# edge. Some two thirds of the contrast below are kept.
+# Saliency below the first, of the highest, is not shown: there a coarse map is but blur. From there
+# opacity rises to its highest at the second, without a step that could be taken for an edge. Some
+# two thirds of the contrast below are kept.
 _FAINT, _FULL, _OPACITY = 0.25, 1.0, 0.35
 # Orange darkens what is bright and brightens what is dark, so it is seen on bone and on air.
 _TINT = (255, 130, 0)
@@ -54,10 +54,24 @@ def overlaid(illustration: Illustration, shape: tuple[int, int]) -> Image.Image:
         return _surrounded(picture, _scaled(illustration.marked, size))
     if illustration.saliency is None:
         return picture
-    # A coarse map is scaled smoothly: its cells would show as edges.
-    there = Image.fromarray(np.ascontiguousarray(illustration.saliency, dtype=np.float32))
-    full = np.asarray(there.resize(size, Image.Resampling.BICUBIC)).clip(0.0, 1.0)
-    return _tinted(picture, full)
+    layer = Image.new("RGB", size, _TINT)
+    return Image.composite(layer, picture, _opacity(illustration.saliency, size))
+
+
+def tint(saliency: NDArray[np.float32], shape: tuple[int, int]) -> Image.Image:
+    """Return the tint alone, in RGBA, to be laid over a picture of that shape.
+
+    Parameters
+    ----------
+    saliency : ndarray of float32, (h, w)
+        0 to 1, covering the whole picture.
+    shape : (int, int)
+        Rows and columns of the picture.
+    """
+    size = shape[1], shape[0]
+    layer = Image.new("RGB", size, _TINT)
+    layer.putalpha(_opacity(saliency, size))
+    return layer
 
 
 def legend(illustration: Illustration) -> str:
@@ -105,13 +119,15 @@ def _within(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return kept | (inside & ~reached)
 
 
-def _tinted(picture: Image.Image, saliency: NDArray[np.float32]) -> Image.Image:
-    """Lay the tint over a picture, the denser the higher the saliency."""
-    level = Image.fromarray((saliency * np.float32(255.0)).astype(np.uint8))
+def _opacity(saliency: NDArray[np.float32], size: tuple[int, int]) -> Image.Image:
+    """Return how dense the tint is, the denser the higher the saliency."""
+    # A coarse map is scaled smoothly: its cells would show as edges.
+    there = Image.fromarray(np.ascontiguousarray(saliency, dtype=np.float32))
+    full = np.asarray(there.resize(size, Image.Resampling.BICUBIC)).clip(0.0, 1.0)
+    level = Image.fromarray((full * np.float32(255.0)).astype(np.uint8))
     rise = ((np.linspace(0.0, 1.0, 256) - _FAINT) / (_FULL - _FAINT)).clip(0.0, 1.0)
     opacity = np.rint(255.0 * _OPACITY * rise**2 * (3.0 - 2.0 * rise)).astype(int)
-    layer = Image.new("RGB", picture.size, _TINT)
-    return Image.composite(layer, picture, level.point(opacity.tolist()))
+    return level.point(opacity.tolist())
 
 
 def _painted(
