@@ -211,9 +211,10 @@ class Explanation:
         down = _curve(self.levels.shape[0], (top, bottom), self.source[0], rows)
         across = _curve(self.levels.shape[1], (left, right), self.source[1], columns)
         full = down @ self.levels.astype(np.float32) @ across.T
+        high, wide = self.cell_pixels
         inside = np.outer(
-            _within(self.seen[0::2], self.source[0], rows),
-            _within(self.seen[1::2], self.source[1], columns),
+            _within(self.seen[0::2], self.source[0], rows, high / 2),
+            _within(self.seen[1::2], self.source[1], columns, wide / 2),
         )
         full *= inside
         highest = full.max(initial=0.0)
@@ -283,6 +284,17 @@ def _curve(cells: int, edges: tuple[float, float], length: int, wanted: int) -> 
     return weights
 
 
-def _within(edges: tuple[int, ...], length: int, wanted: int) -> NDArray[np.bool_]:
+def _within(edges: tuple[int, ...], length: int, wanted: int, fade: float) -> NDArray[np.float32]:
+    """Return how much of each line is shown, (wanted,): nothing beyond what the network saw.
+
+    Inside an edge that is not that of the source it fades: a line would be taken for the edge of a
+    finding.
+    """
     places = (np.arange(wanted) + 0.5) * (length / wanted)
-    return (places >= edges[0]) & (places <= edges[1])
+    first, last = edges
+    shown = np.ones(wanted)
+    if first > 0:
+        shown = np.minimum(shown, (places - first) / fade)
+    if last < length:
+        shown = np.minimum(shown, (last - places) / fade)
+    return np.asarray(shown.clip(0.0, 1.0), dtype=np.float32)

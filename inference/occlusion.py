@@ -63,7 +63,7 @@ class Patches:
         if stride is None:
             stride = max(1, round(size / _CELLS)) if patch is None else max(1, patch // 2)
             stride = stride if patch is None or patch % stride == 0 else patch
-        return cls(size, 2 * stride if patch is None else patch, stride)
+        return cls(size, min(size, 2 * stride) if patch is None else patch, stride)
 
     @property
     def cells(self) -> int:

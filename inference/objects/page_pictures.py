@@ -32,8 +32,8 @@ figure.looked img.map { position: absolute; top: 0; left: 0; display: none }
 """
 _SAID: Final = (
     "What spoke for a finding, and where. A map is no segmentation: the tint fades out and shows"
-    " no edge of a finding, it is as coarse as its cells, and what is a quarter of its highest value"
-    " or less is not shown."
+    " no edge of a finding, and it is as coarse as its cells. What is a quarter of its highest"
+    " value or less is not shown."
 )
 
 
