@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from inference.explain_image import Explained
     from inference.explaining import Wanted
 
+# Share of the difference by which the sum of integrated gradients may miss it unsaid.
+_MUCH = 0.05
+
 
 class Method(StrEnum):
     """How it is found out; without one the way of the analysis is taken."""
@@ -201,11 +204,15 @@ def _say(found: Explained, where: str) -> None:
     made = found.explanation
     print(f"{made.label} in {where}: {100 * found.probability:.1f} %")
     print(made.caption if made.is_shown else f"{made.caption}: no place speaks for it enough")
-    if "gap" in made.parameters:
-        print(
-            f"from black to the image {made.parameters['difference']:+.3f} log-odds, which the sum "
-            f"of all places misses by {made.parameters['gap']:+.3f}"
-        )
+    if "gap" not in made.parameters:
+        return
+    difference, gap = float(made.parameters["difference"]), float(made.parameters["gap"])
+    print(
+        f"from black to the image {difference:+.3f} log-odds; the sum of all places misses that by "
+        f"{gap:+.3f}"
+    )
+    if abs(gap) > _MUCH * abs(difference):
+        print("that is much: take more --steps, or no gradient passes a part of the network")
 
 
 def _write(found: Explained, bundle: Bundle, out: Path) -> None:

@@ -14,8 +14,7 @@ from PIL import Image
 from ..reading import Illustration
 
 _MARKED = "Line: around what the model marked. Inside it nothing is drawn."
-_LOOKED = "Warm tint: where the model looked"
-_NO_EDGE = "It fades out, and shows no edge of the finding."
+_LOOKED = "Warm tint: where the model looked, and no edge of the finding"
 
 # A large film is first reduced by averaging whole pixels, to no less than this times its final
 # size: a third of the time of the finest filter alone, and 0.2 grey levels of 255 apart from it on
@@ -84,7 +83,7 @@ def legend(illustration: Illustration) -> str:
     if explained is not None and not explained.is_shown:
         return f"No tint: no place speaks for it enough to be shown ({explained.caption})."
     made = "" if explained is None else f" ({explained.caption})"
-    return f"{_LOOKED}{made}. {_NO_EDGE}"
+    return f"{_LOOKED}{made}."
 
 
 def _scaled(marked: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:

@@ -12,6 +12,7 @@ from monai.networks.nets import Classifier, DenseNet, EfficientNetBN
 from torch import nn
 
 from inference.evidence import enlarged
+from inference.networks import SliceNetwork
 from inference.saliency import Saliency
 
 SIZE = 32
@@ -168,6 +169,16 @@ def test_networks_of_monai_give_the_same_map_each_time(network: nn.Module) -> No
     assert second is not None
     assert first.tobytes() == second.tobytes()
     assert np.isfinite(first).all()
+
+
+def test_maps_of_another_head_are_not_asked() -> None:
+    """Its last and finest maps lead to its masks; the numbers come from those before them."""
+    torch.manual_seed(2)
+    network = _ready(SliceNetwork(2, 2, 2))
+    evidence = Saliency(network).of(torch.rand(1, 2, 64, 64), 1, "sigmoid")
+    assert evidence is not None
+    assert min(evidence.shape) >= 4
+    assert evidence.any()
 
 
 def test_a_network_without_feature_maps_shows_none() -> None:
