@@ -30,7 +30,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.demo
-	$(PIP) -e ".[demo,train,test,lint]"
+	$(PIP) -e ".[demo,train,explain,test,lint]"
 	# Its network definition is what ours is compared with; what it depends on is not needed for that.
 	$(PIP) --no-deps torchxrayvision
 	@touch $@
