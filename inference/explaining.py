@@ -66,8 +66,9 @@ def wanted_of(bundle: Bundle) -> Wanted | None:
     """Return what a bundle, or the site, wants in every picture; None for nothing."""
     if bundle.explanation == "none":
         return None
-    # Its own map comes before it where there is one, gradients where there is none.
-    if bundle.explanation == DEFAULT:
+    # A label's own map comes before it where there is one, gradients where there is none. A network
+    # that gives nothing but maps has nothing else to ask.
+    if bundle.explanation == DEFAULT or bundle.masks:
         return Wanted()
     return Wanted(Method(bundle.explanation))
 

@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as shaped
 
+from inference.bundle import Bundle
 from inference.errors import InferenceError
+from inference.explaining import Wanted, wanted_of
 from inference.explanation import (
     LEAST_EVIDENCE,
     Evidence,
@@ -174,6 +176,17 @@ def test_cells_that_reach_beyond_the_input_lie_where_they_are() -> None:
     )
     assert made.extent == (0.0, 0.0, 240.0, 240.0)
     assert made.cell_pixels == (60.0, 60.0)
+
+
+def test_what_a_bundle_wants_in_every_picture(chest_bundle: Bundle) -> None:
+    for name, wanted in (
+        ("none", None),
+        ("class-activation", Wanted()),
+        ("occlusion", Wanted(Method.OCCLUSION)),
+    ):
+        assert wanted_of(replace(chest_bundle, explanation=name)) == wanted
+        maps = replace(chest_bundle, explanation=name, masks=True)
+        assert wanted_of(maps) == (None if name == "none" else Wanted())
 
 
 def test_names_of_explanations() -> None:
