@@ -30,7 +30,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.demo
-	$(PIP) -e ".[demo,train,test,lint]"
+	$(PIP) -e ".[demo,train,explain,test,lint]"
 	# Its network definition is what ours is compared with; what it depends on is not needed for that.
 	$(PIP) --no-deps torchxrayvision
 	@touch $@
@@ -45,6 +45,8 @@ pictures: $(VENV)/.demo
 	cp build/pictures/phantom-head-11-ot-1-11.png deploy/docs/hemorrhage.png
 	chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1000,1150 \
 	  --screenshot=deploy/docs/report.png "file://$(CURDIR)/build/pictures/phantom-head-11-sr-1-11.html"
+	$(PIP) -e ".[demo,train,explain]"
+	$(BIN)/python -m deploy.explained_picture deploy/docs/explained.jpg
 
 serve: $(VENV)/.demo
 	$(BIN)/preread up

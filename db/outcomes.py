@@ -14,6 +14,8 @@ from typing import cast
 
 import sqlalchemy as sa
 
+from . import explanations
+from .explanations import ExplanationRecord
 from .notifications import Notified
 from .notifications import add as add_notifications
 from .schema import (
@@ -106,6 +108,7 @@ class Outcome:
     facts: Mapping[str, object] | None = None
     notifications: tuple[Notified, ...] = ()
     measurements: tuple[MeasurementRecord, ...] = ()
+    explanations: tuple[ExplanationRecord, ...] = ()
 
 
 # Built once: SQLAlchemy takes several times as long to build a statement as the database to run it,
@@ -189,6 +192,7 @@ def record_outcome(connection: sa.Connection, analysis_id: str, outcome: Outcome
     if outcome.measurements:
         rows = [{"analysis_id": analysis_id, **asdict(one)} for one in outcome.measurements]
         connection.execute(_INSERT_MEASUREMENTS, rows)
+    explanations.keep(connection, analysis_id, outcome.explanations, now)
     for made in outcome.objects:
         _insert_object(connection, analysis_id, made, now)
     add_notifications(connection, analysis_id, outcome.notifications, now)

@@ -421,6 +421,36 @@ class Measurement(Base):
     unit: Mapped[str] = mapped_column(String(16))
 
 
+class Explanation(Base):
+    """Where a model looked for one label in one frame: a small map, quantised and compressed.
+
+    ``placement`` is JSON: where the map lies over the image. It goes with its analysis.
+    """
+
+    __tablename__ = "explanation"
+    __table_args__ = (
+        UniqueConstraint("analysis_id", "label", "sop_instance_uid", "frame", "method"),
+    )
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
+    analysis_id: Mapped[str] = mapped_column(ForeignKey("analysis.id", ondelete="CASCADE"))
+    label: Mapped[str] = mapped_column(String(64))
+    sop_instance_uid: Mapped[str] = mapped_column(String(64))
+    # From 0.
+    frame: Mapped[int] = mapped_column(Integer)
+    method: Mapped[str] = mapped_column(String(32))
+    # JSON: {name: value}
+    parameters: Mapped[str] = mapped_column(Text)
+    map_rows: Mapped[int] = mapped_column(Integer)
+    map_columns: Mapped[int] = mapped_column(Integer)
+    placement: Mapped[str] = mapped_column(Text)
+    cell_height_mm: Mapped[float | None] = mapped_column(Float)
+    cell_width_mm: Mapped[float | None] = mapped_column(Float)
+    size_bytes: Mapped[int] = mapped_column(Integer)
+    map: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime]
+
+
 class ResultObject(Base):
     """A DICOM object that an analysis produced; its bytes are kept and re-sent, never rebuilt.
 

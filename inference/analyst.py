@@ -32,6 +32,7 @@ from .fact_store import FactStore
 from .objects import DeviceIdentity, object_bytes
 from .objects.corrected import correct
 from .reading import Finding, Measurement, Reading, SourceImage
+from .stored_explanations import record_of
 
 if TYPE_CHECKING:
     from .result_objects import MadeObject
@@ -194,6 +195,11 @@ class Analyst:
         used = reading.used_sop_instance_uids
         findings = tuple(_record(finding) for finding in reading.findings)
         measured = tuple(_measured(one) for one in reading.measurements)
+        explained = tuple(
+            record_of(one.explanation, one.sop_instance_uid, one.frame, one.window)
+            for one in reading.illustrations
+            if one.explanation is not None
+        )
         try:
             objects, facts = self._objects(asked, bundle, started_at, used, reading)
         except ObjectError as error:
@@ -206,11 +212,13 @@ class Analyst:
                 reason=str(error),
                 facts=reading.facts,
                 measurements=measured,
+                explanations=explained,
             )
         return Outcome(
             AnalysisState.DONE,
             findings=findings,
             measurements=measured,
+            explanations=explained,
             objects=objects,
             facts={**reading.facts, **facts},
         )

@@ -16,7 +16,8 @@ each label of the list in that order; a place belongs to a mask from a probabili
 
 With a ``sequence`` section (`sequence_spec`) a head in ``models/sequence.safetensors`` says what
 the slices of a series mean together; pooling then only chooses the slices that show it.
-With ``"engine": "torch"``, or ``onnx``, it is run with that engine alone (`engine_spec`).
+With ``"engine": "torch"``, or ``onnx``, it is run with that engine alone (`engine_spec`), and
+``"explanation"`` says how pictures show where it looked (`explanation`).
 A bundle without ``preread.json``, as those of MONAI's Model Zoo, is read by `zoo`; what it does not
 say comes from the settings.
 
@@ -48,6 +49,7 @@ from .calibration import Calibration
 from .criteria import Criteria
 from .engine_spec import EngineSpec
 from .errors import BundleError
+from .explanation import DEFAULT, ExplanationName, explanation_named
 from .input_spec import InputSpec
 from .known_labels import label_meant
 from .outputs import Output, parse_outputs
@@ -82,6 +84,8 @@ class Bundle:
         Whether a pixel or voxel of its maps belongs to its most probable output alone.
     engine : EngineSpec
         What it is to be run with.
+    explanation : str
+        How pictures show where it looked; ``none`` for pictures that do not.
     """
 
     path: Path
@@ -102,6 +106,7 @@ class Bundle:
     sequence: SequenceSpec | None = None
     exclusive: bool = False
     engine: EngineSpec = field(default_factory=EngineSpec)
+    explanation: ExplanationName = DEFAULT
 
     @property
     def labels(self) -> tuple[Label, ...]:
@@ -204,6 +209,10 @@ def open_bundle(
         raise BundleError(
             f"{where}: a reader of volumes runs on torch in float32 and has no engine"
         )
+    if bundle.explanation not in (DEFAULT, "none") and bundle.spec.volume is not None:
+        raise BundleError(
+            f"{where}: a reader of volumes shows its own maps; explanation is {DEFAULT} or none"
+        )
     if bundle.mapped and bundle.spec.volume is not None:
         raise BundleError(f"{where}: masks of a volume are true or false, not a list of labels")
     return bundle
@@ -237,4 +246,5 @@ def _bundle(path: Path, told: Stated) -> Bundle:
         sequence=sequence_of(preread, path),
         exclusive=exclusive_of(preread),
         engine=EngineSpec.from_raw(preread.get("engine")),
+        explanation=explanation_named(preread.get("explanation", DEFAULT)),
     )

@@ -16,7 +16,7 @@ Activation = Literal["sigmoid", "softmax"]
 SCHEMA = 1
 _KEYS = {
     "schema", "input", "labels", "activation", "primary", "pooling", "suitability", "masks",
-    "calibration", "sequence", "exclusive", "engine",
+    "calibration", "sequence", "exclusive", "engine", "explanation",
 }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from .engine_spec import EngineName
+from .explanation import ExplanationName
 from .input_spec import Crop, Polarity, ReaderKind
 from .intensity_spec import IntensityKind
 from .volume_spec import Blend, Fit, IntensityPlace, Padding, Resize
@@ -256,6 +257,12 @@ class SectionSettings(_Settings):
         description="What runs it, in float32, instead of what the bundle says: auto, onnx (ONNX "
         "Runtime on the CPU) or torch. Not of a volume.",
     )
+    explanation: ExplanationName | None = Field(
+        default=None,
+        description="What pictures show of where the model looked: class-activation (if not set; "
+        "gradients where the network has none), gradients, occlusion, integrated-gradients or "
+        "none. A label's own mask is shown in its place.",
+    )
     pooling: PoolingSettings = Field(default_factory=PoolingSettings)
     ignore: tuple[str, ...] = Field(
         default=(),
@@ -281,4 +288,12 @@ class SectionSettings(_Settings):
         return {name: part for name, part in parts.items() if part not in (None, (), {}, [])}
 
 
-_PLAIN = ("activation", "primary", "exclusive", "engine", "ignore", "manufacturer")
+_PLAIN = (
+    "activation",
+    "primary",
+    "exclusive",
+    "engine",
+    "explanation",
+    "ignore",
+    "manufacturer",
+)

@@ -15,9 +15,6 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from .bundle_section import Activation
 
-# Maps with fewer places to a side are coarse: they point beside a finding.
-FINE = 12
-
 
 def share_of(
     outputs: NDArray[np.float32], output: int, activation: Activation
@@ -43,34 +40,46 @@ def share_of(
     return share
 
 
+def log_odds(
+    outputs: NDArray[np.float32], output: int, activation: Activation
+) -> NDArray[np.float64]:
+    """Return the log-odds of a label in each row, (rows,).
+
+    Parameters
+    ----------
+    outputs : ndarray of float32, (rows, outputs)
+        Before the activation.
+    output : int
+        Of the label.
+    activation : {"sigmoid", "softmax"}
+    """
+    told = outputs.astype(np.float64)
+    if activation == "sigmoid" or told.shape[1] == 1:
+        return told[:, output]
+    others = np.delete(told, output, axis=1)
+    highest = others.max(axis=1, keepdims=True)
+    spoken = np.log(np.exp(others - highest).sum(axis=1)) + highest[:, 0]
+    return np.asarray(told[:, output] - spoken)
+
+
 def evidence_for(
-    class_maps: NDArray[np.float32], share: NDArray[np.float32], size: tuple[int, int]
+    class_maps: NDArray[np.float32], share: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Return where the evidence for a label lies, by the class maps of a row.
+    """Return what each place adds to the log-odds of a label, by the class maps of a row.
 
     Parameters
     ----------
     class_maps : ndarray of float32, (outputs, h, w)
+        As of `RawOutputs`: times the count of places.
     share : ndarray of float32, (outputs,)
         Of `share_of`.
-    size : tuple of int
-        Rows and columns of the input.
 
     Returns
     -------
-    ndarray of float32, (rows, columns)
-        As of `spread`.
+    ndarray of float32, (h, w)
     """
-    return spread(np.tensordot(share, class_maps, axes=1), size)
-
-
-def spread(evidence: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Scale evidence, (h, w), to 0 to 1 and to the size of the input; what speaks against is 0."""
-    full = enlarged(np.maximum(evidence, 0.0), size)
-    highest = full.max(initial=0.0)
-    if highest > 0:
-        full = full / highest
-    return np.asarray(full.clip(0.0, 1.0), dtype=np.float32)
+    places = class_maps.shape[-2] * class_maps.shape[-1]
+    return np.asarray(np.tensordot(share, class_maps, axes=1) / places, dtype=np.float32)
 
 
 def enlarged(maps: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:

@@ -14,16 +14,18 @@ from .bundle import Bundle
 from .engines import MadeWith, RawOutputs, Rows
 from .engines.choose import EngineSettings, choose_engine
 from .errors import BundleError
-from .evidence import FINE, enlarged, evidence_for, share_of
+from .evidence import enlarged
 from .exclusive import of_labels
+from .explaining import Explainer, Wanted
+from .explanation import Evidence, Method
 from .placement import Placement
 from .postprocess import Probabilities
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from .masks import Maps
-    from .saliency import Saliency
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,8 +66,7 @@ class Network:
         settings = engines or EngineSettings()
         self._chosen = choose_engine(bundle, self._device, settings)
         self._engine = settings.share(bundle.name, self._chosen.engine)
-        self._saliency: Saliency | None = None
-        self._preparing = threading.Lock()
+        self._explainer = Explainer(bundle, self._run, self._module, self._device)
         self._local = threading.local()
         plane = bundle.spec.plane
         self._transposed = plane is not None and plane.transposed
@@ -169,8 +170,40 @@ class Network:
             raise self._fault("gives maps that are no numbers")
         return self._told(outputs[0], tensor).astype(np.float64), found
 
+    def explained(self, row: Rows, column: int, wanted: Wanted) -> Evidence | None:
+        """Return where the network looks for a label, and how that was found out.
+
+        Parameters
+        ----------
+        row : ndarray or Tensor of float32, (1, channels, size, size)
+        column : int
+            Which of the bundle's labels.
+        wanted : Wanted
+
+        Returns
+        -------
+        Evidence or None
+            None if the default way leads nowhere.
+
+        Raises
+        ------
+        InferenceError
+            If the method that is asked for cannot be had.
+        """
+        name = self._bundle.labels[column].name
+        if self._bundle.masks and wanted.method is not None:
+            raise self._fault("gives masks, which say where: they are all the explanation it has")
+        if self._bundle.masks:
+            maps = of_labels(self.maps(row), self._bundle).probability
+            return Evidence(Method.OWN_MAP, maps[0, column])
+        if name in self._bundle.mapped and wanted.method is None:
+            own = self.both(row)[1][0, self._bundle.mapped.index(name)]
+            return Evidence(Method.OWN_MAP, own)
+        output = self._bundle.outputs[column].index
+        return self._explainer.explain(row, output, wanted, lambda: self._passed(row))
+
     def looked_at(self, row: Rows, column: int, place: Placement) -> NDArray[np.float32] | None:
-        """Return where the network looked for a label: see `Saliency.of`, or its own map.
+        """Return where the network looks for a label, by the default way; see `explained`.
 
         Parameters
         ----------
@@ -185,17 +218,10 @@ class Network:
         ndarray of float32, (h, w), or None
             0 to 1, over the whole source: without the padding of the input.
         """
-        if self._bundle.masks:
-            maps = of_labels(self.maps(row), self._bundle).probability
-            square: NDArray[np.float32] | None = maps[0, column]
-        elif (name := self._bundle.labels[column].name) in self._bundle.mapped:
-            square = self.both(row)[1][0, self._bundle.mapped.index(name)]
-        else:
-            output = self._bundle.outputs[column].index
-            square = self._of_the_pass(row, output)
-            if square is None:
-                square = self._by_gradients(row, output)
-        return None if square is None else place.over_source(square)
+        found = self.explained(row, column, Wanted())
+        if found is None:
+            return None
+        return found.placed(self._bundle.labels[column].name, place).over_source()
 
     def _outputs(self, tensor: Rows, every: bool = False) -> NDArray[np.float32]:
         """Return what the network gives for the labels, as probabilities: (rows, labels, ...)."""
@@ -232,52 +258,27 @@ class Network:
         chosen = probabilities[:, wanted]
         return chosen if calibration is None else calibration.apply(chosen)
 
-    def _of_the_pass(self, row: Rows, output: int) -> NDArray[np.float32] | None:
-        """Return the map that came with the numbers; None if it is coarse, or there is none."""
-        outputs, number = self._passed(row)
-        if outputs is None or outputs.class_maps is None:
-            return None
-        maps, told = outputs.class_maps[number], outputs.tensors[0][number]
-        if min(maps.shape[-2:]) < FINE:
-            return None
-        return evidence_for(maps, share_of(told, output, self._bundle.activation), _size(row))
-
-    def _passed(self, row: Rows) -> tuple[RawOutputs | None, int]:
+    def _passed(self, row: Rows) -> tuple[RawOutputs, int]:
         """Return what was given for a row: by the last batch, if it stood there."""
         last: _Passed | None = getattr(self._local, "passed", None)
         if last is not None and last.outputs.class_maps is None:
-            return None, 0  # it has none for any row
+            return last.outputs, 0  # it has no class maps for any row
         if last is not None and last.rows.shape[1:] == row.shape[1:]:
             for number in range(len(last.rows)):
                 if _same(last.rows[number], row[0]):
                     return last.outputs, number
         return self._run(row), 0
 
-    def _gradients(self) -> Saliency:
-        """Return what looks at the network's gradients, made when it is asked first."""
+    def _module(self) -> nn.Module:
+        """Return the module of torch; an engine that runs an export has none, and loads it."""
         import torch
 
         from .network import load_network
-        from .saliency import Saliency
 
-        with self._preparing:
-            if self._saliency is None:
-                network = self._chosen.network
-                if network is None:  # the engine runs an export; torch is needed for this alone
-                    network = load_network(self._bundle, torch.device(self._device))
-                self._saliency = Saliency(network)
-            return self._saliency
-
-    def _by_gradients(self, row: Rows, output: int) -> NDArray[np.float32] | None:
-        import torch
-
-        from .engines.torch_engine import reproducible
-
-        moved = torch.as_tensor(_turned(row) if self._transposed else row)
-        moved = moved.to(torch.device(self._device)).contiguous(memory_format=torch.channels_last)
-        with reproducible():
-            square = self._gradients().of(moved, output, self._bundle.activation)
-        return np.ascontiguousarray(square.T) if self._transposed and square is not None else square
+        network = self._chosen.network
+        return (
+            load_network(self._bundle, torch.device(self._device)) if network is None else network
+        )
 
     def _fault(self, what: str) -> BundleError:
         return BundleError(f"{self._bundle.path}: the network {what}")

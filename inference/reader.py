@@ -27,10 +27,13 @@ from .engines import MadeWith, Rows
 from .engines.choose import EngineSettings
 from .errors import ODD_DATA, InferenceError, NotAnalysableError
 from .exclusive import label_masks, of_labels
+from .explaining import Wanted, wanted_of
+from .explanation import Explanation
 from .forward import Network
 from .illustrate import View
 from .masks import MASK_CUTOFF, highest, marked, masks_of, of_present
 from .measure import with_masks
+from .pixel_spacing import pixel_spacing_mm
 from .pixels import common_notes, open_image
 from .poison import poisoned_images
 from .postprocess import Probabilities
@@ -135,6 +138,19 @@ class Reader(ABC):
         """Return where the network looks in a picture for a label; see `Network.looked_at`."""
         return self._loaded().looked_at(picture.tensor, column, picture.placement)
 
+    def explained(
+        self,
+        picture: Picture,
+        column: int,
+        wanted: Wanted,
+        spacing_mm: tuple[float, float] | None = None,
+    ) -> Explanation | None:
+        """Return where the network looks in a picture for a label; see `Network.explained`."""
+        found = self._loaded().explained(picture.tensor, column, wanted)
+        if found is None:
+            return None
+        return found.placed(self.bundle.labels[column].name, picture.placement, spacing_mm)
+
     def _loaded(self) -> Answers:
         assert self._network is not None, "setup was not called"
         return self._network
@@ -191,6 +207,8 @@ class Reader(ABC):
         kept = of_present(masks, reading.findings)
         shown, failed = self.illustrate(images, decoded, every, kept)
         facts = {**reading.facts, **({"illustration_failed": failed} if failed else {})}
+        if explained := [one.explanation.facts for one in shown if one.explanation is not None]:
+            facts["explanations"] = explained
         reading = replace(reading, headers=decoded.headers, illustrations=shown, facts=facts)
         reading = with_engines(reading, decoded.uids, made)
         return with_masks(reading, kept, places, decoded.pixel_ml)
@@ -246,23 +264,24 @@ class Reader(ABC):
             and the kind of error: a picture that fails must not lose the findings.
         """
         sources = {image.sop_instance_uid: image for image in images}
+        wanted = wanted_of(self.bundle)
         shown: list[Illustration] = []
         failed: dict[str, str] = {}
         for view in self.views(decoded, probabilities):
             uid, frame = decoded.uids[view.row], decoded.frames[view.row]
             try:
-                picture = self.picture(open_image(sources[uid].path), frame, view.columns)
+                dataset = open_image(sources[uid].path)
+                picture = self.picture(dataset, frame, view.columns)
             except (NotAnalysableError, *ODD_DATA) as error:
                 failed[uid] = type(error).__name__
                 continue
             labels = tuple(self.bundle.labels[column].name for column in view.columns)
             outlined = marked(masks, uid, frame, labels)
-            saliency = None
+            explanation = None
             try:
-                if view.looked is not None and outlined is None:
-                    saliency = self._loaded().looked_at(
-                        picture.tensor, view.looked, picture.placement
-                    )
+                if view.looked is not None and outlined is None and wanted is not None:
+                    spacing = pixel_spacing_mm(dataset, frame)
+                    explanation = self.explained(picture, view.looked, wanted, spacing)
             except (InferenceError, *ODD_DATA) as error:
                 failed[uid] = type(error).__name__
             position = float(decoded.positions_mm[view.row])
@@ -273,7 +292,8 @@ class Reader(ABC):
                     pixels=picture.pixels,
                     window=picture.window,
                     pixel_aspect=picture.pixel_aspect,
-                    saliency=saliency,
+                    saliency=None if explanation is None else explanation.over_source(),
+                    explanation=explanation,
                     marked=outlined,
                     labels=labels,
                     position_mm=position if self.bundle.spec.kind == "ct_slices" else None,

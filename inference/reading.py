@@ -16,6 +16,7 @@ from db.schema import Presence, Scope
 
 if TYPE_CHECKING:
     from .engines import MadeWith
+    from .explanation import Explanation
     from .stored_facts import StoredFacts
 
 
@@ -164,6 +165,8 @@ class Illustration:
     marked : ndarray of bool, (rows, columns), or None
         Where the masks of its labels are, in the matrix of the source; None where there are none.
         It is drawn in place of saliency.
+    explanation : Explanation or None
+        How the saliency was made, and as it is stored; None where nobody says.
     """
 
     sop_instance_uid: str
@@ -175,6 +178,7 @@ class Illustration:
     labels: tuple[str, ...] = ()
     position_mm: float | None = None
     marked: NDArray[np.bool_] | None = None
+    explanation: Explanation | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,14 +16,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from .bundle_section import Activation
-from .evidence import FINE, share_of, spread
+from .engines.class_maps import tensors_of
+from .evidence import share_of
+
+# Maps with fewer places to a side are coarse: they point beside a finding.
+FINE = 12
 
 
 @dataclass(slots=True)
@@ -32,19 +36,20 @@ class _Trace:
 
     Attributes
     ----------
-    fine : Tensor of (1, channels, h, w), or None
-        The last feature maps that are not coarse, or the last of the finest.
-    whole : Tensor of (1, channels, h, w), or None
+    fine : list of Tensor of (1, channels, h, w)
+        Feature maps that are not coarse, or the finest until then.
+    whole : list of Tensor of (1, channels, h, w)
         The same of those that a block of layers gave.
     """
 
-    fine: torch.Tensor | None = None
-    whole: torch.Tensor | None = None
+    fine: list[torch.Tensor] = field(default_factory=list)
+    whole: list[torch.Tensor] = field(default_factory=list)
 
     @property
-    def telling(self) -> torch.Tensor | None:
-        """The maps to ask."""
-        return self.fine if self.whole is None else self.whole
+    def telling(self) -> Iterator[torch.Tensor]:
+        """The maps to ask, the last one first: outputs of blocks, then others."""
+        yield from reversed(self.whole)
+        yield from reversed(self.fine)
 
 
 class Saliency:
@@ -80,9 +85,9 @@ class Saliency:
 
         Returns
         -------
-        ndarray of float32, (size, size), or None
-            0 to 1, high where the evidence is; evidence against counts as none, so that all is 0
-            where nothing speaks for the output. None for a network without feature maps.
+        ndarray of float32, (h, w), or None
+            What each place of the feature maps adds to the log-odds; negative where it speaks
+            against the output. None for a network without feature maps.
 
         Raises
         ------
@@ -92,15 +97,17 @@ class Saliency:
         with torch.inference_mode(False), torch.enable_grad(), self._tracing() as trace:
             # Weights want no gradient; an input that does makes everything after it have one. The
             # second copy is no leaf, which a layer that works in place may change.
-            outputs = self._network(row.clone().requires_grad_(True).clone()).float()
-            maps = trace.telling
-            if maps is None:
-                return None
+            outputs = tensors_of(self._network(row.clone().requires_grad_(True).clone()))[0].float()
             told = outputs[0].detach().cpu().numpy()
             share = torch.from_numpy(share_of(told, output, activation)).to(outputs)
-            (gradient,) = torch.autograd.grad((outputs[0] * share).sum(), maps)
-        evidence = (gradient * maps.detach())[0].sum(dim=0).float().cpu().numpy()
-        return spread(evidence, (row.shape[-2], row.shape[-1]))
+            asked = (outputs[0] * share).sum()
+            for maps in trace.telling:
+                # Maps that do not lead to the output, such as those of another head, say nothing.
+                (gradient,) = torch.autograd.grad(asked, maps, retain_graph=True, allow_unused=True)
+                if gradient is not None:
+                    evidence = (gradient * maps.detach())[0].sum(dim=0).float().cpu().numpy()
+                    return np.asarray(evidence, dtype=np.float32)
+        return None
 
     @contextmanager
     def _tracing(self) -> Iterator[_Trace]:
@@ -117,13 +124,13 @@ class Saliency:
             return
         if "Pad" in type(module).__name__:  # a border around maps makes them no finer
             return
-        trace.fine = _finer(trace.fine, output)
+        _add_finer(trace.fine, output)
         if next(module.children(), None) is not None:
-            trace.whole = _finer(trace.whole, output)
+            _add_finer(trace.whole, output)
 
 
-def _finer(known: torch.Tensor | None, later: torch.Tensor) -> torch.Tensor | None:
-    """Return the later maps if they are fine, or not coarser than those that are known."""
-    places = min(later.shape[-2:])
-    least = 2 if known is None else min(FINE, *known.shape[-2:])
-    return later if places >= least else known
+def _add_finer(known: list[torch.Tensor], later: torch.Tensor) -> None:
+    """Add the later maps if they are fine, or not coarser than those before them."""
+    least = min(FINE, *known[-1].shape[-2:]) if known else 2
+    if min(later.shape[-2:]) >= least:
+        known.append(later)

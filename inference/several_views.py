@@ -12,6 +12,8 @@ import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from numpy.typing import NDArray
 
 from .engines import MadeWith, Rows
+from .explaining import Wanted
+from .explanation import Evidence
 from .placement import Placement
 from .test_time import Answers, Maps, Numbers, TestTime
 
@@ -71,6 +73,10 @@ class SeveralViews:
     def looked_at(self, row: Rows, column: int, place: Placement) -> Maps | None:
         """Return where the network looks in the input as it is; see `Network.looked_at`."""
         return self._network.looked_at(row, column, place)
+
+    def explained(self, row: Rows, column: int, wanted: Wanted) -> Evidence | None:
+        """Return what each cell of the input as it is adds; see `Network.explained`."""
+        return self._network.explained(row, column, wanted)
 
     def _view(self, rows: Rows, movement: torch.Tensor) -> torch.Tensor:
         tensor = torch.as_tensor(rows)

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .engines import MadeWith, Rows
+from .explaining import Wanted
+from .explanation import Evidence
 from .placement import Placement
 
 if TYPE_CHECKING:
@@ -91,4 +93,8 @@ class Answers(Protocol):
 
     def looked_at(self, row: Rows, column: int, place: Placement, /) -> Maps | None:
         """Return (h, w) over the source."""
+        ...
+
+    def explained(self, row: Rows, column: int, wanted: Wanted, /) -> Evidence | None:
+        """Return what each cell of the input adds to a label."""
         ...

@@ -20,6 +20,7 @@ PARTS = {
     "exchange": ("send", "rules"),
     "results": ("results",),
     "show": ("show",),
+    "explain": ("explain",),
     "associations": ("associations",),
     "commitments": ("commitments",),
     "jobs": ("jobs",),

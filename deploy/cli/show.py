@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import pydicom
 import sqlalchemy as sa
 import typer
 from pydicom.errors import InvalidDicomError
 
-from db import FileStore
+from db import FileStore, explanations
 from db.query import rows_of
 
 from .. import settings
@@ -20,6 +21,9 @@ from .endings import whole_uid
 from .options import Config, opened
 from .show_image import Look, describe_image, is_image, write_image
 from .study import describe
+
+if TYPE_CHECKING:
+    from inference.objects.page_pictures import PagePicture
 
 
 def add_to(app: typer.Typer) -> None:
@@ -71,6 +75,9 @@ def show(
             uid = whole_uid(connection, what[0])
             known = describe(connection, uid) if out is None else None
             stored = None if known else _stored(connection, uid)
+            if stored is not None and out is not None and out.suffix.lower() == ".html":
+                _write_page(connection, stored, FileStore(settings.load(config).data_dir), out)
+                return
         if stored is None:
             print(known, end="")
             return
@@ -145,12 +152,26 @@ def _as_text(ds: pydicom.Dataset) -> str:
     return render(ds)
 
 
-def _as_html(ds: pydicom.Dataset) -> str:
+def _as_html(ds: pydicom.Dataset, pictures: Sequence[PagePicture] = ()) -> str:
     from inference.objects.html import render_html
 
     if ds.get("Modality") != "SR":
         raise DeployError("only a structured report becomes a web page")
-    return render_html(ds)
+    return render_html(ds, pictures)
+
+
+def _write_page(connection: sa.Connection, stored: str, files: FileStore, out: Path) -> None:
+    """Write a report of this node, with the maps of where the model looked that are stored."""
+    from inference.explained_page import page_pictures
+
+    def path_of(uid: str) -> Path | None:
+        path = explanations.image_path(connection, uid)
+        return None if path is None else files.absolute(path)
+
+    ds = _read(files.absolute(stored))
+    (row,) = rows_of(connection, "v_objects", order_by="object_id", equals={"path": stored})
+    kept = explanations.of_analysis(connection, str(row["analysis_id"]))
+    out.write_text(_as_html(ds, page_pictures(kept, path_of)), encoding="utf-8")
 
 
 def _write_picture(ds: pydicom.Dataset, out: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from typing import Final
 
@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 
 from .. import codes
 from .listed import Listed, children, headline, listed, named, positions, texts, title_of
+from .page_pictures import STYLE, PagePicture, looked
 from .text import text_value
 from .validate_report import inputs_of
 
@@ -31,24 +32,27 @@ dt { color: #4a5560 } dd { margin: 0; overflow-wrap: anywhere }
 """
 
 
-def render_html(ds: Dataset) -> str:
+def render_html(ds: Dataset, pictures: Sequence[PagePicture] = ()) -> str:
     """Return a structured report of ours as an HTML page without any reference to elsewhere.
 
     Parameters
     ----------
     ds : Dataset
         A report, built or read from its file.
+    pictures : sequence of PagePicture
+        Key images with maps of where the model looked.
     """
     title = headline(ds)
     parts = [
         "<!doctype html>",
         f'<html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>',
-        f"<style>{_STYLE}</style>",
+        f"<style>{_STYLE}{STYLE if pictures else ''}</style>",
         f"<h1>{escape(title)}</h1>",
         *_patient(ds),
         f'<p class="flag">{escape(_flags(ds))}</p>',
         *_outcome(ds),
         *_findings(ds),
+        *looked(pictures, positions(ds)),
         *_device(ds),
         "</html>",
     ]

@@ -14,16 +14,17 @@ from PIL import Image
 from ..reading import Illustration
 
 _MARKED = "Line: around what the model marked. Inside it nothing is drawn."
-_LOOKED = "Warm tint: where the model looked. It fades out, and shows no edge of the finding."
+_LOOKED = "Warm tint: where the model looked, and no edge of the finding"
 
 # A large film is first reduced by averaging whole pixels, to no less than this times its final
 # size: a third of the time of the finest filter alone, and 0.2 grey levels of 255 apart from it on
 # average.
 _GAP = 1.5
 
-# Saliency below the first is not shown; from there opacity rises to its highest at the second,
-# without a step that could be taken for an edge. Some two thirds of the contrast below are kept.
-_FAINT, _FULL, _OPACITY = 0.1, 1.0, 0.35
+# Saliency below the first, of the highest, is not shown: there a coarse map is but blur. From there
+# opacity rises to its highest at the second, without a step that could be taken for an edge. Some
+# two thirds of the contrast below are kept.
+_FAINT, _FULL, _OPACITY = 0.25, 1.0, 0.35
 # Orange darkens what is bright and brightens what is dark, so it is seen on bone and on air.
 _TINT = (255, 130, 0)
 # The line around what was marked, and the dark one that sets it off from bone.
@@ -52,17 +53,37 @@ def overlaid(illustration: Illustration, shape: tuple[int, int]) -> Image.Image:
         return _surrounded(picture, _scaled(illustration.marked, size))
     if illustration.saliency is None:
         return picture
-    # A coarse map is scaled smoothly: its cells would show as edges.
-    there = Image.fromarray(np.ascontiguousarray(illustration.saliency, dtype=np.float32))
-    full = np.asarray(there.resize(size, Image.Resampling.BICUBIC)).clip(0.0, 1.0)
-    return _tinted(picture, full)
+    layer = Image.new("RGB", size, _TINT)
+    return Image.composite(layer, picture, _opacity(illustration.saliency, size))
+
+
+def tint(saliency: NDArray[np.float32], shape: tuple[int, int]) -> Image.Image:
+    """Return the tint alone, in RGBA, to be laid over a picture of that shape.
+
+    Parameters
+    ----------
+    saliency : ndarray of float32, (h, w)
+        0 to 1, covering the whole picture.
+    shape : (int, int)
+        Rows and columns of the picture.
+    """
+    size = shape[1], shape[0]
+    layer = Image.new("RGB", size, _TINT)
+    layer.putalpha(_opacity(saliency, size))
+    return layer
 
 
 def legend(illustration: Illustration) -> str:
     """Return what to say of that which is drawn; nothing if nothing is."""
     if illustration.marked is not None:
         return _MARKED
-    return "" if illustration.saliency is None else _LOOKED
+    if illustration.saliency is None:
+        return ""
+    explained = illustration.explanation
+    if explained is not None and not explained.is_shown:
+        return f"No tint: no place speaks for it enough to be shown ({explained.caption})."
+    made = "" if explained is None else f" ({explained.caption})"
+    return f"{_LOOKED}{made}."
 
 
 def _scaled(marked: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -97,13 +118,15 @@ def _within(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return kept | (inside & ~reached)
 
 
-def _tinted(picture: Image.Image, saliency: NDArray[np.float32]) -> Image.Image:
-    """Lay the tint over a picture, the denser the higher the saliency."""
-    level = Image.fromarray((saliency * np.float32(255.0)).astype(np.uint8))
+def _opacity(saliency: NDArray[np.float32], size: tuple[int, int]) -> Image.Image:
+    """Return how dense the tint is, the denser the higher the saliency."""
+    # A coarse map is scaled smoothly: its cells would show as edges.
+    there = Image.fromarray(np.ascontiguousarray(saliency, dtype=np.float32))
+    full = np.asarray(there.resize(size, Image.Resampling.BICUBIC)).clip(0.0, 1.0)
+    level = Image.fromarray((full * np.float32(255.0)).astype(np.uint8))
     rise = ((np.linspace(0.0, 1.0, 256) - _FAINT) / (_FULL - _FAINT)).clip(0.0, 1.0)
     opacity = np.rint(255.0 * _OPACITY * rise**2 * (3.0 - 2.0 * rise)).astype(int)
-    layer = Image.new("RGB", picture.size, _TINT)
-    return Image.composite(layer, picture, level.point(opacity.tolist()))
+    return level.point(opacity.tolist())
 
 
 def _painted(

@@ -143,7 +143,11 @@ def _describe(capture: Dataset, content: CaptureContent) -> None:
         capture.DerivationDescription = "Card of text, no image data"
         return
     window = f" ({content.illustration.window})" if content.illustration.window else ""
-    capture.DerivationDescription = ascii_text(f"Key image{window} with the AI result burned in")
+    explained = content.illustration.explanation
+    made = "" if explained is None else f"; where the model looked by {explained.caption}"
+    capture.DerivationDescription = ascii_text(
+        f"Key image{window} with the AI result burned in{made}"
+    )
     frame = content.illustration.frame
     capture.SourceImageSequence = [source_reference(pictured, frame)]
     capture.ReferencedSeriesSequence = referenced_series([pictured])

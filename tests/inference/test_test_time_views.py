@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from inference.bundle import Bundle
+from inference.explaining import Wanted
+from inference.explanation import Evidence
 from inference.model import load_reader
 from inference.placement import Placement
 from inference.radiograph_reader import RadiographReader
@@ -32,6 +34,9 @@ class Mirror:
     def looked_at(
         self, row: torch.Tensor, column: int, place: Placement
     ) -> NDArray[np.float32] | None:
+        return None
+
+    def explained(self, row: torch.Tensor, column: int, wanted: Wanted) -> Evidence | None:
         return None
 
 

@@ -15,13 +15,14 @@ from torch import nn
 from inference.activations import activated
 from inference.bundle import Bundle, open_bundle
 from inference.bundle_writing import write_bundle
-from inference.engines.choose import EngineSettings, choose_engine
+from inference.engines.choose import EngineSettings
 from inference.engines.class_maps import find_head, with_class_maps
-from inference.evidence import enlarged, evidence_for, share_of, spread
+from inference.evidence import enlarged, evidence_for, log_odds, share_of
+from inference.explaining import Wanted
+from inference.explanation import Method
 from inference.forward import Network
 from inference.input_spec import InputSpec
 from inference.networks import ChestNetwork, SliceNetwork
-from inference.placement import Placement
 from inference.saliency import Saliency
 
 pytest.importorskip("onnxruntime")
@@ -145,31 +146,38 @@ def test_the_map_of_the_pass_is_the_map_of_the_gradients(
     for number in range(3):
         for column in range(3):
             row = rows[number : number + 1].clone()
-            found = told.looked_at(row, column, Placement.whole((96, 96), 96))
+            found = told.explained(row, column, Wanted())
             expected = looked.of(row, column, activation)
             assert found is not None
             assert expected is not None
-            assert found.shape == (96, 96)
-            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+            assert found.method is Method.CLASS_ACTIVATION
+            np.testing.assert_allclose(found.values, expected, rtol=0, atol=1e-4)
     assert runs == [3]  # no further pass for any of the nine maps
-    assert told._saliency is None
+    assert told._explainer._saliency is None
     # A row that was not among the last takes a pass of its own.
     other = torch.rand(1, 1, 96, 96)
-    found = told.looked_at(other, 0, Placement.whole((96, 96), 96))
-    np.testing.assert_allclose(found, looked.of(other, 0, activation), rtol=0, atol=1e-4)
+    found = told.explained(other, 0, Wanted())
+    assert found is not None
+    np.testing.assert_allclose(found.values, looked.of(other, 0, activation), rtol=0, atol=1e-4)
     assert runs == [3, 1]
 
 
-def test_coarse_maps_of_the_pass_give_way_to_gradients(tmp_path: Path) -> None:
-    """Those of the last layers are 4 x 4 here: the finer ones before them are asked."""
+def test_coarse_maps_of_the_pass_are_shown_as_what_they_are(tmp_path: Path) -> None:
+    """Those of the last layers are 4 x 4 here: one cell is an eighth of the picture's width."""
     torch.manual_seed(5)
     network = _small().eval().requires_grad_(False)
     bundle = _written(tmp_path / "b", network, 32)
     row = torch.rand(1, 1, 32, 32)
     told = Network(bundle, "cpu", EngineSettings(tmp_path / "engines", 1))
-    assert choose_engine(bundle, "cpu", EngineSettings()).engine.run(row).class_maps is not None
-    found = told.looked_at(row, 0, Placement.whole((32, 32), 32))
-    np.testing.assert_allclose(found, Saliency(network).of(row, 0, "sigmoid"), rtol=0, atol=1e-5)
+    found = told.explained(row, 0, Wanted())
+    assert found is not None
+    assert (found.method, found.values.shape) == (Method.CLASS_ACTIVATION, (4, 4))
+    assert told._explainer._saliency is None
+    by_gradients = told.explained(row, 0, Wanted(Method.GRADIENTS))
+    assert by_gradients is not None
+    np.testing.assert_allclose(
+        by_gradients.values, Saliency(network).of(row, 0, "sigmoid"), rtol=0, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(
@@ -201,6 +209,10 @@ def test_evidence_against_is_none_and_the_shares_are_the_derivative() -> None:
     share = share_of(outputs.detach().numpy(), 1, "softmax")
     np.testing.assert_allclose(share, expected, rtol=1e-4, atol=1e-6)
     assert share_of(np.zeros(3, dtype=np.float32), 2, "sigmoid").tolist() == [0, 0, 1]
-    assert not spread(-np.ones((3, 3), dtype=np.float32), (9, 9)).any()
     maps = np.stack([np.eye(4), -np.eye(4)]).astype(np.float32)
-    assert not evidence_for(maps, np.array([0, 1], dtype=np.float32), (8, 8)).any()
+    against = evidence_for(maps, np.array([0, 1], dtype=np.float32))
+    assert against.max() == 0.0
+    assert against.sum() == pytest.approx(-0.25)  # the mean of the map
+    for activation, expected in (("sigmoid", outputs[1]), ("softmax", odds)):
+        found = log_odds(outputs[None].detach().numpy(), 1, activation)  # type: ignore[arg-type]
+        np.testing.assert_allclose(found, [expected.item()], rtol=1e-5)

@@ -1,0 +1,105 @@
+"""Maps are kept with their analysis, once for each method, and go with it; on both databases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+import sqlalchemy as sa
+
+from db import create_engine
+from db.explanations import ExplanationRecord, image_path, keep, of_analysis
+from db.ingest import Ingest, InstanceRecord
+from db.migrate import upgrade
+from db.outcomes import Outcome, record_outcome
+from db.results import AnalysisRequest, request_analysis
+from db.schema import AnalysisState
+from db.views import VIEWS
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+MAP = ExplanationRecord(
+    label="pneumothorax",
+    sop_instance_uid="1.2.1.1",
+    frame=0,
+    method="class-activation",
+    parameters='{"highest": 2.5}',
+    map_rows=8,
+    map_columns=8,
+    placement="{}",
+    cell_height_mm=43.0,
+    cell_width_mm=42.0,
+    map=b"packed",
+)
+
+
+@pytest.fixture
+def analysed(database_url: str) -> Iterator[tuple[sa.Engine, str]]:
+    engine = create_engine(database_url)
+    upgrade(engine)
+    image = InstanceRecord(
+        study_instance_uid="1.2", patient_id="P", patient_name=None, patient_birth_date=None,
+        patient_sex=None, accession_number=None, study_date=None, study_description=None,
+        series_instance_uid="1.2.1", modality="DX", series_number=1, series_description=None,
+        body_part=None, sop_instance_uid="1.2.1.1", sop_class_uid="1.2", transfer_syntax_uid="1.2",
+        instance_number=1, path="images/a.dcm", size_bytes=1, sha256="a" * 64, received_at=NOW,
+        association_id="t" * 32,
+    )  # fmt: skip
+    Ingest(engine).add(image)
+    request = AnalysisRequest(
+        id="d" * 64, study_instance_uid="1.2", series_instance_uid="1.2.1", instance_ids=(1,),
+        instance_digest="d" * 64, model_name="m", model_version="1", weights_sha256="w" * 64,
+        configuration_digest="c" * 64, priority="routine", shadow=False, trace_id="t" * 32,
+        received_at=NOW,
+    )  # fmt: skip
+    with engine.begin() as connection:
+        request_analysis(connection, request)
+    yield engine, request.id
+    engine.dispose()
+
+
+def test_maps_come_with_the_outcome_and_only_once(analysed: tuple[sa.Engine, str]) -> None:
+    engine, analysis = analysed
+    outcome = Outcome(AnalysisState.DONE, explanations=(MAP,))
+    with engine.begin() as connection:
+        assert record_outcome(connection, analysis, outcome)
+        assert not record_outcome(connection, analysis, outcome)
+        assert of_analysis(connection, analysis) == [MAP]
+        row = connection.execute(sa.text("SELECT * FROM v_explanations")).mappings().one()
+    assert list(row) == list(VIEWS["v_explanations"])
+    assert (row["method"], row["size_bytes"], row["model_name"]) == ("class-activation", 6, "m")
+    assert (row["cell_height_mm"], row["cell_width_mm"]) == (43.0, 42.0)
+
+
+def test_another_method_stands_beside_it_and_the_same_in_its_place(
+    analysed: tuple[sa.Engine, str],
+) -> None:
+    engine, analysis = analysed
+    other = replace(MAP, method="occlusion", map_rows=16, cell_height_mm=None, cell_width_mm=None)
+    newer = replace(other, parameters='{"patch": 8}', map=b"finer, and longer")
+    with engine.begin() as connection:
+        for one in (MAP, other, newer, replace(MAP, frame=1), replace(MAP, label="x")):
+            keep(connection, analysis, [one], NOW)
+        kept = of_analysis(connection, analysis)
+        sizes = connection.execute(sa.text("SELECT size_bytes FROM explanation ORDER BY id"))
+        assert list(sizes.scalars()) == [6, 17, 6, 6]
+    assert kept == [MAP, newer, replace(MAP, frame=1), replace(MAP, label="x")]
+
+
+def test_maps_go_with_their_analysis(analysed: tuple[sa.Engine, str]) -> None:
+    engine, analysis = analysed
+    with engine.begin() as connection:
+        keep(connection, analysis, [MAP], NOW)
+        connection.execute(sa.text("DELETE FROM analysis_instance"))
+        connection.execute(sa.text("DELETE FROM analysis"))
+        assert connection.execute(sa.text("SELECT COUNT(*) FROM explanation")).scalar() == 0
+
+
+def test_the_image_of_a_map_is_found(analysed: tuple[sa.Engine, str]) -> None:
+    engine, _ = analysed
+    with engine.begin() as connection:
+        assert image_path(connection, "1.2.1.1") == "images/a.dcm"
+        assert image_path(connection, "1.2.1.9") is None
+        connection.execute(sa.text("UPDATE instance SET missing_at = received_at"))
+        assert image_path(connection, "1.2.1.1") is None
