@@ -9,14 +9,17 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from threading import Event
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from db.outcomes import Destined
 from db.worker_events import WorkerStep, count
 from db.workers import WorkerIdentity
+from inference import InferenceError
 from inference.catalogue import open_catalogue
 from inference.endings import Ending
 from scp import CommitmentReporter, Deliverer, Destination, Guards
@@ -32,16 +35,49 @@ from .notify.rule import notified_by
 from .settings import Settings
 from .worker_metrics import count_events
 
+if TYPE_CHECKING:
+    from inference.device_seen import Device
+    from inference.worker import Worker
+
 # Well within what the supervisor waits before it kills.
 _STOP_SECONDS = 30.0
 
 
 def serve_worker(base: Ground, stop: Event, machine: Machine | None = None) -> Ending:
     """Analyse until `stop` is set, or a new process is needed; return why it ended."""
+    from inference.device_fault import device_fault
+    from inference.device_seen import Device, device_for
+
+    machine = machine or Machine()
+    counted = count_events(base.settings)
+    found = device_for(
+        base.settings.inference.device,
+        _workers_folder(base),
+        machine.device,
+        lambda name: _losses(base, name),
+    )
+    with ExitStack() as stack:
+        try:
+            worker = stack.enter_context(_worker(base, machine, found, counted))
+        except (RuntimeError, MemoryError, InferenceError) as error:
+            fault = device_fault(error)
+            if found.name == "cpu" or fault is None:
+                raise
+            # To end would be to start again, and to end again.
+            found = Device("cpu", found.name, f"{found.name} cannot be used: {fault}")
+            worker = stack.enter_context(_worker(base, machine, found, counted))
+        garbage.settle()
+        return worker.serve(stop)
+
+
+@contextmanager
+def _worker(
+    base: Ground, machine: Machine, found: Device, counted: Callable[[str], None]
+) -> Iterator[Worker]:
+    """Load the models onto a device and yield a worker that is ready."""
     # torch takes seconds to import; only this part needs it.
     from inference.analyst import Analyst, AnalystSettings
     from inference.device import configure_torch
-    from inference.device_seen import device_for
     from inference.engines.choose import EngineSettings, log_choice
     from inference.event_book import EventBook
     from inference.memory import mark_for
@@ -49,17 +85,11 @@ def serve_worker(base: Ground, stop: Event, machine: Machine | None = None) -> E
     from inference.worker import Worker, WorkerSettings
     from inference.worker_id import claim_worker_id
 
-    settings = base.settings
-    machine = machine or Machine()
-    folder = settings.data_dir / "workers"
-    found = device_for(
-        settings.inference.device, folder, machine.device, lambda name: _losses(base, name)
-    )
-    device = found.name
+    settings, device = base.settings, found.name
     configure_torch(settings.inference.threads)
     bundles = open_catalogue(settings.inference, settings.model)
-    with claim_worker_id(folder, device) as worker_id:
-        events = EventBook(base.engine, worker_id, device, count_events(settings))
+    with claim_worker_id(_workers_folder(base), device) as worker_id:
+        events = EventBook(base.engine, worker_id, device, counted)
         engines = EngineSettings(
             settings.data_dir / "engines",
             settings.inference.threads,
@@ -84,14 +114,9 @@ def serve_worker(base: Ground, stop: Event, machine: Machine | None = None) -> E
             ),
         )
         identity = WorkerIdentity(
-            worker_id,
-            socket.gethostname(),
-            os.getpid(),
-            device,
-            tuple(bundles),
-            found.wanted,
+            worker_id, socket.gethostname(), os.getpid(), device, tuple(bundles), found.wanted,
             found.trouble,
-        )
+        )  # fmt: skip
         worker_settings = WorkerSettings(
             concurrency=settings.inference.concurrency,
             timeout_seconds=settings.inference.timeout_seconds,
@@ -99,8 +124,11 @@ def serve_worker(base: Ground, stop: Event, machine: Machine | None = None) -> E
             grace_seconds=settings.inference.grace_seconds,
             memory=mark_for(settings.inference.memory_mb),
         )
-        garbage.settle()
-        return Worker(base.engine, analyst, identity, worker_settings, events).serve(stop)
+        yield Worker(base.engine, analyst, identity, worker_settings, events)
+
+
+def _workers_folder(base: Ground) -> Path:
+    return base.settings.data_dir / "workers"
 
 
 def _losses(base: Ground, device: str) -> int:
