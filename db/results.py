@@ -198,6 +198,11 @@ def _calling_ae(connection: sa.Connection, analysis_id: str) -> str | None:
     return title
 
 
+def priority_of(connection: sa.Connection, analysis_id: str) -> str | None:
+    """Return ``stat`` or ``routine``; None if there is no such analysis."""
+    return connection.scalar(sa.select(Analysis.priority).where(Analysis.id == analysis_id))
+
+
 def mark_started(connection: sa.Connection, analysis_id: str, worker: str, device: str) -> datetime:
     """Note who began, and return when the first attempt began.
 
@@ -210,12 +215,6 @@ def mark_started(connection: sa.Connection, analysis_id: str, worker: str, devic
     if started is None:
         raise DatabaseError(f"analysis {analysis_id[:12]} has no start although it was just set")
     return started
-
-
-def priority_of(connection: sa.Connection, analysis_id: str) -> str:
-    """Return the priority with which an analysis was asked for."""
-    query = sa.select(Analysis.priority).where(Analysis.id == analysis_id)
-    return str(connection.execute(query).scalar_one())
 
 
 def still_pending(connection: sa.Connection, analysis_ids: Sequence[str]) -> tuple[str, ...]:
