@@ -97,7 +97,7 @@ def worker(config: Config = None, data_dir: DataDir = None, number: Number = Non
             _supervise("workers", parts, loaded, config, flags)
             return
     garbage.hold()
-    from ..node import serve_worker
+    from ..analysing import serve_worker
     from ..worker_parts import worker_places
 
     with _process("worker", config, flags) as (base, stop):
@@ -111,7 +111,7 @@ def worker(config: Config = None, data_dir: DataDir = None, number: Number = Non
 def deliver(config: Config = None, data_dir: DataDir = None) -> None:
     """Run the part that delivers results to the destinations."""
     garbage.hold()
-    from ..node import serve_deliver
+    from ..delivering import serve_deliver
 
     with _process("deliver", config, _flags(None, None, data_dir)) as (base, stop):
         serve_deliver(base, stop)

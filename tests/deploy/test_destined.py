@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from db.outcomes import Destined
-from deploy.node import destinations_for, stop_together
+from deploy.delivering import stop_together
+from deploy.destined import destinations_for
 from deploy.settings import load
 
 

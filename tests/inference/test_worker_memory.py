@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,8 @@ def test_a_kernel_that_tells_nothing_gives_no_mark(tmp_path: Path) -> None:
 def test_what_is_set_counts_and_else_a_share() -> None:
     assert mark_for(512).n_bytes == 512 << 20
     assert 0 < mark_for(0).n_bytes < allowed_bytes()
+    assert mark_for(0, 2).n_bytes == pytest.approx(mark_for(0).n_bytes / 2, abs=1)
+    assert mark_for(512, 2).n_bytes == 512 << 20
 
 
 def test_memory_that_is_written_to_is_resident_and_memory_that_is_freed_is_not() -> None:
@@ -93,8 +96,8 @@ def test_memory_of_children_counts() -> None:
     child = os.fork()
     if child == 0:  # pragma: no cover - another process
         taken = np.ones(64 << 20, dtype=np.uint8)
-        os.write(writer, b"x")
-        os.read(reader, int(taken[0]))
+        os.write(writer, taken[:1].tobytes())
+        time.sleep(60)
         os._exit(0)
     os.close(writer)
     try:

@@ -99,7 +99,8 @@ class WarmProcess:
 
 def _serve() -> None:
     import deploy.cli.serve
-    import deploy.node
+    import deploy.analysing
+    import deploy.delivering
     import deploy.receiving  # noqa: F401 - what the parts import when they run
 
     for line in sys.stdin:

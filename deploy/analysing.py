@@ -1,0 +1,203 @@
+"""The part of a node that analyses: the worker, composed of what the rooms offer.
+
+What takes long to import is imported where it is needed: a worker is to have its first result soon.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING
+
+from db.worker_events import WorkerStep, count
+from db.workers import WorkerIdentity
+from inference import InferenceError
+from inference.catalogue import open_catalogue
+from inference.device_seen import Device
+from inference.endings import Ending
+
+from . import garbage
+from .destined import destinations_for
+from .ground import Ground
+from .identity import device_identity
+from .machine import Machine
+from .notify.rule import notified_by
+from .settings import Settings
+from .worker_parts import WorkerPlace
+
+if TYPE_CHECKING:
+    from inference.decode_pool import DecodePool
+    from inference.event_book import EventBook
+    from inference.readers import WarmReaders
+    from inference.scheduling import DeviceQueue
+    from inference.worker import Worker, WorkerSettings
+
+
+def serve_worker(
+    base: Ground, stop: Event, place: WorkerPlace | None = None, machine: Machine | None = None
+) -> Ending:
+    """Analyse until `stop` is set, or a new process is needed; return why it ended.
+
+    Parameters
+    ----------
+    base : Ground
+    stop : Event
+    place : WorkerPlace, optional
+        Where it runs, in a node with several workers.
+    machine : Machine, optional
+        What stands for the device, in tests.
+    """
+    place = place or WorkerPlace(0, base.settings.inference.device)
+    place.settle()
+    from inference.decode_pool import DecodePool
+    from inference.device_fault import device_fault
+
+    machine = machine or Machine()
+    with DecodePool(base.settings.inference.decoding) as decoding, ExitStack() as stack:
+        decoding.start()  # they import what decodes while this process imports what reads
+        found = _device(base, place, machine)
+        try:
+            worker = stack.enter_context(_worker(base, machine, found, decoding))
+        except (RuntimeError, MemoryError, InferenceError) as error:
+            fault = device_fault(error)
+            if found.name == "cpu" or fault is None:
+                raise
+            # To end would be to start again, and to end again.
+            found = Device("cpu", found.name, f"{found.name} cannot be used: {fault}")
+            worker = stack.enter_context(_worker(base, machine, found, decoding))
+        garbage.settle()
+        return worker.serve(stop)
+
+
+@contextmanager
+def _worker(
+    base: Ground, machine: Machine, found: Device, decoding: DecodePool
+) -> Iterator[Worker]:
+    """Load the models onto a device and yield a worker that is ready."""
+    from inference.device import configure_torch
+    from inference.event_book import EventBook
+    from inference.scheduling import DeviceQueue
+    from inference.worker_id import claim_worker_id
+
+    settings, device = base.settings, found.name
+    configure_torch(settings.inference.threads)
+    bundles = open_catalogue(settings.inference, settings.model)
+    shared = DeviceQueue(settings.inference.batch_wait_ms / 1000)
+    with claim_worker_id(_workers_folder(base), device) as worker_id:
+        events = EventBook(base.engine, worker_id, device, _counting(settings))
+        readers = _readers(settings, machine, device, events, shared, decoding)
+        with ThreadPoolExecutor(1, "warm") as beside:
+            # Loading a network leaves Python free to import the rest.
+            warmed = beside.submit(readers.warm, bundles)
+            from inference.analyst import Analyst, AnalystSettings
+            from inference.worker import Worker
+
+            warmed.result()
+        analyst = Analyst(
+            base.engine,
+            base.files,
+            bundles,
+            readers,
+            AnalystSettings(
+                worker=worker_id,
+                device=device,
+                node=device_identity(settings.scp.ae_title, settings.data_dir),
+                destinations=destinations_for(settings),
+                report_not_analysed=settings.inference.report_not_analysed,
+                notify=notified_by(base.engine, settings.notify),
+            ),
+        )
+        identity = WorkerIdentity(
+            worker_id, socket.gethostname(), os.getpid(), device, tuple(bundles), found.wanted,
+            found.trouble,
+        )  # fmt: skip
+        yield Worker(base.engine, analyst, identity, _worker_settings(settings), events, shared)
+
+
+def _readers(
+    settings: Settings,
+    machine: Machine,
+    device: str,
+    events: EventBook,
+    shared: DeviceQueue,
+    decoding: DecodePool,
+) -> WarmReaders:
+    from inference.engines.choose import EngineSettings, log_choice
+    from inference.readers import WarmReaders
+    from inference.scheduling import Batcher
+
+    engines = EngineSettings(
+        settings.data_dir / "engines",
+        settings.inference.threads,
+        tell=events.tell,
+        announce=log_choice,
+        compose=machine.compose,
+        share=lambda model, ladder: Batcher(model, ladder, shared),
+    )
+    return WarmReaders(
+        machine.place(device),
+        settings.inference.batch_size,
+        engines,
+        decoding,
+        memory_mb=settings.inference.model_memory_mb,
+    )
+
+
+def _worker_settings(settings: Settings) -> WorkerSettings:
+    from inference.memory import mark_for
+    from inference.worker import WorkerSettings
+
+    return WorkerSettings(
+        concurrency=settings.inference.concurrency,
+        stat_slots=settings.inference.stat_slots,
+        timeout_seconds=settings.inference.timeout_seconds,
+        silence_seconds=settings.inference.silence_seconds,
+        grace_seconds=settings.inference.grace_seconds,
+        memory=mark_for(settings.inference.memory_mb),
+    )
+
+
+def _device(base: Ground, place: WorkerPlace, machine: Machine) -> Device:
+    """Return the device of a place; under ``auto`` a GPU that nobody ever saw is none."""
+    from inference.device_seen import device_for
+
+    losses = partial(_losses, base)
+    try:
+        return device_for(place.device, _workers_folder(base), machine.device, losses)
+    except InferenceError:
+        if base.settings.inference.device != "auto":
+            raise
+        return device_for("auto", _workers_folder(base), machine.device, losses)
+
+
+def _counting(settings: Settings) -> Callable[[str], None]:
+    """Return what counts events of this worker; Prometheus is imported where it is asked for."""
+    if not settings.metrics.port:
+        return lambda _step: None
+    from .worker_metrics import count_events
+
+    return count_events(settings)
+
+
+def _losses(base: Ground, device: str) -> int:
+    """Return how often a device of this host was lost within the last hour."""
+    since = datetime.now(UTC) - timedelta(hours=1)
+    with base.engine.connect() as connection:
+        return count(
+            connection,
+            WorkerStep.DEVICE_LOST,
+            device=device,
+            host=socket.gethostname(),
+            since=since,
+        )
+
+
+def _workers_folder(base: Ground) -> Path:
+    return base.settings.data_dir / "workers"
