@@ -40,6 +40,7 @@ def serve_worker(base: Ground, stop: Event, machine: Machine | None = None) -> E
     """Analyse until `stop` is set, or a new process is needed; return why it ended."""
     # torch takes seconds to import; only this part needs it.
     from inference.analyst import Analyst, AnalystSettings
+    from inference.decode_pool import DecodePool
     from inference.device import configure_torch
     from inference.device_seen import device_for
     from inference.engines.choose import EngineSettings, log_choice
@@ -50,6 +51,8 @@ def serve_worker(base: Ground, stop: Event, machine: Machine | None = None) -> E
     from inference.worker_id import claim_worker_id
 
     settings = base.settings
+    decoding = DecodePool(settings.inference.decoding)
+    decoding.start()  # they import what decodes while this process imports what reads
     machine = machine or Machine()
     folder = settings.data_dir / "workers"
     found = device_for(
@@ -58,7 +61,7 @@ def serve_worker(base: Ground, stop: Event, machine: Machine | None = None) -> E
     device = found.name
     configure_torch(settings.inference.threads)
     bundles = open_catalogue(settings.inference, settings.model)
-    with claim_worker_id(folder, device) as worker_id:
+    with decoding, claim_worker_id(folder, device) as worker_id:
         events = EventBook(base.engine, worker_id, device, count_events(settings))
         engines = EngineSettings(
             settings.data_dir / "engines",
@@ -67,7 +70,9 @@ def serve_worker(base: Ground, stop: Event, machine: Machine | None = None) -> E
             announce=log_choice,
             compose=machine.compose,
         )
-        readers = WarmReaders(machine.place(device), settings.inference.batch_size, engines)
+        readers = WarmReaders(
+            machine.place(device), settings.inference.batch_size, engines, decoding
+        )
         readers.warm(bundles)
         analyst = Analyst(
             base.engine,

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping
 
 from .bundle import Bundle
+from .decode_pool import DecodePool
 from .engines.choose import EngineSettings
 from .model import LoadedReader, load_reader
 
@@ -21,10 +22,19 @@ class WarmReaders:
         Slices on their way through a network at once.
     engines : EngineSettings, optional
         What the site says of engines; without them a CPU runs torch.
+    decoding : DecodePool, optional
+        Where all readers have their images decoded; without it they do it themselves.
     """
 
-    def __init__(self, device: str, batch_size: int, engines: EngineSettings | None = None) -> None:
+    def __init__(
+        self,
+        device: str,
+        batch_size: int,
+        engines: EngineSettings | None = None,
+        decoding: DecodePool | None = None,
+    ) -> None:
         self._engines = engines
+        self._decoding = decoding
         self._device = device
         self._batch_size = batch_size
         self._readers: dict[str, LoadedReader] = {}
@@ -34,9 +44,9 @@ class WarmReaders:
         """Return the loaded reader of `bundle`."""
         with self._loading:
             if bundle.name not in self._readers:
-                self._readers[bundle.name] = load_reader(
-                    bundle, self._device, self._batch_size, self._engines
-                )
+                reader = load_reader(bundle, self._device, self._batch_size, self._engines)
+                reader.decoding = self._decoding or reader.decoding
+                self._readers[bundle.name] = reader
             return self._readers[bundle.name]
 
     def warm(self, bundles: Mapping[str, Bundle]) -> None:

@@ -13,7 +13,8 @@ from pydicom import Dataset
 from .admission import admitted_stack, telling
 from .bundle import Bundle
 from .ct_slices_reader import hounsfield_slices
-from .decode_pool import DecodePool, PoolSettings
+from .decode_pool import DecodePool
+from .decode_settings import PoolSettings
 from .display import pixel_aspect, show_slice, window_of_steps, window_text
 from .engines.choose import EngineSettings
 from .engines.errors import DeviceLostError, EngineOutOfMemoryError
