@@ -14,6 +14,8 @@ from .decode_task import DecodeTask
 # A frame of which nobody knows the size: a large radiograph.
 _UNKNOWN_BYTES = 64 << 20
 _FLOAT = 4
+# What may stand before the values.
+_HEAD_BYTES = 4096
 
 
 def is_worth_a_process(task: DecodeTask) -> bool:
@@ -29,4 +31,4 @@ def value_bytes(task: DecodeTask) -> int:
     facts = task.image.facts
     if facts is None or (cells := facts.cells) is None:
         return _UNKNOWN_BYTES
-    return max(1, cells.rows * cells.columns) * _FLOAT
+    return cells.rows * cells.columns * _FLOAT + _HEAD_BYTES

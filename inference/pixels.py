@@ -28,14 +28,7 @@ from .luminance import luminance
 from .pixel_aspect import is_square
 from .pixel_notes import PixelNote, common_notes
 from .reading import NotAnalysed
-from .stored_frame import (
-    StoredFrame,
-    ignores_padding,
-    named,
-    padded,
-    stored_frame,
-    used_bits,
-)
+from .stored_frame import StoredFrame, named, padded, stored_frame, used_bits
 from .voi import voi_greys
 from .windowed_ct import is_grey, is_windowed, restored_units
 from .wrapped_ct import has_lost_sign, has_wrapped_offset, unwrap_12_bit
@@ -189,7 +182,7 @@ def radiograph_values(dataset: Dataset, index: int = 0, *, voi: bool = False) ->
         UNDECODABLE or UNSUPPORTED_PIXELS.
     """
     frame = stored_frame(dataset, index)
-    notes = (*frame.notes, *_header_notes(dataset, index))
+    notes = (*frame.notes, *_shape_notes(dataset, index))
     if frame.coloured:
         shown, note = luminance(frame, dataset)
         return ModalityImage(_finite(shown), (*notes, note), full_range_of(frame, dataset, index))
@@ -226,7 +219,7 @@ def hounsfield_values(dataset: Dataset, index: int = 0) -> ModalityImage:
         else than Hounsfield units.
     """
     frame = stored_frame(dataset, index)
-    notes = (*frame.notes, *_header_notes(dataset, index))
+    notes = (*frame.notes, *_shape_notes(dataset, index))
     notes = (*notes, *check_units(dataset, index))
     if frame.coloured:
         values, made = _units_of_picture(frame, dataset, index)
@@ -274,9 +267,8 @@ def _units_of_picture(
     return values, (note, *notes)
 
 
-def _header_notes(dataset: Dataset, index: int) -> tuple[str, ...]:
-    shape = () if is_square(dataset, index) else (PixelNote.PIXELS_NOT_SQUARE,)
-    return (*shape, PixelNote.PADDING_IGNORED) if ignores_padding(dataset) else shape
+def _shape_notes(dataset: Dataset, index: int) -> tuple[str, ...]:
+    return () if is_square(dataset, index) else (PixelNote.PIXELS_NOT_SQUARE,)
 
 
 def _modality_values(

@@ -73,6 +73,8 @@ def stored_frame(dataset: Dataset, index: int) -> StoredFrame:
             f"{named(photometric)} with values of shape {values.shape}",
         )
     notes: tuple[str, ...] = (PixelNote.DECODER_FALLBACK,) if fell_back else ()
+    if _ignores_padding(dataset):
+        notes = (*notes, PixelNote.PADDING_IGNORED)
     if values.dtype.kind in "iu" and _has_cells(dataset):
         bits = whole_number(dataset, "BitsStored") or values.dtype.itemsize * 8
         high = whole_number(dataset, "HighBit")
@@ -123,7 +125,7 @@ def padded(dataset: Dataset, stored: NDArray[Any]) -> NDArray[np.bool_] | None:
     return found if found.any() else None
 
 
-def ignores_padding(dataset: Dataset) -> bool:
+def _ignores_padding(dataset: Dataset) -> bool:
     """Return whether a header says something of padding that cannot be understood."""
     holder = next((keyword for keyword in _PADDING if keyword in dataset), "")
     named_value, named_limit = _PADDING.get(holder, _INTEGER_PADDING)

@@ -91,7 +91,7 @@ class CtVolumeReader:
         with telling(facts):
             geometry = geometry_of(stack)
         series.datasets.clear()  # the pixels of an image leave memory once it is decoded
-        volume, notes = self._prepared(stack, geometry, series.sources)
+        volume, notes = self._prepared(stack, geometry, series.sources, facts)
         facts |= {
             "volume_voxels": [axis.count for axis in volume.axes],
             "volume_spacing_mm": [round(abs(axis.step), 4) for axis in volume.axes],
@@ -119,7 +119,11 @@ class CtVolumeReader:
         return with_masks(reading, masks, series.places, pixel_ml(stack))
 
     def _prepared(
-        self, stack: Stack, geometry: Geometry, sources: Mapping[str, SourceImage]
+        self,
+        stack: Stack,
+        geometry: Geometry,
+        sources: Mapping[str, SourceImage],
+        facts: dict[str, object],
     ) -> tuple[Volume, list[tuple[str, ...]]]:
         """Return the volume, and what was done to the pixels of each slice.
 
@@ -160,7 +164,7 @@ class CtVolumeReader:
         slices = (
             noted(image)
             for number, image in enumerate(
-                hounsfield_slices(stack, sources, self.bundle.spec, self.decoding)
+                hounsfield_slices(stack, sources, self.bundle.spec, self.decoding, facts)
             )
             if number in opening
         )
