@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-# More were never busy: sixteen cores decode faster than a network on them reads.
+# The network, and whatever else runs on a large machine, has the other cores.
 _MOST_PROCESSES = 8
 
 

@@ -33,6 +33,8 @@ _log = structlog.get_logger()
 _NOTHING = b""
 # Rows of one transaction: a few milliseconds, for which others wait that write to SQLite.
 _KEPT_TOGETHER = 50
+# Instances, counted from the latest, of which one that another worker did not index is looked for.
+_LOOKED_BACK = 20_000
 _LOCK = Path("workers", "facts.lock")
 # Of the thread, behind those that receive, deliver and answer on the same cores.
 _NICE = 10
@@ -99,12 +101,13 @@ class FactStore:
         """Make the facts of at most `limit` instances that came since the last call; count them.
 
         The first call looks at the latest `limit`. What is passed over, because it was committed
-        after a later one or somebody else indexed meanwhile, gets its facts when it is analysed.
+        after a later one or long ago, gets its facts when it is analysed.
         When an analysis begins here the rest waits for the next call.
         """
         with self._engine.connect() as connection:
             latest = latest_instance(connection)
-            after = max(0, latest - limit) if self._seen is None else self._seen
+            oldest = latest - (limit if self._seen is None else _LOOKED_BACK)
+            after = max(0, oldest, self._seen or 0)
             found = without_facts(connection, after, limit)
         count = 0
         for some in _parts(found, _KEPT_TOGETHER):
@@ -128,8 +131,6 @@ class FactStore:
             with _alone(self._files.root / _LOCK) as alone:
                 if alone:
                     self.index_now(limit)
-                else:
-                    self._seen = None
         except (sa.exc.SQLAlchemyError, OSError) as error:
             _log.warning("facts.not_made", error=type(error).__name__)
 
