@@ -14,6 +14,7 @@ from .errors import NotAnalysableError
 from .indexed_image import IndexedImage
 from .open_source import open_source
 from .reading import NotAnalysed, SourceImage
+from .shared_headers import SharedHeaders
 from .suitability import check_image, check_stack
 from .volume import Stack, arrange, slices_of
 
@@ -119,10 +120,11 @@ def admitted(
     """
     admitted: dict[str, Opened] = {}
     refused: dict[str, NotAnalysableError] = {}
+    headers = SharedHeaders()
     for image in sorted(images, key=lambda image: (image.sop_instance_uid, image.instance_id)):
         if image.sop_instance_uid in admitted:
             continue
-        opened = Opened(image, *open_source(image))
+        opened = Opened(image, *open_source(image, headers))
         try:
             check_image(opened.dataset, bundle.suitability)
         except NotAnalysableError as error:

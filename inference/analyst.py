@@ -191,7 +191,8 @@ class Analyst:
             )
             for image in asked.images
         )
-        reading = self._reader_of(bundle).read(self.facts.with_facts(images))
+        with self.facts.paused():
+            reading = self._reader_of(bundle).read(self.facts.with_facts(images))
         used = reading.used_sop_instance_uids
         findings = tuple(_record(finding) for finding in reading.findings)
         measured = tuple(_measured(one) for one in reading.measurements)

@@ -21,6 +21,7 @@ from .head_seen import HeadSeen
 from .illustrate import View, slice_views, window_of
 from .input_spec import InputSpec
 from .measure import pixel_ml
+from .pixel_notes import count_fallback
 from .pixels import ModalityImage, hounsfield_values
 from .postprocess import Probabilities, series_findings
 from .preprocess import place_ct, prepare_ct
@@ -60,7 +61,7 @@ class CtSlicesReader(Reader):
         return Decoded(
             uids=tuple(one.image.sop_instance_uid for one in stack.slices),
             frames=tuple(one.frame for one in stack.slices),
-            batches=self._batches(stack, series.sources),
+            batches=self._batches(stack, series.sources, facts),
             positions_mm=stack.positions_mm,
             headers=series.headers,
             facts=facts,
@@ -111,8 +112,11 @@ class CtSlicesReader(Reader):
             placement=places[0],
         )
 
-    def _batches(self, stack: Stack, sources: Mapping[str, SourceImage]) -> Iterator[Batch]:
-        slices = hounsfield_slices(stack, sources, self.bundle.spec, self.decoding)
+    def _batches(
+        self, stack: Stack, sources: Mapping[str, SourceImage], facts: dict[str, object]
+    ) -> Iterator[Batch]:
+        """Decode batch by batch; `facts` says which slices took another decoder than the first."""
+        slices = hounsfield_slices(stack, sources, self.bundle.spec, self.decoding, facts)
         contrast = False
         seen = HeadSeen(len(stack.slices)) if self.bundle.suitability.anatomy == "head" else None
         while (batch := _stacked(itertools.islice(slices, self._batch_size))) is not None:
@@ -136,19 +140,20 @@ class CtSlicesReader(Reader):
 def _stacked(
     slices: Iterator[ModalityImage],
 ) -> tuple[NDArray[np.float32], tuple[tuple[str, ...], ...]] | None:
-    """Copy slices one by one into (slices, rows, columns), and their notes; None if there are none.
-
-    One by one because each is valid only until the next is asked for.
-    """
+    """Return slices as (slices, rows, columns), and their notes; None if there are none."""
     values, notes = [], []
     for image in slices:
-        values.append(image.values.copy())
+        values.append(image.values)
         notes.append(image.notes)
     return (np.stack(values), tuple(notes)) if values else None
 
 
 def hounsfield_slices(
-    stack: Stack, sources: Mapping[str, SourceImage], spec: InputSpec, decoding: DecodePool
+    stack: Stack,
+    sources: Mapping[str, SourceImage],
+    spec: InputSpec,
+    decoding: DecodePool,
+    facts: dict[str, object],
 ) -> Iterator[ModalityImage]:
     """Decode slice by slice, in the order of the stack.
 
@@ -160,11 +165,12 @@ def hounsfield_slices(
     spec : InputSpec
         Of kind ``ct_slices``.
     decoding : DecodePool
+    facts : dict
+        Of the reading; says how many took another decoder than the first, and of which syntax.
 
     Yields
     ------
     ModalityImage
-        Valid until the next is asked for.
 
     Raises
     ------
@@ -174,7 +180,8 @@ def hounsfield_slices(
     tasks = (
         DecodeTask(sources[one.image.sop_instance_uid], one.frame, spec) for one in stack.slices
     )
-    for decoded in decoding.decode(tasks):
+    for decoded, one in zip(decoding.decode(tasks), stack.slices, strict=True):
         if isinstance(decoded, NotAnalysableError):
             raise decoded
+        count_fallback(facts, one.image.transfer_syntax_uid, decoded.notes)
         yield decoded

@@ -7,40 +7,40 @@ descriptors all but the last, which is the bytes of its own memory.
 from __future__ import annotations
 
 import fcntl
-import mmap
 import os
 import pickle
 import resource
 import signal
-import socket
 import sys
+from contextlib import suppress
+from multiprocessing.connection import Connection
 
 import numpy as np
 
-from .decode_task import Answer, Asked, Ready, Refused, TaskDecoder, Values
+from .decode_task import Answer, Asked, Larger, Ready, Refused, TaskDecoder, Values
 from .errors import NotAnalysableError
 from .heap import keep_freed_memory
 from .reading import NotAnalysed
 
 _F_SETSIG = 10  # of fcntl(2), Linux
-_MESSAGE_BYTES = 1 << 20
 _KEPT_BYTES = 64 << 20
 
 
 def main(arguments: list[str]) -> int:
     """Answer tasks until the other side is gone."""
     connection_fd, memory_fd, lifeline, limit = (int(one) for one in arguments)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to end
+    for request in (signal.SIGINT, signal.SIGTERM):  # the parent decides when to end
+        signal.signal(request, signal.SIG_IGN)
     die_with(lifeline)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # patient data is in it
     keep_freed_memory(_KEPT_BYTES)
-    memory = mmap.mmap(memory_fd, 0)
     decoder = TaskDecoder()
-    with socket.socket(fileno=connection_fd) as connection:
-        connection.send(pickle.dumps(Ready()))
-        while message := connection.recv(_MESSAGE_BYTES):
-            connection.send(pickle.dumps(_answer(decoder, pickle.loads(message), memory)))  # noqa: S301 - from the parent
+    with Connection(connection_fd) as connection, suppress(EOFError):
+        connection.send_bytes(pickle.dumps(Ready()))
+        while True:
+            asked = pickle.loads(connection.recv_bytes())  # noqa: S301 - from the parent
+            connection.send_bytes(pickle.dumps(_answer(decoder, asked, memory_fd)))
     return 0
 
 
@@ -62,9 +62,13 @@ def die_with(lifeline: int) -> None:
         os._exit(0)
 
 
-def _answer(decoder: TaskDecoder, asked: Asked, memory: mmap.mmap) -> Answer:
+def _answer(decoder: TaskDecoder, asked: Asked, memory: int) -> Answer:
     try:
         image = decoder.decode(asked.task)
+        if image.values.nbytes > asked.size:
+            return Larger(image.values.nbytes)
+        values = np.ascontiguousarray(image.values, np.float32)
+        _put(values.reshape(-1).data.cast("B"), memory, asked.offset)
     except NotAnalysableError as error:
         return Refused(str(error.code), error.reason)
     except MemoryError:
@@ -73,12 +77,13 @@ def _answer(decoder: TaskDecoder, asked: Asked, memory: mmap.mmap) -> Answer:
     except Exception as error:  # noqa: BLE001 - the boundary of the process; told to the parent
         reason = f"decoding failed ({type(error).__name__})"
         return Refused(NotAnalysed.UNDECODABLE, reason)
-    if image.values.nbytes > asked.size:
-        return Ready()
-    count = image.values.size
-    place = np.frombuffer(memory, np.float32, count, asked.offset).reshape(image.values.shape)
-    np.copyto(place, image.values)
     return Values(image.values.shape, image.notes, image.full_range)
+
+
+def _put(values: memoryview, memory: int, offset: int) -> None:
+    while values:
+        done = os.pwrite(memory, values, offset)
+        values, offset = values[done:], offset + done
 
 
 if __name__ == "__main__":

@@ -59,11 +59,18 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class Larger:
+    """Values have so many bytes, more than there is room for."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ready:
-    """A process has started, or its values are larger than the place for them."""
+    """A process has started."""
 
 
-Answer = Values | Refused | Ready
+Answer = Values | Refused | Larger | Ready
 
 
 class TaskDecoder:

@@ -203,13 +203,26 @@ def decode_frame(dataset: Dataset, index: int) -> tuple[NDArray[Any], str]:
     DecodingError
         If no decoder can read the frame.
     """
-    if isinstance(dataset, KnownDataset) and (read := dataset.frame(index)) is not None:
-        return read
+    pixels, photometric, _ = decode_frame_told(dataset, index)
+    return pixels, photometric
+
+
+def decode_frame_told(dataset: Dataset, index: int) -> tuple[NDArray[Any], str, bool]:
+    """Do the same, and tell whether it took another decoder than the first of its syntax.
+
+    That is told of images that are opened by their facts, as a reader does.
+    """
+    indexed = isinstance(dataset, KnownDataset)
+    tried = False
+    if isinstance(dataset, KnownDataset):
+        if (read := dataset.frame(index)) is not None:
+            return *read, False
+        tried = dataset.is_direct(index)
     syntax = transfer_syntax(dataset)
     attempts: list[str] = []
     for name, attempt in _attempts(dataset, index, syntax):
         try:
-            return attempt()
+            return *attempt(), tried or (indexed and bool(attempts))
         except (DecodingError, _DamagedError) as error:
             attempts.append(f"{name}: {error}")
         except DAMAGE as error:

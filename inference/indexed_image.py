@@ -60,15 +60,19 @@ class IndexedImage(KnownDataset):
         table: FrameTable | None = self.facts.table
         return None if table is None else len(table.spans)
 
+    def is_direct(self, index: int) -> bool:
+        """Return whether a frame should be read by its offset and the first decoder."""
+        facts: StoredFacts = self.facts
+        known = facts.table is not None and facts.cells is not None
+        return known and 0 <= index < (self.located_frames or 0)
+
     def frame(self, index: int) -> tuple[NDArray[Any], str] | None:
         """Return the stored values of a frame and its Photometric Interpretation.
 
         None where the facts do not say enough, or the file is not as they say.
         """
         facts: StoredFacts = self.facts
-        if facts.table is None or (cells := facts.cells) is None:
-            return None
-        if not 0 <= index < len(facts.table.spans):
+        if facts.table is None or (cells := facts.cells) is None or not self.is_direct(index):
             return None
         try:
             descriptor = os.open(self.indexed, os.O_RDONLY | os.O_CLOEXEC)

@@ -88,3 +88,7 @@ class KnownDataset(FileDataset):
         None where the frame has to be read the long way, by `decoders`.
         """
         return None
+
+    def is_direct(self, index: int) -> bool:
+        """Return whether a frame should be read by its offset and the first decoder."""
+        return False

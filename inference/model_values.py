@@ -10,10 +10,12 @@ from dataclasses import replace
 
 from pydicom import Dataset
 
+from .errors import NotAnalysableError
 from .input_spec import InputSpec
 from .pixel_notes import PixelNote
 from .pixels import ModalityImage, hounsfield_values, radiograph_values
 from .polarity import looks_negative
+from .reading import NotAnalysed
 
 
 def model_values(dataset: Dataset, frame: int, spec: InputSpec) -> ModalityImage:
@@ -45,3 +47,17 @@ def model_values(dataset: Dataset, frame: int, spec: InputSpec) -> ModalityImage
     if spec.polarity == "chest" and looks_negative(image.values):
         return replace(image, notes=(*image.notes, PixelNote.POLARITY_CORRECTED))
     return image
+
+
+def check_range(image: ModalityImage, spec: InputSpec) -> None:
+    """Refuse an image whose greys cannot be spread as a specification asks.
+
+    Raises
+    ------
+    NotAnalysableError
+        UNSUPPORTED_PIXELS if it asks for the full range, and nobody knows that of the pixels.
+    """
+    if spec.intensity == "full_range" and image.full_range is None:
+        raise NotAnalysableError(
+            NotAnalysed.UNSUPPORTED_PIXELS, "the pixels are no whole numbers of known range"
+        )

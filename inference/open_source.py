@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from pydicom import Dataset
@@ -14,10 +15,18 @@ from .reading import SourceImage
 from .stored_facts import StoredFacts, stored_facts
 
 
-def open_source(image: SourceImage) -> tuple[Dataset, Dataset]:
+def open_source(
+    image: SourceImage, read_header: Callable[[Path], Dataset] | None = None
+) -> tuple[Dataset, Dataset]:
     """Return an image with its pixels, and what it says besides them, as it came.
 
     Either reads the file only as far as it is asked for what its facts do not say.
+
+    Parameters
+    ----------
+    image : SourceImage
+    read_header : callable, optional
+        Reads what the image says; a `SharedHeaders` for those of a series.
 
     Raises
     ------
@@ -26,7 +35,7 @@ def open_source(image: SourceImage) -> tuple[Dataset, Dataset]:
     """
     facts, path = image.facts, image.path
     if facts is not None and _describe(facts, path):
-        header = IndexedImage(path, facts, _read_header)
+        header = IndexedImage(path, facts, read_header or _read_header)
         header.ask_the_file()
         return IndexedImage(path, facts, open_image), header
     dataset = open_image(path)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from enum import StrEnum
+
+from pydicom.uid import UID
 
 
 class PixelNote(StrEnum):
@@ -13,10 +15,13 @@ class PixelNote(StrEnum):
     ``deploy/docs/pixels.md`` says of each when it is made.
     """
 
+    DECODER_FALLBACK = "decoder_fallback"
+    HIGH_BIT_DEFAULTED = "high_bit_defaulted"
     RESCALE_SLOPE_DEFAULTED = "rescale_slope_defaulted"
     RESCALE_INTERCEPT_DEFAULTED = "rescale_intercept_defaulted"
     RESCALE_TYPE_IGNORED = "rescale_type_ignored"
     MODALITY_LUT = "modality_lut"
+    VOI_ABSENT = "voi_absent"
     VOI_APPLIED = "voi_applied"
     UNUSED_BITS_DROPPED = "unused_bits_dropped"
     UNSIGNED_12_BIT_REPAIRED = "unsigned_12_bit_repaired"
@@ -24,6 +29,7 @@ class PixelNote(StrEnum):
     WINDOWED_8_BIT_RESTORED = "windowed_8_bit_restored"
     BRAIN_WINDOW_ASSUMED = "brain_window_assumed"
     PADDING_REPLACED = "padding_replaced"
+    PADDING_IGNORED = "padding_ignored"
     BELOW_AIR_CLAMPED = "below_air_clamped"
     MONOCHROME1_INVERTED = "monochrome1_inverted"
     MONOCHROME1_KEPT = "monochrome1_kept"
@@ -38,3 +44,19 @@ def common_notes(notes: Sequence[tuple[str, ...]]) -> dict[str, int]:
     """Count how many images each note was made for, in the order of the alphabet."""
     flat = sorted(str(note) for image in notes for note in set(image))
     return {note: flat.count(note) for note in dict.fromkeys(flat)}
+
+
+def count_fallback(facts: MutableMapping[str, object], syntax: str, notes: Sequence[str]) -> None:
+    """Count in the facts of a reading an image that the first decoder did not read.
+
+    Parameters
+    ----------
+    facts : mapping
+        ``decoder_fallbacks`` is by the name of the transfer syntax.
+    syntax : str
+        Transfer Syntax UID (0002,0010).
+    """
+    if PixelNote.DECODER_FALLBACK in notes:
+        counted = facts.setdefault("decoder_fallbacks", {})
+        assert isinstance(counted, dict)
+        counted[UID(syntax).name] = counted.get(UID(syntax).name, 0) + 1

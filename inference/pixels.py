@@ -191,9 +191,11 @@ def radiograph_values(dataset: Dataset, index: int = 0, *, voi: bool = False) ->
     notes = (*notes, *made)
     lowest, highest = float(values.min()), float(values.max())
     full_range = full_range_of(frame, dataset, index)
-    if voi and (greys := voi_greys(values, dataset, index)) is not None:
-        values, notes = greys, (*notes, PixelNote.VOI_APPLIED)
-        lowest, highest = full_range = 0.0, 1.0
+    if voi:
+        greys = voi_greys(values, dataset, index)
+        notes = (*notes, PixelNote.VOI_ABSENT if greys is None else PixelNote.VOI_APPLIED)
+        if greys is not None:
+            values, lowest, highest, full_range = greys, 0.0, 1.0, (0.0, 1.0)
     if frame.photometric == "MONOCHROME1":
         values = np.float32(lowest + highest) - values
         full_range = turned(full_range, lowest + highest)

@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+# Slices that are smoothed at once; a series of a head has fewer.
+_TOGETHER = 128
+
 
 @dataclass(frozen=True, slots=True)
 class SeriesPooling:
@@ -54,9 +57,13 @@ class SeriesPooling:
         """
         if self.reach_mm == 0.0:
             return probabilities
-        distance = np.abs(positions_mm[:, None] - positions_mm[None, :])
-        weights = np.clip(1.0 - distance / self.reach_mm, 0.0, None)
-        smoothed: NDArray[np.float64] = weights @ probabilities / weights.sum(axis=1, keepdims=True)
+        smoothed = np.empty_like(probabilities)
+        # Some slices at a time: of thousands the distances of all from all are hundreds of MB.
+        for start in range(0, len(smoothed), _TOGETHER):
+            rows = slice(start, start + _TOGETHER)
+            distance = np.abs(positions_mm[rows, None] - positions_mm[None, :])
+            weights = np.clip(1.0 - distance / self.reach_mm, 0.0, None)
+            smoothed[rows] = weights @ probabilities / weights.sum(axis=1, keepdims=True)
         return np.clip(smoothed, 0.0, 1.0)
 
     def to_dict(self) -> dict[str, object]:

@@ -17,8 +17,8 @@ from .engines.choose import EngineSettings
 from .errors import NotAnalysableError
 from .functional_groups import damaged, whole_number
 from .illustrate import View, film_views
-from .model_values import model_values
-from .pixel_notes import PixelNote
+from .model_values import check_range, model_values
+from .pixel_notes import PixelNote, count_fallback
 from .pixels import ModalityImage, frame_count, radiograph_values
 from .placement import Placement
 from .postprocess import Probabilities, image_findings
@@ -53,7 +53,7 @@ class RadiographReader(Reader):
         return Decoded(
             uids=rows,
             frames=tuple(frame for count in counts for frame in range(count)),
-            batches=self._batches([opened[uid].source for uid in order], counts),
+            batches=self._batches([opened[uid].source for uid in order], counts, facts),
             positions_mm=np.zeros(len(rows)),
             headers=tuple(opened[uid].header for uid in order),
             facts=facts,
@@ -89,14 +89,18 @@ class RadiographReader(Reader):
             placement=place,
         )
 
-    def _batches(self, sources: Sequence[SourceImage], counts: Sequence[int]) -> Iterator[Batch]:
-        """Decode frame by frame."""
+    def _batches(
+        self, sources: Sequence[SourceImage], counts: Sequence[int], facts: dict[str, object]
+    ) -> Iterator[Batch]:
+        """Decode frame by frame; `facts` says which took another decoder than the first."""
         spec = self.bundle.spec
         each = zip(sources, counts, strict=True)
-        tasks = (DecodeTask(one, frame, spec) for one, count in each for frame in range(count))
-        for decoded in self.decoding.decode(tasks):
+        frames = [(one, frame) for one, count in each for frame in range(count)]
+        tasks = (DecodeTask(one, frame, spec) for one, frame in frames)
+        for decoded, (source, _) in zip(self.decoding.decode(tasks), frames, strict=True):
             if isinstance(decoded, NotAnalysableError):
                 raise decoded
+            count_fallback(facts, source.transfer_syntax_uid, decoded.notes)
             yield self._batch(decoded)
 
     def _batch(self, image: ModalityImage) -> Batch:
@@ -126,7 +130,7 @@ class RadiographReader(Reader):
         refused: dict[str, NotAnalysableError] = {}
         for uid, one in opened.items():
             try:
-                for _ in self._batches([one.source], [frame_count(one.dataset)]):
+                for _ in self._batches([one.source], [frame_count(one.dataset)], {}):
                     pass
             except NotAnalysableError as error:
                 refused[uid] = error
@@ -137,10 +141,7 @@ class RadiographReader(Reader):
 
     def _tensor(self, image: ModalityImage, place: Placement) -> Rows:
         spec = self.bundle.spec
-        if spec.intensity == "full_range" and image.full_range is None:
-            raise NotAnalysableError(
-                NotAnalysed.UNSUPPORTED_PIXELS, "the pixels are no whole numbers of known range"
-            )
+        check_range(image, spec)
         return prepare_radiograph(image.values, spec, self._device, place, image.full_range)
 
 

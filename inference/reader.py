@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from .bundle import Bundle
-from .decode_pool import DecodePool, PoolSettings
+from .decode_pool import DecodePool
+from .decode_settings import PoolSettings
 from .decoded import Batch, Decoded, Picture
 from .engines import MadeWith, Rows
 from .engines.choose import EngineSettings

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -95,20 +94,12 @@ class WarmReaders:
         """Read a series with a bundle, loading it first if it is not there."""
         load = partial(self._made, bundle)
         with self._store.held(bundle.name, self._estimate(bundle), load) as reader:
-            return self._apart(reader).read(images)
+            return reader.read(images)
 
     def _made(self, bundle: Bundle) -> LoadedReader:
         reader = self._load(bundle, self._device, self._batch_size, self._engines)
         reader.decoding = self._decoding or reader.decoding
         return reader
-
-    def _apart(self, reader: LoadedReader) -> LoadedReader:
-        """Return the reader for one analysis: what decodes here keeps the image it has opened."""
-        if self._decoding is not None:
-            return reader
-        own = copy.copy(reader)
-        own.decoding = DecodePool(reader.decoding.settings)
-        return own
 
     def _estimate(self, bundle: Bundle) -> int:
         """Return what a model is thought to take: its weights, and what is made of them to run."""

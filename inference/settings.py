@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .bundle import Bundle, open_bundle
 from .bundle_settings import SectionSettings
 from .criteria import Anatomy, Contrast
+from .decode_settings import PoolSettings, processes_for, usable_cores
 from .errors import BundleError
 from .reading import Thresholds
 
@@ -79,6 +80,21 @@ class InferenceSettings(_Settings):
         le=1024,
         description="Slices in memory, and on their way through the network, at once.",
     )
+    decode_processes: Literal["auto"] | Annotated[int, Field(ge=0, le=64)] = Field(
+        default="auto",
+        description="Processes that decode compressed pixels for a worker; auto is half its cores, "
+        "1 to 8. A decoder that crashes or hangs then costs one image; with 0 it costs the worker, "
+        "and the analysis after a few attempts.",
+    )
+    decode_memory_mb: int = Field(
+        default=256,
+        ge=1,
+        description="Memory in which decoded images of all analyses of a worker wait to be used; "
+        "besides, each analysis may always have one.",
+    )
+    decode_timeout_seconds: float = Field(
+        default=60.0, gt=0, description="An image that takes longer to decode is refused."
+    )
     timeout_seconds: float = Field(
         default=600.0,
         gt=0,
@@ -108,6 +124,16 @@ class InferenceSettings(_Settings):
         default=True,
         description="Deliver a report that says why images were not analysed.",
     )
+
+    @property
+    def decoding(self) -> PoolSettings:
+        """What the decode pool of a worker may use."""
+        asked = self.decode_processes
+        return PoolSettings(
+            processes=processes_for(usable_cores()) if asked == "auto" else asked,
+            waiting_bytes=self.decode_memory_mb << 20,
+            timeout_seconds=self.decode_timeout_seconds,
+        )
 
 
 class ThresholdSettings(_Settings):

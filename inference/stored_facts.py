@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
+from sys import intern
 from typing import Any, cast
 
 import numpy as np
@@ -115,10 +116,10 @@ def facts_from_bytes(content: bytes) -> StoredFacts | None:
             syntax=str(stated["syntax"]),
             known=KnownValues(
                 asked=_ASKED,
-                values=cast(Mapping[str, Value], stated["values"]),
-                damaged=frozenset(stated["damaged"]),
-                empty=frozenset(stated["empty"]),
-                valued=frozenset(stated["valued"]),
+                values={intern(name): one for name, one in dict(stated["values"]).items()},
+                damaged=_one_set(tuple(stated["damaged"])),
+                empty=_one_set(tuple(stated["empty"])),
+                valued=_one_set(tuple(stated["valued"])),
             ),
             table=None if frames is None else _unpacked(frames),
             unlocated=None if unlocated is None else Unlocated(unlocated),
@@ -147,6 +148,12 @@ def stored_facts(dataset: Dataset, size_bytes: int) -> StoredFacts:
     except OSError:
         unlocated = Unlocated.UNREADABLE
     return StoredFacts(size_bytes, str(syntax), known, table, unlocated)
+
+
+@lru_cache(maxsize=256)
+def _one_set(keywords: tuple[str, ...]) -> frozenset[str]:
+    """Return the same set for the hundreds of slices that say the same."""
+    return frozenset(keywords)
 
 
 def _known(dataset: Dataset) -> KnownValues:

@@ -15,9 +15,9 @@ from pydicom import Dataset
 from pydicom.pixels.common import PhotometricInterpretation
 from pydicom.uid import RLELossless
 
-from .decoders import DecodingError, decode_frame
+from .decoders import DecodingError, decode_frame_told
 from .errors import NotAnalysableError
-from .functional_groups import element, transfer_syntax, whole_number
+from .functional_groups import element, holds, transfer_syntax, whole_number
 from .pixel_notes import PixelNote
 from .reading import NotAnalysed
 
@@ -62,7 +62,7 @@ def stored_frame(dataset: Dataset, index: int) -> StoredFrame:
         UNDECODABLE, or UNSUPPORTED_PIXELS if it is neither grey nor red, green and blue.
     """
     try:
-        values, photometric = decode_frame(dataset, index)
+        values, photometric, fell_back = decode_frame_told(dataset, index)
     except DecodingError as error:
         raise NotAnalysableError(NotAnalysed.UNDECODABLE, str(error)) from error
     coloured = values.ndim == 3 and photometric == "RGB" and values.shape[-1] in (3, 4)
@@ -72,17 +72,20 @@ def stored_frame(dataset: Dataset, index: int) -> StoredFrame:
             NotAnalysed.UNSUPPORTED_PIXELS,
             f"{named(photometric)} with values of shape {values.shape}",
         )
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = (PixelNote.DECODER_FALLBACK,) if fell_back else ()
+    if _ignores_padding(dataset):
+        notes = (*notes, PixelNote.PADDING_IGNORED)
     if values.dtype.kind in "iu" and _has_cells(dataset):
         bits = whole_number(dataset, "BitsStored") or values.dtype.itemsize * 8
         high = whole_number(dataset, "HighBit")
-        high = bits - 1 if high is None else high
+        if high is None:
+            high, notes = bits - 1, (*notes, PixelNote.HIGH_BIT_DEFAULTED)
         signed = whole_number(dataset, "PixelRepresentation") == 1
         if _fits(values, bits, high, signed):
-            return StoredFrame(_cells(values, signed), photometric)
+            return StoredFrame(_cells(values, signed), photometric, notes)
         kept = used_bits(values, bits, high, signed)
         if _carries_more(values, bits, high, signed):
-            notes = (PixelNote.UNUSED_BITS_DROPPED,)
+            notes = (*notes, PixelNote.UNUSED_BITS_DROPPED)
         values = kept
     return StoredFrame(values, photometric, notes)
 
@@ -120,6 +123,14 @@ def padded(dataset: Dataset, stored: NDArray[Any]) -> NDArray[np.bool_] | None:
     limit = value if limit is None else limit
     found = (stored >= min(value, limit)) & (stored <= max(value, limit))
     return found if found.any() else None
+
+
+def _ignores_padding(dataset: Dataset) -> bool:
+    """Return whether a header says something of padding that cannot be understood."""
+    holder = next((keyword for keyword in _PADDING if keyword in dataset), "")
+    named_value, named_limit = _PADDING.get(holder, _INTEGER_PADDING)
+    said = holds(dataset, named_value) or holds(dataset, named_limit)
+    return said and not isinstance(element(dataset, named_value), int | float)
 
 
 def named(photometric: str) -> str:

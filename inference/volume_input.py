@@ -1,6 +1,7 @@
 """From slices to the volume that a network sees, and from its maps back to slices.
 
-Everything is computed where it is told to: values go to the device slice by slice.
+Everything is computed where it is told to: values go to the device slice by slice, each into its
+place in the grid. Two volumes are in memory at most, three where intensities are scaled first.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def prepare_volume(
     """
     planes: Iterable[torch.Tensor] = (_moved(one, device) for one in slices)
     if spec.intensity_at == "first":
-        planes = intensity.apply(torch.stack(list(planes)), spec.intensity)
+        planes = intensity.apply(_together(planes, len(geometry.opening)), spec.intensity)
     axes = axes_of(geometry, spec)
     values = _resampled(planes, geometry, axes, spec)
     if not bool(values.amax() > values.amin()):
@@ -150,7 +151,7 @@ def _resampled(
     """Resample first in each plane, then across them, and put the axes into their order."""
     along, down, right = _by_source(axes)
     smooth = spec.antialias
-    fitted = [
+    fitted = (
         to_rows.to(plane) @ plane @ to_columns.to(plane).T
         for plane, to_rows, to_columns in zip(
             planes,
@@ -158,14 +159,25 @@ def _resampled(
             _of_slices(geometry, 2, right, smooth),
             strict=True,
         )
-    ]
-    stack = torch.stack(fitted)
+    )
+    stack = _together(fitted, len(geometry.opening))
     places = geometry.along[geometry.opening]
     across = _weights(along, places, smooth)
     values: torch.Tensor = torch.tensordot(
         torch.from_numpy(across).to(stack), stack, dims=([1], [0])
     )
     return values.permute(*(axis.source for axis in axes))
+
+
+def _together(planes: Iterable[torch.Tensor], count: int) -> torch.Tensor:
+    """Put planes into one tensor as they come: neither slices nor a second copy pile up."""
+    stack: torch.Tensor | None = None
+    for number, plane in enumerate(planes):
+        if stack is None:
+            stack = plane.new_empty((count, *plane.shape))
+        stack[number] = plane
+    assert stack is not None, "a stack has slices"
+    return stack
 
 
 def _of_slices(geometry: Geometry, source: int, axis: Axis, smooth: bool) -> Iterator[torch.Tensor]:

@@ -13,7 +13,8 @@ from pydicom import Dataset
 from .admission import admitted_stack, telling
 from .bundle import Bundle
 from .ct_slices_reader import hounsfield_slices
-from .decode_pool import DecodePool, PoolSettings
+from .decode_pool import DecodePool
+from .decode_settings import PoolSettings
 from .display import pixel_aspect, show_slice, window_of_steps, window_text
 from .engines.choose import EngineSettings
 from .engines.errors import DeviceLostError, EngineOutOfMemoryError
@@ -90,7 +91,7 @@ class CtVolumeReader:
         with telling(facts):
             geometry = geometry_of(stack)
         series.datasets.clear()  # the pixels of an image leave memory once it is decoded
-        volume, notes = self._prepared(stack, geometry, series.sources)
+        volume, notes = self._prepared(stack, geometry, series.sources, facts)
         facts |= {
             "volume_voxels": [axis.count for axis in volume.axes],
             "volume_spacing_mm": [round(abs(axis.step), 4) for axis in volume.axes],
@@ -118,7 +119,11 @@ class CtVolumeReader:
         return with_masks(reading, masks, series.places, pixel_ml(stack))
 
     def _prepared(
-        self, stack: Stack, geometry: Geometry, sources: Mapping[str, SourceImage]
+        self,
+        stack: Stack,
+        geometry: Geometry,
+        sources: Mapping[str, SourceImage],
+        facts: dict[str, object],
     ) -> tuple[Volume, list[tuple[str, ...]]]:
         """Return the volume, and what was done to the pixels of each slice.
 
@@ -127,7 +132,7 @@ class CtVolumeReader:
         assert self._network is not None, "setup was not called"
         place = self._network.place
         try:
-            return self._prepared_on(place, stack, geometry, sources)
+            return self._prepared_on(place, stack, geometry, sources, facts)
         except (RuntimeError, MemoryError) as raised:
             error = typed(raised)
             if place.type == "cpu" or not isinstance(
@@ -135,7 +140,7 @@ class CtVolumeReader:
             ):
                 raise
             self._network.hear(error)
-            return self._prepared_on(torch.device("cpu"), stack, geometry, sources)
+            return self._prepared_on(torch.device("cpu"), stack, geometry, sources, facts)
 
     def _prepared_on(
         self,
@@ -143,10 +148,12 @@ class CtVolumeReader:
         stack: Stack,
         geometry: Geometry,
         sources: Mapping[str, SourceImage],
+        facts: dict[str, object],
     ) -> tuple[Volume, list[tuple[str, ...]]]:
         spec = self.bundle.spec.volume
         assert spec is not None, "a bundle of volumes"
         notes: list[tuple[str, ...]] = []
+        facts.pop("decoder_fallbacks", None)  # counted anew, where this is done once more
         opening = set(geometry.opening.tolist())
         head = HeadSeen(len(opening)) if self.bundle.suitability.anatomy == "head" else None
 
@@ -159,7 +166,7 @@ class CtVolumeReader:
         slices = (
             noted(image)
             for number, image in enumerate(
-                hounsfield_slices(stack, sources, self.bundle.spec, self.decoding)
+                hounsfield_slices(stack, sources, self.bundle.spec, self.decoding, facts)
             )
             if number in opening
         )

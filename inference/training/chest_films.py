@@ -16,10 +16,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from numpy.typing import NDArray
-from PIL import Image
 
-from ..errors import InferenceError
+from ..errors import InferenceError, NotAnalysableError
 from ..lungs import LungPair, around, find_lungs
+from ..pictures import as_radiograph
 from ..pixels import open_image, radiograph_values
 from .phantoms.fields import FloatArray, blurred
 
@@ -125,10 +125,10 @@ def read_values(path: Path) -> NDArray[np.float32]:
     if path.suffix.lower() not in _PICTURES:
         return radiograph_values(open_image(path)).values
     try:
-        with Image.open(path) as picture:
-            return np.array(picture.convert("F"), dtype=np.float32)
-    except OSError as error:
-        raise InferenceError(f"{path} is no picture: {error}") from error
+        # A picture is read as evaluation reads it: as the DICOM file that it would be.
+        return radiograph_values(as_radiograph(path)).values
+    except NotAnalysableError as error:
+        raise InferenceError(f"{path} is no picture: {error.reason}") from error
 
 
 def read_films(listed: Iterable[Listed], side: int) -> Iterator[Film]:

@@ -21,10 +21,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..decode_task import DecodeTask, TaskDecoder
 from ..errors import InferenceError, NotAnalysableError
 from ..input_spec import InputSpec
-from ..model_values import model_values
-from ..pixels import open_image
+from ..model_values import check_range
+from ..reading import SourceImage
 from ..tensors import prepare_ct, prepare_radiograph
 from .layouts import LabelledImages
 from .processes import Pool
@@ -51,17 +52,19 @@ MOST_UNREADABLE = 0.01
 def prepare_file(path: Path, spec: InputSpec) -> Bytes:
     """Return the input of a network from a file, as bytes: (channels, size, size).
 
-    The same functions as in service; then 0 to 1 becomes 0 to 255.
+    Opened, decoded and prepared by the functions of a reader; then 0 to 1 becomes 0 to 255.
 
     Raises
     ------
     InferenceError
-        If the file cannot be decoded.
+        If the file cannot be decoded, or its values are not what the network takes.
     """
-    values = model_values(open_image(path), 0, spec).values
+    image = TaskDecoder().decode(DecodeTask(SourceImage(0, "", "", "", path), 0, spec))
     if spec.kind == "ct_slices":
-        return as_bytes(prepare_ct(values[None], spec, _CPU)[0])
-    return as_bytes(prepare_radiograph(values, spec, _CPU)[0])
+        return as_bytes(prepare_ct(image.values[None], spec, _CPU)[0])
+    check_range(image, spec)
+    prepared = prepare_radiograph(image.values, spec, _CPU, full_range=image.full_range)
+    return as_bytes(prepared[0])
 
 
 class InputCache:

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inference.decode_pool import DecodePool, PoolSettings
+from inference.decode_pool import DecodePool
+from inference.decode_settings import PoolSettings
 from inference.decode_task import DecodeTask
 from inference.errors import InferenceError, NotAnalysableError
 from inference.input_spec import InputSpec
@@ -27,7 +28,6 @@ from inference.windows import BRAIN
 Write = Callable[..., Path]
 
 CT = InputSpec("ct_slices", 64, (BRAIN,))
-PAGE = 4096
 
 
 def task(path: Path, frame: int = 0, *, indexed: bool = False) -> DecodeTask:
@@ -84,7 +84,7 @@ def test_images_come_in_their_order_and_an_error_stays_with_its_image(
     broken.write_bytes(b"no DICOM file")
     tasks = [task(path, indexed=number % 2 == 0) for number, path in enumerate(slices)]
     tasks.insert(3, task(broken))
-    with DecodePool(PoolSettings(processes, places=3, place_bytes=PAGE * 2)) as pool:
+    with DecodePool(PoolSettings(processes, ahead=3)) as pool:
         expected = [number - 924.0 for number in range(10)]
         expected.insert(3, "undecodable")
         assert taken(pool, tasks) == expected
@@ -107,7 +107,7 @@ def test_values_are_those_of_this_process(sample: Callable[[str], Path]) -> None
         assert (there.notes, there.full_range) == (here.notes, here.full_range)
 
 
-def test_no_more_are_taken_than_there_are_places(slices: list[Path]) -> None:
+def test_no_more_are_taken_than_are_decoded_ahead(slices: list[Path]) -> None:
     asked: list[int] = []
 
     def tasks() -> Iterator[DecodeTask]:
@@ -115,22 +115,22 @@ def test_no_more_are_taken_than_there_are_places(slices: list[Path]) -> None:
             asked.append(number)
             yield task(path)
 
-    with DecodePool(PoolSettings(1, places=2, place_bytes=PAGE * 2)) as pool:
+    with DecodePool(PoolSettings(1, ahead=2)) as pool:
         for done, _ in enumerate(pool.decode(tasks())):
             assert len(asked) <= done + 2
 
 
-def test_an_image_larger_than_its_place_is_decoded_here(
+def test_an_image_larger_than_the_memory_for_those_that_wait_is_read_alone(
     write_image: Write, slices: list[Path], tmp_path: Path
 ) -> None:
     large = write_image(np.full((200, 300), 500, np.uint16), RescaleIntercept=-1024)
-    with DecodePool(PoolSettings(1, places=2, place_bytes=PAGE * 2)) as pool:
+    with DecodePool(PoolSettings(1, ahead=2, waiting_bytes=10_000)) as pool:
         told = taken(pool, [task(slices[0]), task(large), task(slices[1])])
     assert told == [-924.0, -524.0, -923.0]
 
 
 def test_who_stops_early_finds_the_pool_as_it_was(slices: list[Path]) -> None:
-    with DecodePool(PoolSettings(2, places=4, place_bytes=PAGE * 2)) as pool:
+    with DecodePool(PoolSettings(2, ahead=4)) as pool:
         stream = pool.decode([task(path) for path in slices])
         next(stream)
         stream.close()  # type: ignore[attr-defined]
@@ -140,7 +140,7 @@ def test_who_stops_early_finds_the_pool_as_it_was(slices: list[Path]) -> None:
 
 
 def test_a_decoder_that_crashes_costs_its_image_alone(slices: list[Path], hanging: Path) -> None:
-    with DecodePool(PoolSettings(1, places=2, place_bytes=PAGE * 2)) as pool:
+    with DecodePool(PoolSettings(1, ahead=2)) as pool:
         pool.start()
         (first,) = pool.pids
 
@@ -158,8 +158,121 @@ def test_a_decoder_that_crashes_costs_its_image_alone(slices: list[Path], hangin
         assert pool.pids != (first,)
 
 
+def test_an_image_whose_process_somebody_else_ended_is_decoded_again(
+    slices: list[Path], tmp_path: Path
+) -> None:
+    waits = tmp_path / "waits.dcm"
+    os.mkfifo(waits)
+    with DecodePool(PoolSettings(1)) as pool:
+        pool.start()
+        (first,) = pool.pids
+
+        def end_it() -> None:
+            with waits.open("wb"):  # waits until the process reads, which is ended meanwhile
+                os.kill(first, signal.SIGKILL)
+                wait_until(lambda: not alive(first))
+                waits.unlink()
+                slices[3].rename(waits)
+
+        thread = threading.Thread(target=end_it)
+        thread.start()
+        assert taken(pool, [task(waits), task(slices[4])]) == [-921.0, -920.0]
+        thread.join()
+
+
+def test_all_threads_share_the_processes_fairly(slices: list[Path]) -> None:
+    """Who asks for one image does not wait for the ninety that somebody else asked for before."""
+    with DecodePool(PoolSettings(1, ahead=90)) as pool:
+        many = pool.decode([task(path) for path in slices * 9])
+        next(many)
+        done: list[float] = []
+        threads = [
+            threading.Thread(target=lambda at=at: done.extend(taken(pool, [task(slices[at])])))
+            for at in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+        rest = list(many)
+        assert sorted(done) == [-924.0, -923.0, -922.0, -921.0]
+        assert len(rest) == 89
+
+
+def test_each_thread_gets_its_own_images_in_their_order(slices: list[Path]) -> None:
+    wanted = [number - 924.0 for number in range(10)]
+    with DecodePool(PoolSettings(2, waiting_bytes=20_000)) as pool:
+        found: dict[int, list[float]] = {}
+
+        def read(at: int) -> None:
+            turned = slices[at:] + slices[:at]
+            found[at] = taken(pool, [task(path) for path in turned])
+
+        threads = [threading.Thread(target=read, args=(at,)) for at in range(5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert found == {at: wanted[at:] + wanted[:at] for at in range(5)}
+
+
+def test_who_waits_in_one_stream_for_another_one_is_no_deadlock(slices: list[Path]) -> None:
+    """One thread, no memory for images that wait: each stream has one all the same."""
+    with DecodePool(PoolSettings(1, waiting_bytes=0)) as pool:
+        streams = [pool.decode([task(path) for path in slices]) for _ in range(3)]
+        for number, several in enumerate(zip(*streams, strict=True)):
+            values = [
+                one.values[0, 0] for one in several if not isinstance(one, NotAnalysableError)
+            ]
+            assert values == [number - 924.0] * 3
+
+
+def test_shared_memory_is_bounded(write_image: Write) -> None:
+    path = write_image(np.zeros((512, 512), np.uint16))
+    with DecodePool(PoolSettings(2, waiting_bytes=4 << 20)) as pool:
+        stream = pool.decode([task(path, indexed=False) for _ in range(32)])
+        for _ in zip(range(8), stream, strict=False):
+            time.sleep(0.02)
+            assert pool.shared_bytes <= (4 << 20) + (1 << 20)
+        del stream
+    assert pool.shared_bytes == 0
+
+
+def test_a_request_to_stop_that_reaches_all_processes_ends_no_decoder(slices: list[Path]) -> None:
+    with DecodePool(PoolSettings(1)) as pool:
+        assert taken(pool, [task(slices[0])]) == [-924.0]
+        before = pool.pids
+        os.kill(before[0], signal.SIGTERM)
+        assert taken(pool, [task(slices[1])]) == [-923.0]
+        assert pool.pids == before
+
+
+def test_a_native_frame_is_read_here(slices: list[Path]) -> None:
+    with DecodePool(PoolSettings(1)) as pool:
+        assert taken(pool, [task(slices[0], indexed=True)]) == [-924.0]
+        assert pool.pids == ()
+
+
+def test_who_waits_is_told_when_the_pool_is_closed(slices: list[Path], hanging: Path) -> None:
+    pool = DecodePool(PoolSettings(1))
+    told: list[str] = []
+
+    def read() -> None:
+        try:
+            list(pool.decode([task(hanging), task(slices[0])]))
+        except InferenceError as error:
+            told.append(str(error))
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    with hanging.open("wb"):
+        pool.close()
+        thread.join(10)
+    assert told == ["the decode processes were ended"]
+
+
 def test_a_decoder_that_hangs_is_ended(slices: list[Path], hanging: Path) -> None:
-    settings = PoolSettings(1, places=2, place_bytes=PAGE * 2, timeout_seconds=1.0)
+    settings = PoolSettings(1, ahead=2, timeout_seconds=1.0)
     with DecodePool(settings) as pool:
         refused, after = list(pool.decode([task(hanging), task(slices[1])]))
         assert isinstance(refused, NotAnalysableError)
@@ -168,16 +281,18 @@ def test_a_decoder_that_hangs_is_ended(slices: list[Path], hanging: Path) -> Non
 
 
 def test_a_process_that_ended_while_idle_is_replaced(slices: list[Path]) -> None:
-    with DecodePool(PoolSettings(1, place_bytes=PAGE * 2)) as pool:
+    with DecodePool(PoolSettings(1)) as pool:
         assert taken(pool, [task(slices[0])]) == [-924.0]
-        os.kill(pool.pids[0], signal.SIGKILL)
-        wait_until(lambda: not alive(pool.pids[0]))
+        (first,) = pool.pids
+        os.kill(first, signal.SIGKILL)
+        wait_until(lambda: not alive(first))
+        wait_until(lambda: pool.pids not in ((), (first,)))  # at once, not when it is needed
         assert taken(pool, [task(slices[1])]) == [-923.0]
 
 
 def test_an_image_that_needs_too_much_memory_is_refused(write_image: Write) -> None:
     large = write_image(np.zeros((6000, 6000), np.uint16))
-    settings = PoolSettings(1, memory_bytes=200 << 20, place_bytes=200 << 20)
+    settings = PoolSettings(1, memory_bytes=200 << 20)
     with DecodePool(settings) as pool:
         (refused,) = pool.decode([task(large)])
     assert isinstance(refused, NotAnalysableError)
@@ -196,18 +311,20 @@ def test_a_process_that_cannot_start_is_no_endless_loop(
 
 
 def shared_memory() -> set[Path]:
-    return set(Path("/dev/shm").glob("*"))
+    """Return what is in shared memory with a name, but for databases that others run here."""
+    return {path for path in Path("/dev/shm").glob("*") if "PostgreSQL" not in path.name}
 
 
 PARENT = """
 import sys
 from pathlib import Path
-from inference.decode_pool import DecodePool, PoolSettings
+from inference.decode_pool import DecodePool
+from inference.decode_settings import PoolSettings
 from inference.decode_task import DecodeTask
 from inference.input_spec import InputSpec
 from inference.reading import SourceImage
 from inference.windows import BRAIN
-pool = DecodePool(PoolSettings(2, places=2))
+pool = DecodePool(PoolSettings(2))
 pool.start()
 print(*pool.pids, flush=True)
 spec = InputSpec("ct_slices", 64, (BRAIN,))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +23,7 @@ from inference.fact_store import FactStore
 from inference.open_source import index_file, open_source
 from inference.pixels import hounsfield_values
 from inference.reading import SourceImage
-from inference.stored_facts import facts_from_bytes
+from inference.stored_facts import StoredFacts, facts_from_bytes
 
 Stored = tuple[FactStore, list[SourceImage]]
 
@@ -49,8 +52,8 @@ def test_facts_are_made_once(
     stored: Stored, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     facts, images = stored
-    assert facts.index_new(9) == 3
-    assert facts.index_new(9) == 0
+    assert facts.index_now(9) == 3
+    assert facts.index_now(9) == 0
     monkeypatch.setattr(fact_store_module, "index_file", None)  # nobody asks a file again
     given = facts.with_facts(images)
     assert given == tuple(images)
@@ -61,14 +64,81 @@ def test_facts_are_made_once(
 
 def test_new_instances_are_indexed_as_they_come(stored: Stored, engine: sa.Engine) -> None:
     facts, images = stored
-    assert facts.index_new(1) == 1  # the latest; older ones when they are asked for
+    assert facts.index_now(1) == 1  # the latest; older ones when they are asked for
     ingest = Ingest(engine)
     for number in range(5):
         uid = f"1.2.3.2.{number}"
         path = images[0].path.name
         ingest.add(replace(RECORD, sop_instance_uid=uid, path=path, sha256=f"{number + 5}" * 64))
     ingest.close()
-    assert [facts.index_new(2) for _ in range(4)] == [2, 2, 1, 0]
+    assert [facts.index_now(2) for _ in range(4)] == [2, 2, 1, 0]
+
+
+def test_one_worker_of_a_host_indexes_at_a_time(
+    stored: Stored, engine: sa.Engine, tmp_path: Path
+) -> None:
+    facts, _ = stored
+    lock = tmp_path / "data" / "workers" / "facts.lock"
+    lock.parent.mkdir()
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        facts.index_new(9)
+        wait_for(facts)
+        assert kept(engine) == 0
+    facts.index_new(9)
+    wait_for(facts)
+    assert kept(engine) == 3
+
+
+def test_nothing_is_indexed_in_the_background_while_an_analysis_runs(
+    stored: Stored, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts, _ = stored
+    with facts.paused():
+        facts.index_new(9)
+        wait_for(facts)
+        assert kept(engine) == 0
+    begun, analysed = threading.Event(), threading.Event()
+
+    def slowly(path: Path) -> StoredFacts:
+        begun.set()
+        assert analysed.wait(10)
+        return index_file(path)
+
+    monkeypatch.setattr(fact_store_module, "index_file", slowly)
+    facts.index_new(9)
+    assert begun.wait(10)
+    with facts.paused():  # one that begins meanwhile waits for one file at most
+        analysed.set()
+        wait_for(facts)
+        assert kept(engine) == 1
+    facts.index_new(9)
+    wait_for(facts)
+    assert kept(engine) == 3
+
+
+def test_a_file_that_is_never_read_to_its_end_delays_no_beat(
+    stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts, _ = stored
+    ended = threading.Event()
+    monkeypatch.setattr(fact_store_module, "index_file", lambda _path: ended.wait(10) and None)
+    started = time.monotonic()
+    for _ in range(3):
+        facts.index_new(9)
+    assert time.monotonic() - started < 1.0
+    ended.set()
+    wait_for(facts)
+
+
+def wait_for(facts: FactStore) -> None:
+    if facts._thread is not None:
+        facts._thread.join(20)
+
+
+def kept(engine: sa.Engine) -> int:
+    with engine.connect() as connection:
+        return connection.execute(sa.text("SELECT count(*) FROM instance_facts")).scalar_one()
 
 
 def test_what_is_missing_or_old_is_made_when_it_is_needed(
@@ -80,7 +150,7 @@ def test_what_is_missing_or_old_is_made_when_it_is_needed(
         connection.execute(sa.text("UPDATE instance_facts SET facts = :old"), {"old": b"\0old"})
     given = facts.with_facts(images)
     assert [one.facts is not None for one in given] == [True, True, False]
-    assert facts.index_new(9) == 0
+    assert facts.index_now(9) == 0
 
 
 def test_a_database_that_is_away_costs_only_time(stored: Stored, engine: sa.Engine) -> None:

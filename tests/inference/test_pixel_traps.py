@@ -26,8 +26,10 @@ from pydicom.uid import (
 
 from inference.decoders import PREFERENCE
 from inference.errors import NotAnalysableError
+from inference.open_source import index_file, open_source
+from inference.pixel_notes import count_fallback
 from inference.pixels import frame_count, hounsfield_values, open_image, radiograph_values
-from inference.reading import NotAnalysed
+from inference.reading import NotAnalysed, SourceImage
 
 Sample = Callable[[str], Path]
 Write = Callable[..., Path]
@@ -63,6 +65,27 @@ LOSSLESS: list[tuple[UID, Callable[[Pixels], bytes]]] = [
     (HTJ2KLosslessRPCL, lambda a: imagecodecs.htj2k_encode(a, reversible=True)),
     (HTJ2K, lambda a: imagecodecs.htj2k_encode(a, reversible=True)),
 ]
+
+
+def test_a_codestream_that_needs_another_decoder_is_noted(write_image: Write) -> None:
+    """JPEG 2000 in the boxes of a JP2 file is not what the standard allows, and there is."""
+    pixels = RAMP % 4096
+    content = imagecodecs.jpeg2k_encode(pixels, codecformat="JP2", level=0)
+    path = compressed(write_image(pixels), JPEG2000Lossless, [content])
+    source = SourceImage(1, "1", "1", str(JPEG2000Lossless), path, index_file(path))
+    image = radiograph_values(open_source(source)[0])
+    assert np.array_equal(image.values, pixels)
+    assert image.notes == ("decoder_fallback",)
+    facts: dict[str, object] = {}
+    for _ in range(2):
+        count_fallback(facts, source.transfer_syntax_uid, image.notes)
+    count_fallback(facts, source.transfer_syntax_uid, ())
+    assert facts == {"decoder_fallbacks": {JPEG2000Lossless.name: 2}}
+    # One that is as it should be is read by the first, which nobody needs to know.
+    plain = imagecodecs.jpeg2k_encode(pixels, codecformat="J2K", level=0)
+    path = compressed(write_image(pixels), JPEG2000Lossless, [plain])
+    source = SourceImage(1, "1", "1", str(JPEG2000Lossless), path, index_file(path))
+    assert radiograph_values(open_source(source)[0]).notes == ()
 
 
 @pytest.mark.parametrize(("syntax", "encode"), LOSSLESS, ids=lambda one: getattr(one, "name", ""))
@@ -187,6 +210,21 @@ def test_padding_that_is_nowhere_or_everywhere(write_image: Write) -> None:
     assert (hounsfield_values(open_image(everywhere)).values == -1024).all()
 
 
+@pytest.mark.parametrize("lacking", ["value", "number"])
+def test_padding_that_nobody_understands_is_noted(write_image: Write, lacking: str) -> None:
+    path = write_image(np.array([[5, 40], [60, 7]], np.int16))
+    dataset = dcmread(path)
+    if lacking == "value":
+        dataset.add_new("PixelPaddingRangeLimit", "SS", 5)
+    else:
+        dataset.add_new("PixelPaddingValue", "SS", [5, 7])
+    dataset.save_as(path)
+    for read in (hounsfield_values, radiograph_values):
+        image = read(open_image(path))
+        assert image.values.tolist() == [[5, 40], [60, 7]]
+        assert image.notes == ("padding_ignored",)
+
+
 @pytest.mark.parametrize("double", [False, True])
 def test_float_pixels_and_their_padding(write_image: Write, tmp_path: Path, double: bool) -> None:
     pixels = np.array([[-3e38, 40.25], [60.5, -1000]], np.float64 if double else np.float32)
@@ -227,7 +265,9 @@ def test_a_missing_description_of_the_cells_is_refused_or_has_a_default(
     delattr(dataset, keyword)
     dataset.save_as(path)
     if keyword == "HighBit":
-        assert np.array_equal(radiograph_values(open_image(path)).values, RAMP)
+        image = radiograph_values(open_image(path))
+        assert np.array_equal(image.values, RAMP)
+        assert image.notes == ("high_bit_defaulted",)
     else:
         assert refusal(path, radiograph_values).code == NotAnalysed.UNDECODABLE
 
@@ -388,7 +428,7 @@ def test_a_reader_that_asks_gets_the_grey_levels_of_the_header(write_image: Writ
     assert image.notes == ("voi_applied", "monochrome1_inverted")
     without = radiograph_values(open_image(write_image(pixels)), voi=True)
     assert np.array_equal(without.values, pixels)
-    assert without.notes == ()
+    assert without.notes == ("voi_absent",)
 
 
 def test_frames_are_found_by_an_extended_offset_table(write_image: Write) -> None:

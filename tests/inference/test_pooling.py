@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -27,6 +29,20 @@ def test_neighbours_count_by_their_distance() -> None:
     assert five[:, 0].tolist() == pytest.approx([0, 0.25, 0.5, 0.25, 0])
     plain = SeriesPooling(reach_mm=0).smooth(single, np.arange(5) * 5.0)
     assert plain.max() == 1.0
+
+
+def test_memory_of_smoothing_does_not_grow_with_the_square_of_the_slices() -> None:
+    positions = np.random.default_rng(2).permutation(4000) * 0.4
+    single = np.random.default_rng(3).random((4000, 2))
+    tracemalloc.start()
+    smoothed = SeriesPooling(reach_mm=10).smooth(single, positions)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6  # of all from all it were 256 MB
+    for slice_ in (0, 129, 3999):
+        weights = np.clip(1 - np.abs(positions - positions[slice_]) / 10, 0, None)
+        expected = weights @ single / weights.sum()
+        np.testing.assert_allclose(smoothed[slice_], expected, atol=1e-12)
 
 
 def test_a_series_has_every_label_then_its_slices(ct_bundle: Bundle) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,23 @@ import numpy as np
 import pytest
 import torch
 from pydicom import dcmread
+from pydicom.data import get_testdata_file
 
 from inference.bundle import Bundle
 from inference.ct_slices_reader import CtSlicesReader
+from inference.decode_pool import DecodePool
+from inference.decode_settings import PoolSettings
+from inference.errors import InferenceError, NotAnalysableError
 from inference.input_spec import InputSpec
 from inference.model_values import model_values
 from inference.pixels import open_image
 from inference.radiograph_reader import RadiographReader
 from inference.reading import SourceImage
 from inference.tensors import prepare_ct, prepare_radiograph
-from inference.training.prepared import prepare_file
+from inference.training.layouts import LabelledImages
+from inference.training.prepared import InputCache, PreparedImages, prepare_file
+from inference.training.processes import Pool
+from inference.training.samples import as_bytes
 from inference.windows import BRAIN, SOFT, SUBDURAL, VoiLutFunction, Window
 
 Sample = Callable[[str], Path]
@@ -66,12 +74,25 @@ def in_service(bundle: Bundle, spec: InputSpec, sources: list[SourceImage]) -> t
     return torch.as_tensor(batch.tensor)
 
 
+def served_by(
+    bundle: Bundle, spec: InputSpec, sources: list[SourceImage], pool: DecodePool
+) -> torch.Tensor:
+    """Return the first row that a reader with decode processes gives its network."""
+    every = replace(bundle.suitability, modalities=(), body_parts=(), min_slices=1, min_rows=1)
+    open_to_all = replace(every, axial=False, refused_views=(), phantom_words=())
+    served = replace(bundle, spec=spec, suitability=open_to_all)
+    reader = (CtSlicesReader if spec.kind == "ct_slices" else RadiographReader)(served)
+    reader.decoding = pool
+    return torch.as_tensor(next(iter(reader.decode(sources).batches)).tensor[:1])
+
+
 def compare(bundle: Bundle, spec: InputSpec, path: Path, sources: Sources) -> None:
     served = in_service(bundle, spec, sources([path]))
     assert torch.equal(served, prepared(path, spec))
     learnt = in_training(path, spec)
     assert learnt.shape == served.shape[1:]
-    # A byte is the nearest of 256 levels.
+    # Training keeps the nearest of 256 levels, and nothing else lies between the two.
+    assert np.array_equal(learnt.numpy(), as_bytes(served[0]))
     assert float((learnt / 255 - served[0]).abs().max()) <= 0.5 / 255 + 1e-6
 
 
@@ -160,3 +181,57 @@ def test_what_a_person_is_shown_beside_it_is_what_the_network_saw(
     reader = RadiographReader(replace(chest_bundle, spec=spec))
     picture = reader.picture(open_image(sample("RG3_UNCR.dcm")), 0, [0])
     assert torch.equal(torch.as_tensor(picture.tensor), prepared(sample("RG3_UNCR.dcm"), spec))
+
+
+# One file, at least, of each transfer syntax and form that there is among pydicom's.
+EVERY_CT = [*CT_FILES, "eCT_Supplemental.dcm"]
+EVERY_FILM = [
+    *FILMS, "MR_small.dcm", "MR_small_bigendian.dcm", "MR_small_RLE.dcm", "image_dfl.dcm",
+    "MR_small_jp2klossless.dcm", "MR_small_jpeg_ls_lossless.dcm", "MR_small_implicit.dcm",
+    "JPEGLSNearLossless_16.dcm", "JPEGLSNearLossless_08.dcm", "JPEG2000.dcm", "JPGExtended.dcm",
+    "JPGLosslessP14SV1_1s_1f_8b.dcm", "SC_rgb_jpeg_dcmtk.dcm", "SC_rgb_rle.dcm", "OBXXXX1A.dcm",
+    "examples_palette.dcm", "HTJ2KLossless_08_RGB.dcm", "HTJ2K_08_RGB.dcm", "RG3_J2KI.dcm",
+    "SC_ybr_full_422_uncompressed.dcm", "parametric_map_float.dcm", "emri_small_RLE.dcm",
+    "J2K_pixelrep_mismatch.dcm", "JPEG-LL.dcm", "RG1_UNCI.dcm",
+]  # fmt: skip
+LUNGS = InputSpec("radiograph", 64, polarity="chest", crop="lungs")
+BITS = InputSpec("radiograph", 64, intensity="full_range")
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec"),
+    [("ct", CT), ("film", FILM), ("film", LUNGS), ("film", BITS)],
+    ids=["ct", "film", "lungs", "bits"],
+)
+def test_what_a_training_learns_from_is_what_a_reader_with_processes_decodes(
+    ct_bundle: Bundle, chest_bundle: Bundle, sources: Sources, tmp_path: Path,
+    kind: str, spec: InputSpec,
+) -> None:  # fmt: skip
+    """Bit for bit, of all files at once: what either refuses the other refuses, too."""
+    names = EVERY_CT if kind == "ct" else EVERY_FILM
+    found = [get_testdata_file(name, download=False) for name in names]
+    paths = [Path(str(path)) for path in found if path is not None]
+    assert len(paths) >= len(names) // 2
+    for number, path in enumerate(paths):
+        (tmp_path / f"{number:03}.dcm").symlink_to(path)
+    listed = np.array([f"{number:03}.dcm".encode() for number in range(len(paths))])
+    images = LabelledImages(tmp_path, listed, np.zeros((len(paths), 1), np.uint8))
+    cache = InputCache(tmp_path / "none.u8", (0, spec.channels, spec.size, spec.size))
+    learnt: dict[int, Any] = {}
+    served: dict[int, Any] = {}
+    with Pool(1) as pool:
+        dataset = PreparedImages(images, spec, cache, pool)
+        for row in range(len(paths)):
+            with suppress(InferenceError):  # too many that cannot be read, it would say
+                ((_, batch),) = dataset.batches([np.array([row])])
+                if len(batch):
+                    learnt[row] = batch[0].numpy()
+    bundle = ct_bundle if kind == "ct" else chest_bundle
+    with DecodePool(PoolSettings(1)) as processes:
+        for row, path in enumerate(paths):
+            with suppress(NotAnalysableError):
+                served[row] = as_bytes(served_by(bundle, spec, sources([path]), processes)[0])
+    assert served.keys() == learnt.keys()
+    assert len(served) >= len(paths) * 0.8
+    for row, value in served.items():
+        assert np.array_equal(value, learnt[row]), paths[row].name

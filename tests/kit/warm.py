@@ -98,8 +98,8 @@ class WarmProcess:
 
 
 def _serve() -> None:
-    import deploy.cli.serve
     import deploy.analysing
+    import deploy.cli.serve
     import deploy.delivering
     import deploy.receiving  # noqa: F401 - what the parts import when they run
 

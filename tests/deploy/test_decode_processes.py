@@ -1,0 +1,84 @@
+"""A worker has its decode processes from the start, and takes them along however it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from db import create_engine
+from db.migrate import upgrade
+from inference.jobs import prepare
+
+ROOT = Path(__file__).parents[2]
+
+
+def processes_of(parent: int) -> list[int]:
+    """Return the decode processes of a process."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            stat = (entry / "stat").read_text().rpartition(")")[2].split()
+            command = (entry / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if int(stat[1]) == parent and b"inference.decode_child" in command:
+            found.append(int(entry.name))
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_until(is_so: Callable[[], bool], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM])
+def test_no_decode_process_outlives_its_worker(tmp_path: Path, ending: signal.Signals) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path / 'preread.sqlite'}")
+    upgrade(engine)
+    prepare(engine)
+    engine.dispose()
+    settings = {
+        "PREREAD_DATA_DIR": str(tmp_path),
+        "PREREAD_INFERENCE__SHIPPED": "false",
+        "PREREAD_INFERENCE__DECODE_PROCESSES": "2",
+        "PYTHONPATH": str(ROOT),
+    }
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "deploy", "worker"],
+            env={**os.environ, **settings},
+            cwd=tmp_path,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        wait_until(lambda: b"worker.started" in log.read_bytes() or worker.poll() is not None)
+        children = processes_of(worker.pid)
+        assert len(children) == 2, log.read_text()
+        worker.send_signal(ending)
+        worker.wait(60)
+        wait_until(lambda: not any(is_alive(pid) for pid in children))
+    finally:
+        worker.kill()
+        worker.wait()
+    if ending is signal.SIGTERM:
+        assert worker.returncode == 0
+        assert b"worker.stopped" in log.read_bytes()
+        assert b"decode." not in log.read_bytes()
