@@ -10,6 +10,7 @@ from pydicom import Dataset
 from .admission import Opened, admitted, reason_of_most
 from .decode_task import DecodeTask
 from .decoded import Batch, Decoded, Picture
+from .device_input.choice import is_made_on
 from .display import pixel_aspect, show_radiograph
 from .engines import Rows
 from .errors import NotAnalysableError
@@ -45,7 +46,7 @@ class RadiographReader(Reader):
         return Decoded(
             uids=rows,
             frames=tuple(frame for count in counts for frame in range(count)),
-            batches=self._batches([opened[uid].source for uid in order], counts),
+            batches=self._batches([opened[uid].source for uid in order], counts, facts),
             positions_mm=np.zeros(len(rows)),
             headers=tuple(opened[uid].header for uid in order),
             facts=facts,
@@ -81,11 +82,20 @@ class RadiographReader(Reader):
             placement=place,
         )
 
-    def _batches(self, sources: Sequence[SourceImage], counts: Sequence[int]) -> Iterator[Batch]:
-        """Decode frame by frame."""
+    def _batches(
+        self, sources: Sequence[SourceImage], counts: Sequence[int], facts: dict[str, object]
+    ) -> Iterator[Batch]:
+        """Decode frame by frame; `facts` says which way the films went to a GPU."""
         spec = self.bundle.spec
         each = zip(sources, counts, strict=True)
-        tasks = (DecodeTask(one, frame, spec) for one, count in each for frame in range(count))
+        frames = ((one, frame) for one, count in each for frame in range(count))
+        if is_made_on(self._device, spec):
+            from .device_input.readings import DeviceReadings  # it takes torch
+
+            fed = DeviceReadings(spec, self._device, self.decoding, self._batch_size, facts)
+            yield from fed.films(frames, _flat)
+            return
+        tasks = (DecodeTask(one, frame, spec) for one, frame in frames)
         for decoded in self.decoding.decode(tasks):
             if isinstance(decoded, NotAnalysableError):
                 raise decoded
@@ -99,10 +109,7 @@ class RadiographReader(Reader):
             notes = (*notes, PixelNote.LUNGS_NOT_FOUND)
         tensor = self._tensor(image, place)
         if not _has_contrast(image, tensor, place):
-            raise NotAnalysableError(
-                NotAnalysed.UNSUPPORTED_PIXELS,
-                "an image has no contrast: nearly all of its pixels have one value",
-            )
+            raise _flat()
         return Batch(tensor, (notes,), (place,))
 
     def _readable(
@@ -118,7 +125,7 @@ class RadiographReader(Reader):
         refused: dict[str, NotAnalysableError] = {}
         for uid, one in opened.items():
             try:
-                for _ in self._batches([one.source], [frame_count(one.dataset)]):
+                for _ in self._batches([one.source], [frame_count(one.dataset)], {}):
                     pass
             except NotAnalysableError as error:
                 refused[uid] = error
@@ -134,6 +141,13 @@ class RadiographReader(Reader):
                 NotAnalysed.UNSUPPORTED_PIXELS, "the pixels are no whole numbers of known range"
             )
         return prepare_radiograph(image.values, spec, self._device, place, image.full_range)
+
+
+def _flat() -> NotAnalysableError:
+    return NotAnalysableError(
+        NotAnalysed.UNSUPPORTED_PIXELS,
+        "an image has no contrast: nearly all of its pixels have one value",
+    )
 
 
 def _has_contrast(image: ModalityImage, tensor: Rows, place: Placement) -> bool:
