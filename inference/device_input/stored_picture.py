@@ -84,8 +84,13 @@ class StoredPicture:
         found: NDArray[np.float32] = self.table[part.astype(np.int32) - self.first]
         return found
 
+    def __getitem__(self, part: Any) -> NDArray[Any]:
+        """Return a part of `values`."""
+        found: NDArray[Any] = self.values[part]
+        return found
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        """Return `values`: to look at some pictures among many, and pay for those alone."""
+        """Return `values`: who looks at some pictures among many pays for those alone."""
         return self.values if dtype is None else self.values.astype(dtype, copy=False)
 
     def has_contrast(self, box: tuple[int, int, int, int]) -> bool:
