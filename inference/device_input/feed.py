@@ -9,10 +9,14 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+import structlog
+import torch
 from numpy.typing import NDArray
 
 from ..decode_pool import DecodePool
 from ..decoded import Batch
+from ..engines.errors import EngineError
+from ..engines.torch_faults import faults_typed
 from ..errors import NotAnalysableError
 from ..input_spec import InputSpec
 from ..pixels import ModalityImage
@@ -24,6 +28,7 @@ from .lanes import Lane
 from .packed import StoredTask, unpack
 from .stored_picture import StoredPicture, host_note
 
+_log = structlog.get_logger()
 # What to show of a picture, and what is noted of that.
 Placed = tuple[Placement, tuple[str, ...]]
 
@@ -42,6 +47,15 @@ class Steps(Protocol):
     def check(self, pictures: Sequence[Picture], rows: Sequence[Placed]) -> None:
         """Look at the pictures of a batch, in order; may refuse them."""
         ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiting:
+    """A batch, and the pictures that it is made of, should the device fail."""
+
+    pictures: Sequence[Picture]
+    batch: Batch
+    prepared: Prepared | None
 
 
 @dataclass(slots=True)
@@ -85,30 +99,61 @@ class Feed:
         NotAnalysableError
             When the turn of a frame has come that cannot be read.
         """
-        for prepared, batch in ahead(self._prepared(frames, steps)):
-            if flat is not None and prepared.contrast is not None:
-                prepared.ready.wait()
-                if not bool(prepared.contrast.all()):
-                    raise flat()
-            prepared.ready.follow(prepared.rows)
+        for waiting in ahead(self._prepared(frames, steps)):
+            batch = waiting.batch
+            if waiting.prepared is not None:
+                try:
+                    with faults_typed():
+                        flat_one = _is_flat(waiting.prepared) if flat is not None else False
+                        waiting.prepared.ready.follow(waiting.prepared.rows)
+                except EngineError as error:
+                    placements, notes = batch.placements, batch.notes
+                    batch = self._on_host(waiting.pictures, placements, notes, steps, error)
+                else:
+                    if flat is not None and flat_one:
+                        raise flat()
             yield batch
 
     def _prepared(
         self, frames: Iterable[tuple[SourceImage, int]], steps: Steps
-    ) -> Iterator[tuple[Prepared, Batch]]:
+    ) -> Iterator[_Waiting]:
         device_input = DeviceInput(self.spec, self.lane)
         pictures = self._pictures(frames)
         while some := list(itertools.islice(pictures, self.batch)):
             rows = [steps.place(one) for one in some]
             steps.check(some, rows)
             placements = tuple(placement for placement, _ in rows)
+            notes = tuple((*one.notes, *more) for one, (_, more) in zip(some, rows, strict=True))
             on_host = [
                 None if isinstance(one, StoredPicture) else steps.prepare(one, placement)
                 for one, placement in zip(some, placements, strict=True)
             ]
-            prepared = device_input.prepare(some, placements, on_host)
-            notes = tuple((*one.notes, *more) for one, (_, more) in zip(some, rows, strict=True))
-            yield prepared, Batch(prepared.rows, notes, placements)
+            try:
+                with faults_typed():
+                    prepared = device_input.prepare(some, placements, on_host)
+            except EngineError as error:
+                batch = self._on_host(some, placements, notes, steps, error)
+                yield _Waiting(some, batch, None)
+            else:
+                yield _Waiting(some, Batch(prepared.rows, notes, placements), prepared)
+
+    def _on_host(
+        self,
+        pictures: Sequence[Picture],
+        placements: tuple[Placement, ...],
+        notes: tuple[tuple[str, ...], ...],
+        steps: Steps,
+        error: EngineError,
+    ) -> Batch:
+        """Make a batch here: the device has no memory left for its pictures, or is lost.
+
+        The network's ladder comes to know of that by itself, and needs the rows all the more.
+        """
+        _log.warning("input.on_host", rows=len(pictures), reason=str(error))
+        self.paths[error.code] += len(pictures)
+        each = zip(pictures, placements, strict=True)
+        rows = [steps.prepare(_image(picture), placement) for picture, placement in each]
+        return Batch(torch.from_numpy(np.stack(rows)), notes, placements)
 
     def _pictures(self, frames: Iterable[tuple[SourceImage, int]]) -> Iterator[Picture]:
         tasks = (StoredTask(image, frame, self.spec) for image, frame in frames)
@@ -122,3 +167,17 @@ class Feed:
                 picture, why = host_note(picture)
                 self.paths[why] += 1
             yield picture
+
+
+def _image(picture: Picture) -> ModalityImage:
+    if isinstance(picture, StoredPicture):
+        return ModalityImage(picture.values, picture.notes, picture.full_range)
+    return picture
+
+
+def _is_flat(prepared: Prepared) -> bool:
+    """Wait for films, and tell whether what is shown of one has one value alone."""
+    if prepared.contrast is None:
+        return False
+    prepared.ready.wait()
+    return not bool(prepared.contrast.all())

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from structlog.testing import capture_logs
 
 from inference import ct_slices_reader, radiograph_reader
 from inference.bundle import Bundle
@@ -184,6 +185,47 @@ def test_the_next_batch_is_uploaded_while_one_is_computed(
     # The network's stream waits for the batch, and this thread for nothing.
     assert [one for one in said if "preread-input" not in one] == ["follow 1"]
     assert sum(len(batch.notes) for batch in batches) == 5
+
+
+class Failing(CpuLane):
+    """Has no memory for one batch, and is lost while another is on its way."""
+
+    def __init__(self) -> None:
+        self.uploads = 0
+
+    def upload(self, memory: torch.Tensor) -> torch.Tensor:
+        self.uploads += 1
+        if self.uploads == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        return memory.clone()
+
+    def mark(self) -> Mark:
+        lost = self.uploads >= 4
+
+        class _Lost:
+            def wait(self) -> None:
+                pass
+
+            def follow(self, tensor: torch.Tensor) -> None:
+                if lost:
+                    raise torch.AcceleratorError("CUDA error: an illegal memory access")
+
+        return _Lost()
+
+
+def test_a_batch_that_the_device_fails_on_is_made_by_the_host(
+    ct_bundle: Bundle, write_image: Write, sources: Sources
+) -> None:
+    images = sources(series(write_image))
+    told = rows_of(reader_of(ct_bundle), images)
+    feed = Feed(ct_bundle.spec, Failing(), DecodePool(PoolSettings()), 2)
+    frames = [(image, 0) for image in images]
+    with capture_logs() as logged:
+        rows = [b.tensor for b in feed.batches(frames, SliceSteps(ct_bundle.spec, None))]
+    torch.testing.assert_close(torch.cat([torch.as_tensor(r) for r in rows]), told,
+                               rtol=0, atol=1e-5)  # fmt: skip
+    assert feed.paths == {"stored": 7, "out_of_memory": 2, "device_lost": 1}
+    assert [one["event"] for one in logged] == ["input.on_host"] * 2
 
 
 def test_who_stops_early_leaves_no_thread() -> None:
