@@ -66,6 +66,7 @@ def serve_worker(base: Ground, stop: Event, machine: Machine | None = None) -> E
             tell=events.tell,
             announce=log_choice,
             compose=machine.compose,
+            gpu_decoding=settings.inference.gpu_decoding,
         )
         readers = WarmReaders(machine.place(device), settings.inference.batch_size, engines)
         readers.warm(bundles)

@@ -121,7 +121,10 @@ class CtSlicesReader(Reader):
         if is_made_on(self._device, spec):
             from .device_input.readings import DeviceReadings  # it takes torch
 
-            fed = DeviceReadings(spec, self._device, self.decoding, self._batch_size, facts)
+            fed = DeviceReadings(
+                spec, self._device, self.decoding, self._batch_size, facts,
+                gpu_decoding=self.gpu_decoding,
+            )  # fmt: skip
             frames = ((sources[one.image.sop_instance_uid], one.frame) for one in stack.slices)
             yield from fed.slices(frames, seen, _judge)
             return

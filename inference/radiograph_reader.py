@@ -92,7 +92,10 @@ class RadiographReader(Reader):
         if is_made_on(self._device, spec):
             from .device_input.readings import DeviceReadings  # it takes torch
 
-            fed = DeviceReadings(spec, self._device, self.decoding, self._batch_size, facts)
+            fed = DeviceReadings(
+                spec, self._device, self.decoding, self._batch_size, facts,
+                gpu_decoding=self.gpu_decoding,
+            )  # fmt: skip
             yield from fed.films(frames, _flat)
             return
         tasks = (DecodeTask(one, frame, spec) for one, frame in frames)

@@ -24,6 +24,8 @@ from ..placement import Placement
 from ..reading import SourceImage
 from .ahead import ahead
 from .device_input import DeviceInput, Picture, Prepared
+from .gpu_codec import GpuCodec
+from .gpu_frames import gpu_pictures
 from .lanes import Lane
 from .packed import StoredTask, unpack
 from .stored_picture import StoredPicture, host_note
@@ -69,14 +71,17 @@ class Feed:
     decoding : DecodePool
     batch : int
         Rows of a batch.
+    codec : GpuCodec or None
+        Decodes what it can.
     paths : Counter of str
-        How many pictures went which way: ``stored``, or why the host's.
+        How many pictures went which way: ``stored``, of them ``decoded_on_gpu``; or why the host's.
     """
 
     spec: InputSpec
     lane: Lane
     decoding: DecodePool
     batch: int
+    codec: GpuCodec | None = None
     paths: Counter[str] = field(default_factory=Counter)
 
     def batches(
@@ -156,6 +161,25 @@ class Feed:
         return Batch(torch.from_numpy(np.stack(rows)), notes, placements)
 
     def _pictures(self, frames: Iterable[tuple[SourceImage, int]]) -> Iterator[Picture]:
+        if self.codec is None:
+            yield from self._pooled(frames)
+            return
+        coming = iter(frames)
+        while some := list(itertools.islice(coming, self.batch)):
+            made = gpu_pictures(some, self.spec, self.codec)
+            left = [frame for frame, one in zip(some, made, strict=True) if one is None]
+            others = self._pooled(left)
+            for one in made:
+                if isinstance(one, NotAnalysableError):
+                    raise one
+                if one is None:
+                    yield next(others)
+                    continue
+                self.paths["stored"] += 1
+                self.paths["decoded_on_gpu"] += 1
+                yield one
+
+    def _pooled(self, frames: Iterable[tuple[SourceImage, int]]) -> Iterator[Picture]:
         tasks = (StoredTask(image, frame, self.spec) for image, frame in frames)
         for decoded in self.decoding.decode(tasks):
             if isinstance(decoded, NotAnalysableError):

@@ -13,6 +13,7 @@ from ..head_seen import HeadSeen
 from ..input_spec import InputSpec
 from ..reading import SourceImage
 from .feed import Feed
+from .gpu_codec import codec_on
 from .lanes import lane_on
 from .steps import FilmSteps, SliceSteps
 
@@ -34,6 +35,13 @@ class DeviceReadings:
         Rows of a batch.
     facts : dict
         Of the reading; gets `FACT` when all batches are taken.
+    gpu_decoding : bool
+        Whether the device decodes what it can.
+
+    Raises
+    ------
+    EngineUnavailableError
+        If it is to decode and cannot.
     """
 
     def __init__(
@@ -43,9 +51,12 @@ class DeviceReadings:
         decoding: DecodePool,
         batch: int,
         facts: dict[str, object],
+        *,
+        gpu_decoding: bool = False,
     ) -> None:
         self._spec = spec
-        self._feed = Feed(spec, lane_on(torch.device(device)), decoding, batch)
+        codec = codec_on(str(device)) if gpu_decoding else None
+        self._feed = Feed(spec, lane_on(torch.device(device)), decoding, batch, codec)
         self._facts = facts
 
     def films(self, frames: Frames, flat: Callable[[], NotAnalysableError]) -> Iterator[Batch]:

@@ -68,6 +68,8 @@ class EngineSettings:
     compose : callable or None
         Gives the engine of a bundle in the place of `choose_engine`: for machines that fail as a
         test wants them to.
+    gpu_decoding : bool
+        Whether a GPU decodes the images that it can, with nvImageCodec.
     """
 
     cache: Path | None = None
@@ -76,6 +78,7 @@ class EngineSettings:
     tell: Callable[[Event], None] = log_event
     announce: Callable[[str, EngineIdentity, str], None] = say_nothing
     compose: Composer | None = None
+    gpu_decoding: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
