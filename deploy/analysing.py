@@ -140,6 +140,7 @@ def _readers(
         announce=log_choice,
         compose=machine.compose,
         share=lambda model, ladder: Batcher(model, ladder, shared),
+        gpu_decoding=settings.inference.gpu_decoding,
     )
     return WarmReaders(
         machine.place(device),

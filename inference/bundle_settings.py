@@ -255,7 +255,8 @@ class SectionSettings(_Settings):
     engine: EngineName | None = Field(
         default=None,
         description="What runs it, in float32, instead of what the bundle says: auto, onnx (ONNX "
-        "Runtime on the CPU) or torch. Not of a volume.",
+        "Runtime on the CPU), torch, openvino (on the CPU) or tensorrt (on a GPU). Not of a "
+        "volume.",
     )
     explanation: ExplanationName | None = Field(
         default=None,

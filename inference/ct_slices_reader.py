@@ -13,6 +13,7 @@ from .admission import admitted_stack
 from .decode_pool import DecodePool
 from .decode_task import DecodeTask
 from .decoded import Batch, Decoded, Picture
+from .device_input.choice import is_made_on
 from .display import pixel_aspect, show_slice, window_text
 from .engines.choose import EngineSettings
 from .errors import NotAnalysableError
@@ -115,10 +116,25 @@ class CtSlicesReader(Reader):
     def _batches(
         self, stack: Stack, sources: Mapping[str, SourceImage], facts: dict[str, object]
     ) -> Iterator[Batch]:
-        """Decode batch by batch; `facts` says which slices took another decoder than the first."""
-        slices = hounsfield_slices(stack, sources, self.bundle.spec, self.decoding, facts)
-        contrast = False
+        """Decode batch by batch.
+
+        `facts` says which slices took another decoder than the first, and which way they went to a
+        GPU.
+        """
+        spec = self.bundle.spec
         seen = HeadSeen(len(stack.slices)) if self.bundle.suitability.anatomy == "head" else None
+        if is_made_on(self._device, spec):
+            from .device_input.readings import DeviceReadings  # it takes torch
+
+            fed = DeviceReadings(
+                spec, self._device, self.decoding, self._batch_size, facts,
+                gpu_decoding=self.gpu_decoding,
+            )  # fmt: skip
+            frames = ((sources[one.image.sop_instance_uid], one.frame) for one in stack.slices)
+            yield from fed.slices(frames, seen, _judge)
+            return
+        slices = hounsfield_slices(stack, sources, spec, self.decoding, facts)
+        contrast = False
         while (batch := _stacked(itertools.islice(slices, self._batch_size))) is not None:
             hu, notes = batch
             contrast = contrast or any(bool(np.ptp(image)) for image in hu)
@@ -127,14 +143,18 @@ class CtSlicesReader(Reader):
             places = place_ct(hu, self.bundle.spec, self._device)
             tensor = prepare_ct(hu, self.bundle.spec, self._device, places)
             yield Batch(tensor, notes, places)
-        # One slice may be nothing but air; a series may not.
-        if not contrast:
-            raise NotAnalysableError(
-                NotAnalysed.UNSUPPORTED_PIXELS,
-                "no slice has contrast: all pixels of each have one value",
-            )
-        if seen is not None:
-            seen.check()
+        _judge(contrast, seen)
+
+
+def _judge(contrast: bool, seen: HeadSeen | None) -> None:
+    """Refuse a series by its slices: one may be nothing but air, a series may not."""
+    if not contrast:
+        raise NotAnalysableError(
+            NotAnalysed.UNSUPPORTED_PIXELS,
+            "no slice has contrast: all pixels of each have one value",
+        )
+    if seen is not None:
+        seen.check()
 
 
 def _stacked(

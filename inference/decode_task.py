@@ -31,6 +31,12 @@ class DecodeTask:
     frame: int
     spec: InputSpec
 
+    def made(self, dataset: Dataset) -> ModalityImage:
+        """Return what becomes of the frame, the image being open."""
+        if self.spec.kind == "radiograph":
+            return model_values(dataset, self.frame, self.spec)
+        return hounsfield_values(dataset, self.frame)
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -90,6 +96,4 @@ class TaskDecoder:
         if self._opened is None or self._opened[0] != task.image:
             self._opened = None  # its memory first
             self._opened = (task.image, open_source(task.image)[0])
-        if task.spec.kind == "radiograph":
-            return model_values(self._opened[1], task.frame, task.spec)
-        return hounsfield_values(self._opened[1], task.frame)
+        return task.made(self._opened[1])

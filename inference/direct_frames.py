@@ -39,6 +39,8 @@ from pydicom.uid import (
 from .decoders import sign_extended
 from .functional_groups import DAMAGE
 
+# From a codestream to its samples, whatever the header says of them.
+Raw = Callable[[bytes], "NDArray[Any]"]
 _GREY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 _END_MARKER = b"\xff\xd9"
 # Start of frame of JPEG and of JPEG-LS: the code of the marker, of those that are read here.
@@ -107,7 +109,9 @@ def is_direct(syntax: UID) -> bool:
     return syntax.is_transfer_syntax and not syntax.is_encapsulated
 
 
-def direct_frame(frame: bytes, syntax: UID, cells: Cells) -> NDArray[Any] | None:
+def direct_frame(
+    frame: bytes, syntax: UID, cells: Cells, decode: Raw | None = None
+) -> NDArray[Any] | None:
     """Decode a frame.
 
     Parameters
@@ -118,6 +122,8 @@ def direct_frame(frame: bytes, syntax: UID, cells: Cells) -> NDArray[Any] | None
         Transfer syntax for which `is_direct` holds.
     cells : Cells
         Of which `is_plain` holds.
+    decode : callable, optional
+        Decodes the codestream in the place of imagecodecs, for `EXCHANGEABLE` syntaxes.
 
     Returns
     -------
@@ -130,17 +136,21 @@ def direct_frame(frame: bytes, syntax: UID, cells: Cells) -> NDArray[Any] | None
             return None
         return np.frombuffer(frame, cells.dtype).reshape(cells.rows, cells.columns)
     try:
+        if decode is not None and syntax in EXCHANGEABLE:
+            return EXCHANGEABLE[syntax](frame, cells, decode)
         return DIRECT[syntax](frame, cells)
     except DAMAGE:
         return None
 
 
-def _baseline(frame: bytes, cells: Cells) -> NDArray[Any] | None:
+def _baseline(
+    frame: bytes, cells: Cells, decode: Raw = imagecodecs.jpeg8_decode
+) -> NDArray[Any] | None:
     if (cells.allocated, cells.stored, cells.signed) != (8, 8, False):
         return None
     if not _agrees(_jpeg(frame), cells, 8, "baseline"):
         return None
-    return _shaped(imagecodecs.jpeg8_decode(frame), cells)
+    return _shaped(decode(frame), cells)
 
 
 def _extended(frame: bytes, cells: Cells) -> NDArray[Any] | None:
@@ -153,11 +163,13 @@ def _extended(frame: bytes, cells: Cells) -> NDArray[Any] | None:
     return _shaped(pixels.clip(0, 2**cells.stored - 1), cells)
 
 
-def _lossless(frame: bytes, cells: Cells) -> NDArray[Any] | None:
+def _lossless(
+    frame: bytes, cells: Cells, decode: Raw = imagecodecs.jpeg8_decode
+) -> NDArray[Any] | None:
     stream = _jpeg(frame)
     if stream is None or not _agrees(stream, cells, stream.precision, "lossless"):
         return None
-    pixels = imagecodecs.jpeg8_decode(frame)
+    pixels = decode(frame)
     if pixels.shape != (cells.rows, cells.columns):
         return None
     if cells.signed:
@@ -185,9 +197,7 @@ def _htj2k(frame: bytes, cells: Cells) -> NDArray[Any] | None:
     return _wavelet(frame, cells, imagecodecs.htj2k_decode)
 
 
-def _wavelet(
-    frame: bytes, cells: Cells, decode: Callable[[bytes], NDArray[Any]]
-) -> NDArray[Any] | None:
+def _wavelet(frame: bytes, cells: Cells, decode: Raw) -> NDArray[Any] | None:
     stream = _jpeg_2000_size(frame)
     if stream is None or stream.signed != cells.signed or stream.precision > cells.stored:
         return None
@@ -207,6 +217,7 @@ def _rle(frame: bytes, cells: Cells) -> NDArray[Any] | None:
 
 
 _Decode = Callable[[bytes, Cells], "NDArray[Any] | None"]
+_Exchangeable = Callable[[bytes, Cells, Raw], "NDArray[Any] | None"]
 
 # HTJ2K that may be lossy stays with OpenJPEG: of OpenJPH's values one in a hundred differs by 1.
 DIRECT: Mapping[str, _Decode] = MappingProxyType(
@@ -223,6 +234,21 @@ DIRECT: Mapping[str, _Decode] = MappingProxyType(
         HTJ2KLosslessRPCL: _htj2k,
         HTJ2K: _jpeg_2000,
         RLELossless: _rle,
+    }
+)
+
+
+# Where another decoder may stand in, such as one of a GPU; all checks stay.
+EXCHANGEABLE: Mapping[str, _Exchangeable] = MappingProxyType(
+    {
+        JPEGBaseline8Bit: _baseline,
+        JPEGLossless: _lossless,
+        JPEGLosslessSV1: _lossless,
+        JPEG2000Lossless: _wavelet,
+        JPEG2000: _wavelet,
+        HTJ2KLossless: _wavelet,
+        HTJ2KLosslessRPCL: _wavelet,
+        HTJ2K: _wavelet,
     }
 )
 

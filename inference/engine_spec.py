@@ -10,10 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal, cast, get_args
 
-EngineName = Literal["auto", "onnx", "torch"]
+EngineName = Literal["auto", "onnx", "torch", "openvino", "tensorrt"]
 Precision = Literal["float32", "bfloat16", "float16"]
+# Of engines that do not have all of them.
+_PRECISIONS: Mapping[EngineName, tuple[Precision, ...]] = MappingProxyType(
+    {"onnx": ("float32",), "openvino": ("float32",), "tensorrt": ("float32", "float16")}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +27,11 @@ class EngineSpec:
 
     Attributes
     ----------
-    name : {"auto", "onnx", "torch"}
+    name : {"auto", "onnx", "torch", "openvino", "tensorrt"}
         ``auto``: CUDA graphs on a GPU; on a CPU ONNX Runtime where it gives what torch gives, torch
         otherwise. ``onnx``: ONNX Runtime on the CPU or nothing. ``torch``: torch as it comes, layer
-        by layer.
+        by layer. ``openvino`` on the CPU and ``tensorrt`` on a GPU, or nothing: packages of their
+        own, which run what was exported for ONNX Runtime.
     precision : {"float32", "bfloat16", "float16"}
         Of the arithmetic on a GPU.
 
@@ -41,10 +47,10 @@ class EngineSpec:
     def __post_init__(self) -> None:
         _one_of("engine", self.name, get_args(EngineName))
         _one_of("engine.precision", self.precision, get_args(Precision))
-        if self.name == "onnx" and self.precision != "float32":
+        if self.name in _PRECISIONS and self.precision not in _PRECISIONS[self.name]:
             raise ValueError(
-                f"engine onnx computes in float32, not in {self.precision}; leave the precision "
-                "out or take the engine auto"
+                f"engine {self.name} computes in {' or '.join(_PRECISIONS[self.name])}, not in "
+                f"{self.precision}; leave the precision out or take the engine auto"
             )
 
     @classmethod

@@ -181,7 +181,13 @@ def radiograph_values(dataset: Dataset, index: int = 0, *, voi: bool = False) ->
     NotAnalysableError
         UNDECODABLE or UNSUPPORTED_PIXELS.
     """
-    frame = stored_frame(dataset, index)
+    return radiograph_of(stored_frame(dataset, index), dataset, index, voi=voi)
+
+
+def radiograph_of(
+    frame: StoredFrame, dataset: Dataset, index: int, *, voi: bool = False
+) -> ModalityImage:
+    """Return what `radiograph_values` does, of the stored values of that frame."""
     notes = (*frame.notes, *_shape_notes(dataset, index))
     if frame.coloured:
         shown, note = luminance(frame, dataset)
@@ -218,7 +224,11 @@ def hounsfield_values(dataset: Dataset, index: int = 0) -> ModalityImage:
         UNDECODABLE, or UNSUPPORTED_PIXELS if the values are coloured or declared to be something
         else than Hounsfield units.
     """
-    frame = stored_frame(dataset, index)
+    return hounsfield_of(stored_frame(dataset, index), dataset, index)
+
+
+def hounsfield_of(frame: StoredFrame, dataset: Dataset, index: int) -> ModalityImage:
+    """Return what `hounsfield_values` does, of the stored values of that frame."""
     notes = (*frame.notes, *_shape_notes(dataset, index))
     notes = (*notes, *check_units(dataset, index))
     if frame.coloured:

@@ -7,6 +7,8 @@ round, and that it was is recorded.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -62,9 +64,14 @@ def looks_negative(values: NDArray[np.float32]) -> bool:
     return chest_correlation(values) < _CONTRADICTION
 
 
+def looked_at(picture: NDArray[Any]) -> NDArray[Any]:
+    """Return the rows and columns that are looked at; of them, all are."""
+    rows, columns = picture.shape
+    return picture[:: max(1, rows // _SAMPLES), :: max(1, columns // _SAMPLES)]
+
+
 def _thumbnail(values: NDArray[np.float32]) -> NDArray[np.float64]:
-    rows, columns = values.shape
-    sampled = values[:: max(1, rows // _SAMPLES), :: max(1, columns // _SAMPLES)].astype(np.float64)
+    sampled = looked_at(values).astype(np.float64)
     for axis in (0, 1):
         edges = np.linspace(0, sampled.shape[axis], len(_CHEST) + 1).astype(int)
         shape = (-1, 1) if axis == 0 else (1, -1)

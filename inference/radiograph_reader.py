@@ -11,6 +11,7 @@ from . import lungs
 from .admission import Opened, admitted, reason_of_most
 from .decode_task import DecodeTask
 from .decoded import Batch, Decoded, Picture
+from .device_input.choice import is_made_on
 from .display import pixel_aspect, show_radiograph
 from .engines import Rows
 from .engines.choose import EngineSettings
@@ -92,10 +93,23 @@ class RadiographReader(Reader):
     def _batches(
         self, sources: Sequence[SourceImage], counts: Sequence[int], facts: dict[str, object]
     ) -> Iterator[Batch]:
-        """Decode frame by frame; `facts` says which took another decoder than the first."""
+        """Decode frame by frame.
+
+        `facts` says which took another decoder than the first, and which way the films went to a
+        GPU.
+        """
         spec = self.bundle.spec
         each = zip(sources, counts, strict=True)
         frames = [(one, frame) for one, count in each for frame in range(count)]
+        if is_made_on(self._device, spec):
+            from .device_input.readings import DeviceReadings  # it takes torch
+
+            fed = DeviceReadings(
+                spec, self._device, self.decoding, self._batch_size, facts,
+                gpu_decoding=self.gpu_decoding,
+            )  # fmt: skip
+            yield from fed.films(frames, _flat)
+            return
         tasks = (DecodeTask(one, frame, spec) for one, frame in frames)
         for decoded, (source, _) in zip(self.decoding.decode(tasks), frames, strict=True):
             if isinstance(decoded, NotAnalysableError):
@@ -111,10 +125,7 @@ class RadiographReader(Reader):
             notes = (*notes, PixelNote.LUNGS_NOT_FOUND)
         tensor = self._tensor(image, place)
         if not _has_contrast(image, tensor, place):
-            raise NotAnalysableError(
-                NotAnalysed.UNSUPPORTED_PIXELS,
-                "an image has no contrast: nearly all of its pixels have one value",
-            )
+            raise _flat()
         return Batch(tensor, (notes,), (place,))
 
     def _readable(
@@ -143,6 +154,13 @@ class RadiographReader(Reader):
         spec = self.bundle.spec
         check_range(image, spec)
         return prepare_radiograph(image.values, spec, self._device, place, image.full_range)
+
+
+def _flat() -> NotAnalysableError:
+    return NotAnalysableError(
+        NotAnalysed.UNSUPPORTED_PIXELS,
+        "an image has no contrast: nearly all of its pixels have one value",
+    )
 
 
 def _has_contrast(image: ModalityImage, tensor: Rows, place: Placement) -> bool:

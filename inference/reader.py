@@ -64,6 +64,8 @@ class Reader(ABC):
         self._network: Answers | None = None
         # Where images are decoded; whoever runs the reader may put a pool with processes here.
         self.decoding = DecodePool(PoolSettings())
+        # Whether a GPU decodes what it can; see `EngineSettings`.
+        self.gpu_decoding = False
 
     def setup(self, device: str, engines: EngineSettings | None = None) -> None:
         """Load the network onto `device`, a device of torch.
@@ -76,6 +78,11 @@ class Reader(ABC):
             If the bundle insists on an engine that cannot be had.
         """
         self._device = device
+        self.gpu_decoding = engines is not None and engines.gpu_decoding and "cuda" in device
+        if self.gpu_decoding:
+            from .device_input.gpu_codec import codec_on
+
+            codec_on(device)  # what is missing is said at the start
         self._network = Network(self.bundle, device, engines)
 
     @abstractmethod

@@ -74,6 +74,11 @@ class InferenceSettings(_Settings):
         ge=0,
         description="Threads that a network may use on a CPU; 0 is one for each core.",
     )
+    gpu_decoding: bool = Field(
+        default=False,
+        description="A GPU decodes JPEG, JPEG 2000 and HTJ2K too, with nvImageCodec "
+        "(pip install 'preread[nvimagecodec]'); nothing on a CPU.",
+    )
     batch_size: int = Field(
         default=8,
         ge=1,

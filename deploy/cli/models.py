@@ -13,6 +13,7 @@ from inference.bundle import Bundle
 
 from .. import settings
 from ..errors import DeployError
+from .check_precision import check
 from .options import Config
 from .output import Format, print_csv, print_json, wide_console
 from .serving import sections
@@ -26,6 +27,7 @@ def add_to(app: typer.Typer) -> None:
     group.command("list")(list_models)
     group.command("card")(card)
     group.command("add")(add)
+    group.command("check")(check)
     app.add_typer(group, name="models")
 
 

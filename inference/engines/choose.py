@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from ..bundle import Bundle
+from ..engine_spec import EngineSpec
 from .engine import Engine, EngineIdentity
 from .errors import EngineUnavailableError, ExportError
 from .ladder import Event, Ladder, log_event
@@ -28,6 +29,8 @@ _log = structlog.get_logger()
 Composer = Callable[[Bundle, str, "EngineSettings"], "Chosen"]
 # What an export takes that nothing else does; runs take the first alone.
 _PACKAGES = ("onnxruntime", "onnx")
+# Engines of packages that few sites have.
+_OPTIONAL = ("openvino", "tensorrt")
 
 
 def say_nothing(model: str, identity: EngineIdentity, instead: str) -> None:
@@ -73,6 +76,8 @@ class EngineSettings:
     share : callable
         Puts something around the engine of a model by which several analyses share it; see
         `scheduling`.
+    gpu_decoding : bool
+        Whether a GPU decodes the images that it can, with nvImageCodec.
     """
 
     cache: Path | None = None
@@ -82,6 +87,7 @@ class EngineSettings:
     announce: Callable[[str, EngineIdentity, str], None] = say_nothing
     compose: Composer | None = None
     share: Callable[[str, Ladder], Engine] = by_itself
+    gpu_decoding: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,6 +133,12 @@ def choose_engine(bundle: Bundle, device: str, settings: EngineSettings) -> Chos
 
 def _choose(bundle: Bundle, device: str, settings: EngineSettings) -> Chosen:
     wanted = bundle.engine.name
+    if wanted in _OPTIONAL:
+        from .optional import open_optional
+
+        engine = open_optional(bundle, device, open_exported, settings)
+        spare = None if device == "cpu" else _spare_of(_unpinned(bundle), settings)
+        return Chosen(Ladder(engine, spare, settings.tell), None)
     if wanted == "onnx" or (wanted == "auto" and device == "cpu" and settings.cache is not None):
         try:
             return Chosen(Ladder(open_onnx(bundle, settings), tell=settings.tell), None)
@@ -174,6 +186,11 @@ def _spare_of(bundle: Bundle, settings: EngineSettings) -> Callable[[], Engine]:
     return lambda: _choose(bundle, "cpu", settings).engine
 
 
+def _unpinned(bundle: Bundle) -> Bundle:
+    """Return a bundle whose engine is any that a CPU has."""
+    return replace(bundle, engine=EngineSpec())
+
+
 def open_onnx(bundle: Bundle, settings: EngineSettings) -> Engine:
     """Return ONNX Runtime with the exported network of a bundle, exporting it the first time.
 
@@ -184,20 +201,37 @@ def open_onnx(bundle: Bundle, settings: EngineSettings) -> Engine:
     BundleError
         If the bundle's network cannot be built or does not fit its weights.
     """
+    return open_exported(bundle, settings, _onnx)
+
+
+def open_exported(
+    bundle: Bundle,
+    settings: EngineSettings,
+    make: Callable[[Exported, EngineSettings], Engine],
+) -> Engine:
+    """Return an engine made of the exported network of a bundle; see `open_onnx`."""
     if missing := [name for name in _PACKAGES[:1] if find_spec(name) is None]:
         raise ExportError(f"the package {missing[0]} is not installed")
     if settings.cache is not None:
-        return _opened(_exported(bundle, OnnxCache(settings.cache)), settings)
+        return _opened(_exported(bundle, OnnxCache(settings.cache)), settings, make)
     # The library reads all of the file at once: it may go.
     with tempfile.TemporaryDirectory(prefix="preread-engine-") as folder:
-        return _opened(_exported(bundle, OnnxCache(Path(folder))), settings)
+        return _opened(_exported(bundle, OnnxCache(Path(folder))), settings, make)
 
 
-def _opened(exported: Exported, settings: EngineSettings) -> Engine:
-    from .onnx_engine import OnnxEngine
-
+def _opened(
+    exported: Exported,
+    settings: EngineSettings,
+    make: Callable[[Exported, EngineSettings], Engine],
+) -> Engine:
     if exported.about.refused:
         raise ExportError(exported.about.refused)
+    return make(exported, settings)
+
+
+def _onnx(exported: Exported, settings: EngineSettings) -> Engine:
+    from .onnx_engine import OnnxEngine
+
     return OnnxEngine(exported.path, class_maps=exported.about.class_maps, threads=settings.threads)
 
 

@@ -1,35 +1,29 @@
 """Torch on a GPU of NVIDIA: batches of fixed sizes, each launched at once as a CUDA graph.
 
-Small networks are bound by the launches of their layers: EfficientNet-B0 has some 300. A graph
-replays them all in one, from the memory and into the memory that it was captured with. Rows come
-from the host through pinned memory, or from tensors that lie on the device already.
+Small networks are bound by the launches of their layers: EfficientNet-B0 has some 300. Rows come
+from the host through pinned memory, on a stream of their own, or lie on the device already; results
+go back while the next batch is computed. This thread waits once, at the end, and lets others run.
 """
 
 from __future__ import annotations
 
+import copy
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import structlog
+import numpy as np
 import torch
 from torch import nn
 
+from ..device_input.lanes import finish, lane_on
+from ..device_input.staging import Staging
 from ..engine_spec import Precision
 from .class_maps import tensors_of
 from .engine import EngineIdentity, RawOutputs, Rows
+from .graphs import Capture, Graphs, Outputs, Replay, replay_plainly
 from .static_shapes import parts_of, sizes_up_to
-from .torch_engine import in_precision, mapped_or_not, raw_outputs, reproducible
+from .torch_engine import DTYPES, in_precision, mapped_or_not, raw_outputs, reproducible
 from .torch_faults import faults_typed
-
-_log = structlog.get_logger()
-# Runs before a graph is captured: libraries choose their kernels and take their memory in them.
-_WARM_UP = 3
-
-Forward = Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
-# Runs a network again on what lies in the tensor that it was made for.
-Replay = Callable[[], tuple[torch.Tensor, ...]]
-Capture = Callable[[Forward, torch.Tensor], Replay]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,11 +32,10 @@ class _Plan:
 
     Attributes
     ----------
-    staged, rows : Tensor, (size, channels, rows, columns)
-        Pinned on the host, and on the device.
+    rows : Tensor, (size, channels, rows, columns)
+        The first of those that all sizes share.
     """
 
-    staged: torch.Tensor
     rows: torch.Tensor
     replay: Replay
 
@@ -64,7 +57,7 @@ class CudaEngine:
     class_maps : bool
         Whether to ask for class maps.
     capture : callable
-        Makes a replay of a network; `capture_graph` but in tests.
+        Makes a replay of a network; `Graphs` but in tests.
     """
 
     def __init__(
@@ -81,13 +74,22 @@ class CudaEngine:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         probe = probe.to(device).contiguous(memory_format=torch.channels_last)
         self._network = network
-        self._mapped = mapped_or_not(network, probe) if class_maps else None
+        mapped = mapped_or_not(network, probe) if class_maps else None
+        self._with_maps = mapped is not None
         self._device = device
         self._precision = precision
+        self._carried_out: nn.Module = network if mapped is None else mapped
+        if precision != "float32":
+            self._carried_out = self._lighter(self._carried_out, probe)
         self._shape = tuple(probe.shape[1:])
         self._sizes = sizes_up_to(largest)
-        self._capture: Capture = capture or capture_graph
+        if capture is None:
+            capture = Graphs(device) if device.type == "cuda" else replay_plainly
+        self._capture: Capture = capture
         self._plans: dict[int, _Plan] = {}
+        self._rows: torch.Tensor | None = None
+        self._lane = lane_on(device)
+        self._staging = Staging(self._lane)
         # A graph has one input and one output: batches go one after the other.
         self._running = threading.Lock()
         self._identity = EngineIdentity(
@@ -101,95 +103,90 @@ class CudaEngine:
 
     @property
     def network(self) -> nn.Module:
-        """The network itself, for those who need its gradients."""
+        """The network itself, in float32, for those who need its gradients."""
         return self._network
 
     def run(self, rows: Rows) -> RawOutputs:
-        """Carry the network out; see `Engine.run`."""
+        """Carry the network out; see `Engine.run`.
+
+        Rows on the device must be there for what this thread's stream is given now.
+        """
         given = torch.as_tensor(rows)
-        parts: list[tuple[torch.Tensor, ...]] = []
+        parts: list[Outputs] = []
         most = 0
         with self._running, torch.inference_mode(), reproducible(), faults_typed():
             for part, size in parts_of(len(given), self._sizes):
-                parts.append(self._one(given[part], size))
+                parts.append(self._launched(given[part], size))
                 most = max(most, size)
+            finish(self._device)
+            # Copied out of pinned memory, which is scarce.
             joined = tuple(torch.cat(same) for same in zip(*parts, strict=True))
-            return raw_outputs(joined, self._mapped is not None, self._identity.made(most))
+            return raw_outputs(joined, self._with_maps, self._identity.made(most))
 
     def release(self) -> None:
         """Forget the graphs, and give back the memory that torch holds for later."""
         with self._running:
             self._plans.clear()
+            self._rows = None
+            if isinstance(self._capture, Graphs):
+                self._capture.forget()
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
 
-    def _one(self, rows: torch.Tensor, size: int) -> tuple[torch.Tensor, ...]:
-        """Return the outputs of up to `size` rows, in the host's memory."""
+    def _launched(self, rows: torch.Tensor, size: int) -> Outputs:
+        """Launch a batch of up to `size` rows; its outputs are on their way to the host."""
         plan = self._plan(size)
         count = len(rows)
-        if rows.device.type == "cpu":
-            plan.staged[:count].copy_(rows)
-            plan.rows[:count].copy_(plan.staged[:count], non_blocking=True)
-        else:
-            plan.rows[:count].copy_(rows)
+        plan.rows[:count].copy_(self._on_device(rows))
         # Rows do not know of each other; zeros are there that no number of before is.
         plan.rows[count:].zero_()
-        # Copied, for the next replay writes into the same memory; that waits for all before it.
-        return tuple(one[:count].to("cpu", torch.float32, copy=True) for one in plan.replay())
+        # On the stream of the network: the next replay, into the same memory, comes after it.
+        return tuple(
+            one[:count].float().to("cpu", non_blocking=True, copy=True) for one in plan.replay()
+        )
+
+    def _on_device(self, rows: torch.Tensor) -> torch.Tensor:
+        if rows.device.type == self._device.type != "cpu":
+            return rows.to(self._device)
+        (there,) = self._staging.upload([rows.numpy().astype(np.float32, copy=False)])
+        self._lane.mark().follow(there)
+        return there
 
     def _plan(self, size: int) -> _Plan:
         if size not in self._plans:
-            shape = (size, *self._shape)
-            pinned = self._device.type == "cuda"
-            rows = torch.zeros(shape, device=self._device)
-            rows = rows.contiguous(memory_format=torch.channels_last)
-            replay = self._capture(self._forward, rows)
-            self._plans[size] = _Plan(torch.zeros(shape, pin_memory=pinned), rows, replay)
+            if self._rows is None:
+                shape = (self._sizes[-1], *self._shape)
+                self._rows = torch.zeros(shape, device=self._device).contiguous(
+                    memory_format=torch.channels_last
+                )
+            rows = self._rows[:size]
+            self._plans[size] = _Plan(rows, self._capture(self._forward, rows))
         return self._plans[size]
 
-    def _forward(self, rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        network = self._network if self._mapped is None else self._mapped
+    def _forward(self, rows: torch.Tensor) -> Outputs:
         with in_precision(self._precision, self._device):
-            return tensors_of(network(rows))
+            return tensors_of(self._carried_out(rows))
+
+    def _lighter(self, network: nn.Module, probe: torch.Tensor) -> nn.Module:
+        """Return the network with lowered weights, if it gives the same with them."""
+        made = lowered(network, DTYPES[self._precision])
+        precision = in_precision(self._precision, self._device)
+        with torch.inference_mode(), reproducible(), precision:
+            try:
+                told, found = tensors_of(network(probe)), tensors_of(made(probe))
+            except RuntimeError:  # it does something of its own with its weights
+                return network
+        return made if all(map(torch.equal, told, found)) else network
 
 
-def capture_graph(forward: Forward, rows: torch.Tensor) -> Replay:
-    """Capture a network as a CUDA graph; one that cannot be is launched layer by layer.
+def lowered(network: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Return a copy of a network whose convolutions and products have weights of a lower precision.
 
-    Parameters
-    ----------
-    forward : callable
-        The network.
-    rows : Tensor, (size, channels, rows, columns)
-        Where its input will lie, on the device.
+    Autocast makes them of the others in every pass, with the same result; a pass over a small batch
+    reads its weights, and little else.
     """
-    stream = torch.cuda.Stream(rows.device)  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream(rows.device))
-    with torch.cuda.device(rows.device), torch.cuda.stream(stream):
-        for _ in range(_WARM_UP):
-            forward(rows)
-    torch.cuda.current_stream(rows.device).wait_stream(stream)
-    torch.cuda.synchronize(rows.device)
-    graph = torch.cuda.CUDAGraph()
-    # What other threads do on the device, such as preparing pictures, must not end the capture.
-    capturing = torch.cuda.graph(graph, capture_error_mode="thread_local")
-    try:
-        with torch.cuda.device(rows.device), capturing:
-            outputs = forward(rows)
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:  # such as a copy from the host in the midst of the network
-        said = (str(error).splitlines() or [""])[0][:200]
-        _log.warning("engine.not_captured", rows=len(rows), reason=said)
-        return replay_plainly(forward, rows)
-
-    def replay() -> tuple[torch.Tensor, ...]:
-        graph.replay()
-        return outputs
-
-    return replay
-
-
-def replay_plainly(forward: Forward, rows: torch.Tensor) -> Replay:
-    """Return what runs a network layer by layer, on the same memory each time."""
-    return lambda: forward(rows)
+    made = copy.deepcopy(network)
+    for layer in made.modules():
+        if isinstance(layer, nn.modules.conv._ConvNd | nn.Linear):
+            layer.to(dtype)
+    return made

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..engine_spec import Precision
+from .errors import DeviceLostError
 
 if TYPE_CHECKING:
     import torch
@@ -147,10 +148,19 @@ class Engine(Protocol):
 
 
 def on_host(rows: Rows) -> NDArray[np.float32]:
-    """Return rows as a contiguous array in the memory of the host."""
+    """Return rows as a contiguous array in the memory of the host.
+
+    Raises
+    ------
+    DeviceLostError
+        If they lie on a device that is lost.
+    """
     if isinstance(rows, np.ndarray):
         return np.ascontiguousarray(rows, dtype=np.float32)
-    return np.ascontiguousarray(rows.detach().cpu().numpy(), dtype=np.float32)
+    try:
+        return np.ascontiguousarray(rows.detach().cpu().numpy(), dtype=np.float32)
+    except RuntimeError as error:  # what was on a lost device is lost
+        raise DeviceLostError("the rows lie on a device that gives them back no more") from error
 
 
 def joined_rows(parts: Sequence[Rows]) -> Rows:

@@ -17,7 +17,7 @@ INPUT = "rows"
 _BATCH = 4
 _NO_MEMORY = ("failed to allocate", "bad_alloc", "out of memory", "bad allocation")
 # All that the library raises; they have no root of their own below Exception.
-_RAISED = (
+RAISED = (
     state.EPFail, state.EngineError, state.Fail, state.InvalidArgument, state.InvalidGraph,
     state.InvalidProtobuf, state.NoModel, state.NoSuchFile, state.NotImplemented,
     state.RuntimeException,
@@ -47,8 +47,8 @@ class OnnxEngine:
             self._session: Any = onnxruntime.InferenceSession(
                 path, _options(threads), providers=["CPUExecutionProvider"]
             )
-        except _RAISED as error:
-            raise ExportError(f"{path} cannot be loaded: {_said(error)}") from error
+        except RAISED as error:
+            raise ExportError(f"{path} cannot be loaded: {said_by(error)}") from error
         self._class_maps = class_maps
         self._identity = EngineIdentity(
             "onnxruntime", onnxruntime.__version__, "cpu", "float32", _BATCH
@@ -64,8 +64,8 @@ class OnnxEngine:
         given = on_host(rows)
         try:
             outputs = self._session.run(None, {INPUT: given})
-        except (*_RAISED, MemoryError) as error:
-            raise _typed(error) from error
+        except (*RAISED, MemoryError) as error:
+            raise typed_of_onnx(error) from error
         maps = outputs.pop() if self._class_maps else None
         return RawOutputs(tuple(outputs), maps, self._identity.made(len(given)))
 
@@ -83,12 +83,14 @@ def _options(threads: int) -> Any:
     return options
 
 
-def _typed(error: Exception) -> EngineError:
-    said = _said(error)
+def typed_of_onnx(error: Exception) -> EngineError:
+    """Return an error of ONNX Runtime as one of this room."""
+    said = said_by(error)
     if isinstance(error, MemoryError) or any(mark in said.lower() for mark in _NO_MEMORY):
         return EngineOutOfMemoryError(f"ONNX Runtime has not enough memory: {said}")
     return EngineRunError(f"ONNX Runtime cannot carry the network out: {said}")
 
 
-def _said(error: Exception) -> str:
+def said_by(error: Exception) -> str:
+    """Return what an error says, in one line."""
     return (str(error).splitlines() or [type(error).__name__])[0][:300]

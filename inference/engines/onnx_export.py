@@ -11,25 +11,20 @@ import threading
 import warnings
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
-from ..activations import activated
 from ..bundle import Bundle
 from ..errors import BundleError
 from .class_maps import wants_class_maps
-from .engine import Engine
 from .errors import EngineError, ExportError
 from .onnx_cache import About
 from .onnx_engine import INPUT, OnnxEngine
+from .parity import DRIFT, drift_of
 from .probe_pictures import probe_pictures
 from .probes import probes
 from .torch_engine import TorchEngine
 
-# Probabilities may differ by so much; measured are differences of 1e-6.
-DRIFT = 1e-4
 _OPSET = 17
 # The exporter keeps state of its own for the whole process.
 _EXPORTING = threading.Lock()
@@ -98,24 +93,3 @@ def export(network: nn.Module, rows: torch.Tensor, path: Path) -> None:
             raise ExportError(
                 f"the network cannot be exported: {type(error).__name__}: {said}"
             ) from error
-
-
-def drift_of(bundle: Bundle, plain: Engine, other: Engine, rows: NDArray[np.float32]) -> float:
-    """Return the largest difference of a probability, or of a class map's share of its largest.
-
-    Raises
-    ------
-    EngineRunError
-        If one of the engines cannot carry the network out.
-    """
-    told, found = plain.run(rows), other.run(rows)
-    if [one.shape for one in told.tensors] != [one.shape for one in found.tensors]:
-        return float("inf")
-    pairs = [
-        (activated(one, bundle.activation), activated(two, bundle.activation))
-        for one, two in zip(told.tensors, found.tensors, strict=True)
-    ]
-    if told.class_maps is not None and found.class_maps is not None:
-        largest = max(float(np.abs(told.class_maps).max()), 1e-6)
-        pairs.append((told.class_maps / largest, found.class_maps / largest))
-    return max(float(np.abs(one - two).max()) for one, two in pairs)

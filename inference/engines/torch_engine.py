@@ -22,7 +22,7 @@ reproducible = functools.partial(
 )
 # Measured on CPU: beyond so many rows no network that was tried gains more.
 _CPU_BATCH, _GPU_BATCH = 4, 32
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class TorchEngine:
@@ -117,7 +117,7 @@ def in_precision(precision: Precision, device: torch.device) -> AbstractContextM
     if precision == "float32":
         return nullcontext()
     # Casts of weights are part of a captured graph; the cache would hand out another one's memory.
-    return torch.autocast(device.type, dtype=_DTYPES[precision], cache_enabled=False)
+    return torch.autocast(device.type, dtype=DTYPES[precision], cache_enabled=False)
 
 
 def raw_outputs(

@@ -254,7 +254,7 @@ def test_without_a_folder_torch_runs_unless_the_bundle_insists(make: Make) -> No
 @pytest.mark.parametrize(
     ("engine", "message"),
     [
-        ("tensorrt", "engine is 'tensorrt', not one of auto, onnx, torch"),
+        ("triton", "engine is 'triton', not one of auto, onnx, torch"),
         ({"name": "torch", "precision": "int8"}, "engine.precision is 'int8', not one of"),
         ({"name": "onnx", "precision": "bfloat16"}, "engine onnx computes in float32"),
         ({"nmae": "onnx"}, "engine has unknown keys: nmae"),

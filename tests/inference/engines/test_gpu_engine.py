@@ -13,8 +13,9 @@ from monai.networks.nets import DenseNet
 from torch import nn
 
 from inference.engines import DeviceLostError, EngineError, EngineOutOfMemoryError
-from inference.engines.cuda_engine import CudaEngine, Forward, Replay, replay_plainly
+from inference.engines.cuda_engine import CudaEngine, lowered
 from inference.engines.errors import EngineRunError
+from inference.engines.graphs import Forward, Replay, replay_plainly
 from inference.engines.static_shapes import parts_of, sizes_up_to
 from inference.engines.torch_engine import TorchEngine
 from inference.engines.torch_faults import faults_typed, typed
@@ -109,6 +110,48 @@ def test_a_precision_is_that_of_the_arithmetic_and_the_results_are_float32(
     assert found.tensors[0].dtype == np.float32
     assert found.made_with.precision == "bfloat16"
     assert 0 < np.abs(found.tensors[0] - told).max() < 0.1
+    # Who needs gradients has the weights as they were.
+    assert all(one.dtype == torch.float32 for one in engine.network.parameters())
+
+
+def test_weights_that_are_lowered_once_give_what_autocast_gives(network: nn.Module) -> None:
+    made = lowered(network, torch.bfloat16)
+    layers = [one for one in made.modules() if isinstance(one, nn.Conv2d | nn.Linear)]
+    assert all(one.weight.dtype == torch.bfloat16 for one in layers)
+    rows = torch.rand(2, 1, 64, 64)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        assert torch.equal(made(rows), network(rows))
+
+
+class Weighing(nn.Module):
+    """Takes its weights for something that autocast does not know of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return (
+            torch.stack([rows.mean((1, 2, 3)), rows.amax((1, 2, 3))], 1) * self.layer.weight.std()
+        )
+
+
+def test_a_network_that_looks_at_its_weights_keeps_them() -> None:
+    network = Weighing().eval().requires_grad_(False)
+    rows = torch.rand(2, 1, 4, 4)
+    engine = CudaEngine(network, CPU, rows, precision="bfloat16")
+    np.testing.assert_array_equal(engine.run(rows).tensors[0], network(rows).numpy())
+
+
+def test_rows_of_any_kind_are_taken_and_the_results_are_ones_own(network: nn.Module) -> None:
+    engine = CudaEngine(network, CPU, torch.rand(1, 1, 64, 64), largest=2)
+    rows = np.random.default_rng(2).random((5, 64, 64, 1)).transpose(0, 3, 1, 2)
+    first = engine.run(rows)
+    kept = first.tensors[0].copy()
+    engine.run(torch.zeros(5, 1, 64, 64))
+    np.testing.assert_array_equal(first.tensors[0], kept)
+    plain = TorchEngine(network, CPU).run(rows.astype(np.float32)).tensors[0]
+    np.testing.assert_allclose(kept, plain, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,101 @@
+"""OpenVINO on the CPU, in float32, from the network that was exported for ONNX Runtime."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+
+from .engine import EngineIdentity, RawOutputs, Rows, on_host
+from .errors import EngineError, EngineOutOfMemoryError, EngineRunError, ExportError
+
+_BATCH = 4
+_NO_MEMORY = ("bad_alloc", "out of memory", "failed to allocate", "not enough memory")
+
+
+class OpenVinoEngine:
+    """Runs an exported network.
+
+    Parameters
+    ----------
+    path : Path
+        The exported network.
+    class_maps : bool
+        Whether its last output are class maps.
+    threads : int
+        Threads for one batch; 0 is one for each core that the process may use.
+
+    Raises
+    ------
+    ExportError
+        If it cannot be loaded.
+    """
+
+    def __init__(self, path: Path, *, class_maps: bool, threads: int = 0) -> None:
+        try:
+            core: Any = openvino.Core()
+            self._compiled: Any = core.compile_model(core.read_model(path), "CPU", _how(threads))
+        except RuntimeError as error:
+            raise ExportError(f"OpenVINO cannot load {path}: {_said(error)}") from error
+        self._class_maps = class_maps
+        # A request has one memory for its outputs.
+        self._local = threading.local()
+        self._identity = EngineIdentity(
+            "openvino", str(openvino.__version__).partition("-")[0], "cpu", "float32", _BATCH
+        )
+
+    @property
+    def identity(self) -> EngineIdentity:
+        """What it is."""
+        return self._identity
+
+    def run(self, rows: Rows) -> RawOutputs:
+        """Carry the network out; see `Engine.run`."""
+        given = on_host(rows)
+        try:
+            request = self._request()
+            request.infer([given], share_inputs=True)
+            outputs = [
+                np.array(request.get_output_tensor(number).data, dtype=np.float32)
+                for number in range(len(self._compiled.outputs))
+            ]
+        except (RuntimeError, MemoryError) as error:
+            raise _typed(error) from error
+        maps = outputs.pop() if self._class_maps else None
+        return RawOutputs(tuple(outputs), maps, self._identity.made(len(given)))
+
+    def release(self) -> None:
+        """Give back what the library holds for later."""
+        self._compiled.release_memory()
+
+    def _request(self) -> Any:
+        if not hasattr(self._local, "request"):
+            self._local.request = self._compiled.create_infer_request()
+        return self._local.request
+
+
+def _how(threads: int) -> dict[str, object]:
+    return {
+        # Some processors have a lower precision, which it would take.
+        "INFERENCE_PRECISION_HINT": "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": threads or len(os.sched_getaffinity(0)),
+        # Pinned threads of two workers would share the same cores.
+        "ENABLE_CPU_PINNING": False,
+    }
+
+
+def _typed(error: Exception) -> EngineError:
+    said = _said(error)
+    if isinstance(error, MemoryError) or any(mark in said.lower() for mark in _NO_MEMORY):
+        return EngineOutOfMemoryError(f"OpenVINO has not enough memory: {said}")
+    return EngineRunError(f"OpenVINO cannot carry the network out: {said}")
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

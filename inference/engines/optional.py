@@ -1,0 +1,111 @@
+"""Engines of packages that few sites have: a bundle or a site asks for one by name, or has none.
+
+Each runs what was exported for ONNX Runtime, and is compared with ONNX Runtime at every start: its
+package is not part of what an export is kept under. Light: no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Protocol
+
+from ..bundle import Bundle
+from .engine import Engine
+from .errors import EngineError, EngineUnavailableError, ExportError
+from .onnx_cache import Exported
+from .parity import DRIFT, drift_of
+from .probes import probes
+
+if TYPE_CHECKING:
+    from .choose import EngineSettings
+
+# A lower precision was validated with the bundle; here it is only seen that it is the same network.
+_LOWERED_DRIFT = 0.05
+
+Make = Callable[[Exported, "EngineSettings"], Engine]
+
+
+class Open(Protocol):
+    """`choose.open_exported`."""
+
+    def __call__(self, bundle: Bundle, settings: EngineSettings, make: Make) -> Engine:
+        """Return what `make` makes of the exported network of a bundle."""
+        ...
+
+
+def open_optional(bundle: Bundle, device: str, open_: Open, settings: EngineSettings) -> Engine:
+    """Return the optional engine that a bundle asks for.
+
+    Raises
+    ------
+    EngineUnavailableError
+        If it cannot be had, or gives something else than ONNX Runtime; the message says why.
+    BundleError
+        If the bundle's network cannot be built or does not fit its weights.
+    """
+    wanted = bundle.engine.name
+    if find_spec("onnxruntime") is None:
+        raise EngineUnavailableError(f"{bundle.path}: the package onnxruntime is not installed")
+    if (missing := _missing(wanted, device)) is not None:
+        raise EngineUnavailableError(f'{bundle.path}: "engine" is {wanted}, {missing}')
+
+    def make(exported: Exported, settings: EngineSettings) -> Engine:
+        from .onnx_engine import OnnxEngine
+
+        engine = _made(bundle, device, exported, settings)
+        plain = OnnxEngine(
+            exported.path, class_maps=exported.about.class_maps, threads=settings.threads
+        )
+        allowed = DRIFT if bundle.engine.precision == "float32" else _LOWERED_DRIFT
+        drift = max(drift_of(bundle, plain, engine, rows) for rows in probes(bundle))
+        if not drift <= allowed:  # also where it is no number
+            raise ExportError(f"it differs from ONNX Runtime by {drift:.2g} of a probability")
+        return engine
+
+    try:
+        return open_(bundle, settings, make)
+    except EngineUnavailableError:
+        raise
+    except EngineError as error:
+        raise EngineUnavailableError(
+            f'{bundle.path}: "engine" is {wanted}, and {error}; take the engine auto'
+        ) from error
+
+
+def _missing(wanted: str, device: str) -> str | None:
+    """Say what a machine lacks for an engine, and what to do."""
+    if wanted == "openvino":
+        if find_spec("openvino") is None:
+            return "and its package is not installed: pip install 'preread[openvino]'"
+        return None
+    if not device.startswith("cuda"):
+        return f"which needs a GPU of NVIDIA, and the device is {device}: take the engine auto"
+    from .tensorrt_engine import is_there
+
+    if not is_there():
+        return (
+            "and this ONNX Runtime is built without it: pip uninstall onnxruntime, then "
+            "pip install 'preread[tensorrt]'"
+        )
+    return None
+
+
+def _made(bundle: Bundle, device: str, exported: Exported, settings: EngineSettings) -> Engine:
+    with_maps = exported.about.class_maps
+    if bundle.engine.name == "openvino":
+        from .openvino_engine import OpenVinoEngine
+
+        return OpenVinoEngine(exported.path, class_maps=with_maps, threads=settings.threads)
+    from .tensorrt_engine import TensorRtEngine
+
+    spec = bundle.spec
+    return TensorRtEngine(
+        exported.path,
+        number=int(device.partition(":")[2] or 0),
+        shape=(spec.channels, spec.size, spec.size),
+        class_maps=with_maps,
+        precision=bundle.engine.precision,
+        largest=settings.largest_batch,
+        cache=None if settings.cache is None else settings.cache / "tensorrt",
+    )

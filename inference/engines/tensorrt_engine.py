@@ -1,0 +1,129 @@
+"""TensorRT on a GPU of NVIDIA, by ONNX Runtime, from the network that was exported for it.
+
+What TensorRT has no layer for, ONNX Runtime's own CUDA kernels do. TensorRT builds its engine at
+the first start, which takes minutes, and keeps it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from ..engine_spec import Precision
+from .engine import EngineIdentity, RawOutputs, Rows, on_host
+from .errors import ExportError
+from .onnx_engine import INPUT, RAISED, said_by, typed_of_onnx
+
+_TENSORRT, _CUDA = "TensorrtExecutionProvider", "CUDAExecutionProvider"
+
+
+def is_there() -> bool:
+    """Tell whether the installed ONNX Runtime is built with TensorRT."""
+    return _TENSORRT in onnxruntime.get_available_providers()
+
+
+class TensorRtEngine:
+    """Runs an exported network.
+
+    Parameters
+    ----------
+    path : Path
+        The exported network.
+    number : int
+        Of the GPU.
+    shape : tuple of int
+        Channels, rows and columns of a row.
+    class_maps : bool
+        Whether its last output are class maps.
+    precision : {"float32", "float16"}
+        Of layers that gain by it.
+    largest : int
+        Rows of the largest batch.
+    cache : Path or None
+        Folder of built engines, made when there is one.
+
+    Raises
+    ------
+    ExportError
+        If it cannot be loaded, or TensorRT is left out: its libraries are not there, say.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        number: int,
+        shape: tuple[int, int, int],
+        class_maps: bool,
+        precision: Precision = "float32",
+        largest: int = 32,
+        cache: Path | None = None,
+    ) -> None:
+        if cache is not None:
+            cache.mkdir(parents=True, exist_ok=True)
+        providers = [
+            (_TENSORRT, _how(number, shape, precision, largest, cache)),
+            # TF32 keeps 10 bits of each factor.
+            (_CUDA, {"device_id": str(number), "use_tf32": "0"}),
+        ]
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        try:
+            self._session: Any = onnxruntime.InferenceSession(path, options, providers=providers)
+        except RAISED as error:
+            raise ExportError(f"TensorRT cannot load {path}: {said_by(error)}") from error
+        if _TENSORRT not in self._session.get_providers():
+            raise ExportError("ONNX Runtime leaves TensorRT out: its libraries are not found")
+        self._class_maps = class_maps
+        self._largest = largest
+        self._identity = EngineIdentity(
+            "tensorrt", onnxruntime.__version__, f"cuda:{number}", precision, largest
+        )
+
+    @property
+    def identity(self) -> EngineIdentity:
+        """What it is; the version is that of ONNX Runtime, which names its TensorRT."""
+        return self._identity
+
+    def run(self, rows: Rows) -> RawOutputs:
+        """Carry the network out; see `Engine.run`."""
+        given = on_host(rows)
+        parts = [given[at : at + self._largest] for at in range(0, len(given), self._largest)]
+        try:
+            each = [self._session.run(None, {INPUT: part}) for part in parts]
+        except (*RAISED, MemoryError) as error:
+            raise typed_of_onnx(error) from error
+        outputs = [np.concatenate(same).astype(np.float32) for same in zip(*each, strict=True)]
+        maps = outputs.pop() if self._class_maps else None
+        made = self._identity.made(min(len(given), self._largest))
+        return RawOutputs(tuple(outputs), maps, made)
+
+    def release(self) -> None:
+        """Do nothing: what the library holds is needed for the next batch."""
+
+
+def _how(
+    number: int,
+    shape: tuple[int, int, int],
+    precision: Precision,
+    largest: int,
+    cache: Path | None,
+) -> dict[str, str]:
+    def of(rows: int) -> str:
+        return f"{INPUT}:{'x'.join(map(str, (rows, *shape)))}"
+
+    options = {
+        "device_id": str(number),
+        "trt_fp16_enable": str(int(precision == "float16")),
+        # One engine for batches of any size: without, each new size is built for minutes.
+        "trt_profile_min_shapes": of(1),
+        "trt_profile_opt_shapes": of(largest),
+        "trt_profile_max_shapes": of(largest),
+    }
+    if cache is None:
+        return options
+    kept = {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(cache)}
+    return {**options, **kept, "trt_timing_cache_enable": "1", "trt_timing_cache_path": str(cache)}

@@ -1,0 +1,236 @@
+"""Engines of extra packages: what a site is told that lacks one, and that they give the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from monai.networks.nets import DenseNet
+
+from inference.bundle import Bundle, open_bundle
+from inference.bundle_writing import write_bundle
+from inference.engine_spec import EngineSpec
+from inference.engines import optional
+from inference.engines.choose import EngineSettings, choose_engine
+from inference.engines.errors import EngineRunError, EngineUnavailableError
+from inference.input_spec import InputSpec
+
+Make = Callable[..., Bundle]
+SIZE = 96
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Write a bundle of a small network whose last maps are 12 x 12."""
+
+    def write(engine: object, name: str = "dense") -> Bundle:
+        torch.manual_seed(3)
+        sizes: dict[str, Any] = {
+            "spatial_dims": 2, "in_channels": 1, "out_channels": 2,
+            "init_features": 8, "growth_rate": 4, "block_config": [2, 2],
+        }  # fmt: skip
+        code = {"value": "50960005", "scheme": "SCT", "meaning": "Hemorrhage"}
+        write_bundle(
+            tmp_path / name,
+            name=name,
+            version="1",
+            network_def={"_target_": "monai.networks.nets.DenseNet", **sizes},
+            state_dict=DenseNet(**sizes).state_dict(),
+            preread={
+                "input": InputSpec("radiograph", SIZE).to_dict(),
+                "labels": [
+                    {"name": one, "code": code, "thresholds": {"low": 0.1, "high": 0.5}}
+                    for one in ("one", "two")
+                ],
+                "engine": engine,
+            },
+            metadata={},
+            card="# For tests\n",
+        )
+        return open_bundle(tmp_path / name)
+
+    return write
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> EngineSettings:
+    return EngineSettings(tmp_path / "engines", threads=1, largest_batch=4)
+
+
+def _rows(count: int, seed: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).random((count, 1, SIZE, SIZE), dtype=np.float32)
+
+
+def test_a_missing_package_is_named_with_its_extra(
+    make: Make, settings: EngineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = optional.find_spec
+    monkeypatch.setattr(
+        optional, "find_spec", lambda name: None if name == "openvino" else there(name)
+    )
+    with pytest.raises(EngineUnavailableError, match=r"pip install 'preread\[openvino\]'"):
+        choose_engine(make("openvino"), "cpu", settings)
+
+
+def test_tensorrt_needs_a_gpu_and_its_own_onnx_runtime(
+    make: Make, settings: EngineSettings
+) -> None:
+    bundle = make("tensorrt")
+    with pytest.raises(
+        EngineUnavailableError, match="needs a GPU of NVIDIA, and the device is cpu"
+    ):
+        choose_engine(bundle, "cpu", settings)
+    with pytest.raises(EngineUnavailableError, match=r"uninstall onnxruntime.*preread\[tensorrt\]"):
+        choose_engine(bundle, "cuda:0", settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "allowed"),
+    [
+        ("openvino", "float32", True),
+        ("openvino", "bfloat16", False),
+        ("tensorrt", "float16", True),
+        ("tensorrt", "bfloat16", False),
+    ],
+)
+def test_each_has_the_precisions_that_it_has(name: Any, precision: Any, allowed: bool) -> None:
+    if allowed:
+        assert EngineSpec(name, precision).precision == precision
+        return
+    with pytest.raises(ValueError, match=f"engine {name} computes in float32"):
+        EngineSpec(name, precision)
+
+
+class FakeTensorRt:
+    """ONNX Runtime's session on the CPU, with the providers that it was asked for."""
+
+    def __init__(self, keeps: bool = True, off_by: float = 0.0) -> None:
+        self.keeps, self.off_by = keeps, off_by
+        self.asked: list[tuple[str, dict[str, str]]] = []
+        self.sizes: list[int] = []
+
+    def install(self, patch: pytest.MonkeyPatch) -> None:
+        real = onnxruntime.InferenceSession
+        fake = self
+
+        class Session:
+            def __init__(self, path: Any, options: Any, providers: list[Any]) -> None:
+                self._real = real(path, options, providers=["CPUExecutionProvider"])
+                self._gpu = isinstance(providers[0], tuple)
+                if self._gpu:
+                    fake.asked = providers
+
+            def get_providers(self) -> list[str]:
+                return [one[0] for one in fake.asked[0 if fake.keeps else 1 :]]
+
+            def run(self, names: Any, given: dict[str, np.ndarray]) -> list[np.ndarray]:
+                outputs: list[np.ndarray] = self._real.run(names, given)
+                if self._gpu:
+                    fake.sizes.append(len(given["rows"]))
+                    outputs[0] = outputs[0] + np.float32(fake.off_by)
+                return outputs
+
+        patch.setattr(onnxruntime, "InferenceSession", Session)
+        providers = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+        patch.setattr(onnxruntime, "get_available_providers", lambda: providers)
+
+
+def test_tensorrt_is_asked_for_one_engine_for_all_batches_and_gives_the_same(
+    make: Make, settings: EngineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = choose_engine(make("onnx", "plain"), "cpu", settings).engine.run(_rows(9))
+    fake = FakeTensorRt()
+    fake.install(monkeypatch)
+    chosen = choose_engine(make({"name": "tensorrt", "precision": "float16"}), "cuda:1", settings)
+    (tensorrt, how), (cuda, other) = fake.asked
+    assert (tensorrt, cuda) == ("TensorrtExecutionProvider", "CUDAExecutionProvider")
+    assert how["device_id"] == other["device_id"] == "1"
+    assert how["trt_fp16_enable"] == "1"
+    assert how["trt_profile_min_shapes"] == "rows:1x1x96x96"
+    assert how["trt_profile_max_shapes"] == "rows:4x1x96x96"
+    assert settings.cache is not None
+    assert how["trt_engine_cache_path"] == str(settings.cache / "tensorrt")
+    fake.sizes.clear()
+    found = chosen.engine.run(_rows(9))
+    assert fake.sizes == [4, 4, 1]
+    np.testing.assert_allclose(found.tensors[0], told.tensors[0], rtol=0, atol=1e-6)
+    assert found.class_maps is not None
+    assert told.class_maps is not None
+    np.testing.assert_allclose(found.class_maps, told.class_maps, rtol=0, atol=1e-5)
+    assert found.made_with.facts == {
+        "engine": "tensorrt",
+        "version": onnxruntime.__version__,
+        "device": "cuda:1",
+        "precision": "float16",
+        "batch": 4,
+    }
+
+
+def test_tensorrt_that_is_left_out_or_gives_something_else_is_refused(
+    make: Make, settings: EngineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = make("tensorrt")
+    FakeTensorRt(keeps=False).install(monkeypatch)
+    with pytest.raises(EngineUnavailableError, match="its libraries are not found; take the"):
+        choose_engine(bundle, "cuda:0", settings)
+    monkeypatch.undo()
+    FakeTensorRt(off_by=0.01).install(monkeypatch)
+    with pytest.raises(EngineUnavailableError, match=r"differs from ONNX Runtime by 0\.00"):
+        choose_engine(bundle, "cuda:0", settings)
+
+
+@pytest.fixture
+def openvino_there() -> None:
+    # An extra that CI does not install; see deploy/docs/engines.md.
+    pytest.importorskip("openvino")
+
+
+@pytest.mark.usefixtures("openvino_there")
+def test_openvino_gives_what_onnx_runtime_gives(make: Make, settings: EngineSettings) -> None:
+    chosen = choose_engine(make("openvino"), "cpu", settings)
+    plain = choose_engine(make("onnx", "plain"), "cpu", settings)
+    assert (chosen.engine.identity.name, chosen.instead) == ("openvino", "")
+    for count in (1, 2, 5, 1):
+        rows = _rows(count)
+        found, told = chosen.engine.run(rows), plain.engine.run(rows)
+        np.testing.assert_allclose(found.tensors[0], told.tensors[0], rtol=0, atol=1e-5)
+        assert found.class_maps is not None
+        assert told.class_maps is not None
+        np.testing.assert_allclose(found.class_maps, told.class_maps, rtol=0, atol=1e-4)
+        assert found.made_with.engine == "openvino"
+        assert found.made_with.batch == count
+    first = chosen.engine.run(_rows(1, seed=5)).tensors[0]
+    kept = first.copy()
+    chosen.engine.run(_rows(1, seed=6))
+    np.testing.assert_array_equal(first, kept)  # results are ones own
+    chosen.engine.release()
+    np.testing.assert_array_equal(chosen.engine.run(_rows(1, seed=5)).tensors[0], kept)
+
+
+@pytest.mark.usefixtures("openvino_there")
+def test_openvino_says_what_it_cannot_do(
+    make: Make, settings: EngineSettings, tmp_path: Path
+) -> None:
+    from inference.engines.errors import ExportError, PoisonedRowsError
+    from inference.engines.openvino_engine import OpenVinoEngine
+
+    engine = choose_engine(make("openvino"), "cpu", settings).engine
+    with pytest.raises((EngineRunError, PoisonedRowsError), match="OpenVINO cannot carry"):
+        engine.run(np.zeros((1, 3, SIZE, SIZE), dtype=np.float32))
+    (tmp_path / "network.onnx").write_bytes(b"no network")
+    with pytest.raises(ExportError, match="OpenVINO cannot load"):
+        OpenVinoEngine(tmp_path / "network.onnx", class_maps=False)
+
+
+@pytest.mark.usefixtures("openvino_there")
+def test_openvino_that_differs_is_refused(
+    make: Make, settings: EngineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(optional, "DRIFT", -1.0)
+    with pytest.raises(EngineUnavailableError, match="it differs from ONNX Runtime by"):
+        choose_engine(make("openvino"), "cpu", settings)
