@@ -23,6 +23,7 @@ from scp import CommitmentReporter, Deliverer, Destination, Guards
 from scp.places import places, takes_from
 
 from . import garbage
+from .bells import Bell, bell, hearing
 from .ground import Ground
 from .identity import device_identity
 from .left_over import LeftOver
@@ -81,6 +82,7 @@ def serve_worker(base: Ground, stop: Event, machine: Machine | None = None) -> E
                 destinations=destinations_for(settings),
                 report_not_analysed=settings.inference.report_not_analysed,
                 notify=notified_by(base.engine, settings.notify),
+                recorded=bell(settings.data_dir, Bell.OUTBOX),
             ),
         )
         identity = WorkerIdentity(
@@ -100,7 +102,9 @@ def serve_worker(base: Ground, stop: Event, machine: Machine | None = None) -> E
             memory=mark_for(settings.inference.memory_mb),
         )
         garbage.settle()
-        return Worker(base.engine, analyst, identity, worker_settings, events).serve(stop)
+        worker = Worker(base.engine, analyst, identity, worker_settings, events)
+        with hearing(settings.data_dir, Bell.JOBS, worker.wake):
+            return worker.serve(stop)
 
 
 def _losses(base: Ground, device: str) -> int:
@@ -144,9 +148,15 @@ def serve_deliver(base: Ground, stop: Event) -> None:
             for place in known
         ]
     )
+    notifier = Notifier([Target(base.engine, base.files, one) for one in settings.notify])
+
+    def look() -> None:
+        deliverer.wake()
+        notifier.wake()
+
     parts: tuple[Stoppable, ...] = (
         deliverer,
-        Notifier([Target(base.engine, base.files, one) for one in settings.notify]),
+        notifier,
         CommitmentReporter(base.engine, base.files, settings.ae),
         LeftOver(
             base.engine, [place.name for place in known], [one.name for one in settings.notify]
@@ -156,7 +166,8 @@ def serve_deliver(base: Ground, stop: Event) -> None:
     for part in parts:
         part.start()
     try:
-        stop.wait()
+        with hearing(settings.data_dir, Bell.OUTBOX, look):
+            stop.wait()
     finally:
         stop_together(parts, _STOP_SECONDS)
 

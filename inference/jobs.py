@@ -17,6 +17,8 @@ from typing import Any
 import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions
 
+from db.wakeable import WakeableEvent, make_wakeable
+
 _APPLICATION = "preread"
 _QUEUE = "analyse"
 _WORKFLOW = "analyse"
@@ -217,7 +219,8 @@ class JobRunner:
             "log_level": "WARNING",
             "enable_otlp": False,
         }
-        DBOS(config=config)
+        self._engine_of_jobs = DBOS(config=config)
+        self._pauses: tuple[WakeableEvent, ...] = ()
         _quiet()
         DBOS.workflow(name=_WORKFLOW, max_recovery_attempts=_MAX_ATTEMPTS)(_named(run))
         self._concurrency = concurrency
@@ -232,6 +235,15 @@ class JobRunner:
             polling_interval_sec=_POLL_SECONDS,
             on_conflict="always_update",
         )
+        # Not part of its interface: without it the queue is looked at when the pause is over.
+        pauses = getattr(self._engine_of_jobs, "background_thread_stop_events", [])
+        self._pauses = tuple(map(make_wakeable, pauses))
+        self.wake()
+
+    def wake(self) -> None:
+        """Look at the queue now; any thread, also before `start`."""
+        for one in self._pauses:
+            one.wake()
 
     def stop(self, grace_seconds: int) -> None:
         """Take no more jobs; wait for running ones at most `grace_seconds`."""

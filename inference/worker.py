@@ -108,6 +108,10 @@ class Worker:
         self._queue = JobQueue(engine)
         self._runner = JobRunner(engine, identity.id, self._run, settings.concurrency)
 
+    def wake(self) -> None:
+        """Look for jobs now instead of at the next poll; any thread."""
+        self._runner.wake()
+
     def serve(self, stop: threading.Event) -> Ending:
         """Work until `stop` is set, or a new process is needed; let running analyses end.
 
