@@ -27,8 +27,9 @@ _FOLDER = "bells"
 _LEFT_OVER_SECONDS = 86400.0
 _STILL_HERE_SECONDS = 3600.0
 # Two looks for work are at least so far apart: of a hundred series that are complete at the same
-# moment the listener hears a few times.
-_BETWEEN_SECONDS = 0.05
+# moment the listener hears a few times. The job engine counts what it has begun a moment later: two
+# looks at once would begin more than it may.
+_BETWEEN_SECONDS = 0.1
 _READ_BYTES = 4096
 
 

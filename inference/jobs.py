@@ -219,7 +219,7 @@ class JobRunner:
             "log_level": "WARNING",
             "enable_otlp": False,
         }
-        self._engine_of_jobs = DBOS(config=config)
+        self._dbos = DBOS(config=config)
         self._pauses: tuple[WakeableEvent, ...] = ()
         _quiet()
         DBOS.workflow(name=_WORKFLOW, max_recovery_attempts=_MAX_ATTEMPTS)(_named(run))
@@ -229,15 +229,15 @@ class JobRunner:
         """Take up unfinished jobs of this worker, then take jobs from the queue."""
         DBOS.launch()
         _quiet()
+        # Not part of its interface: without it the queue is looked at when the pause is over.
+        pauses = getattr(self._dbos, "background_thread_stop_events", ())
+        self._pauses = tuple(map(make_wakeable, pauses))
         DBOS.register_queue(
             _QUEUE,
             worker_concurrency=self._concurrency,
             polling_interval_sec=_POLL_SECONDS,
             on_conflict="always_update",
         )
-        # Not part of its interface: without it the queue is looked at when the pause is over.
-        pauses = getattr(self._engine_of_jobs, "background_thread_stop_events", [])
-        self._pauses = tuple(map(make_wakeable, pauses))
         self.wake()
 
     def wake(self) -> None:
