@@ -32,12 +32,12 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """Something asked, and what was measured."""
+    """Something asked, and what was measured; `is_met` is None where that says too little."""
 
     name: str
     asked: str
     measured: str
-    is_met: bool
+    is_met: bool | None
 
 
 def goals(taken: Figures) -> Iterator[Goal]:
@@ -65,7 +65,7 @@ def goals(taken: Figures) -> Iterator[Goal]:
         )  # fmt: skip
     if taken.flat is not None and (grown := taken.flat.slope()) is not None:
         yield Goal(
-            f"memory of a worker over {taken.flat.n} X-rays",
+            f"memory of a worker over {taken.flat.n_asked} X-rays ({taken.flat.n} were analysed)",
             f"at most {FLAT_MB_PER_1000:.0f} MB per 1,000", f"{grown:+.2f} MB per 1,000",
-            grown <= FLAT_MB_PER_1000,
+            grown <= FLAT_MB_PER_1000 if taken.flat.n == taken.flat.n_asked else None,
         )  # fmt: skip

@@ -36,7 +36,9 @@ def markdown(taken: Figures, facts: Iterable[tuple[str, str]]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _verdict(is_met: bool) -> str:
+def _verdict(is_met: bool | None) -> str:
+    if is_met is None:
+        return "unfinished"
     return "reached" if is_met else "**missed**"
 
 
