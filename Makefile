@@ -9,7 +9,7 @@ ARGS ?=
 TESTS := -n 2 --dist loadfile $(if $(filter true,$(CI)),,-m "not slow")
 
 .DEFAULT_GOAL := help
-.PHONY: help demo pictures serve test benchmark-receive benchmark-objects lint format constraints clean
+.PHONY: help demo pictures serve test benchmark-receive benchmark-objects benchmark-node lint format constraints clean
 
 help:
 	@echo "make demo    sample studies through a node into a PACS, in a few minutes"
@@ -17,6 +17,7 @@ help:
 	@echo "make test    run the tests; ARGS=\"-m slow\" runs those that take minutes"
 	@echo "make benchmark-receive  Preread, Orthanc and DCMTK side by side, about 25 minutes"
 	@echo "make benchmark-objects  result objects, and highdicom alone beside them, about 5 minutes"
+	@echo "make benchmark-node  a whole node: C-STORE to proved report, STAT, two workers, memory; hours"
 	@echo "make lint    ruff, mypy, import-linter"
 
 $(VENV)/bin/python:
@@ -65,6 +66,10 @@ benchmark-receive: $(VENV)/.benchmark
 # Arguments: make benchmark-objects ARGS="--quick"
 benchmark-objects: $(VENV)/.test
 	$(BIN)/python tests/benchmarks/objects $(ARGS)
+
+# Arguments: make benchmark-node ARGS="--only stages,urgent --databases sqlite"
+benchmark-node: $(VENV)/.benchmark
+	$(BIN)/python tests/benchmarks/node $(ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -122,6 +122,17 @@ def due(
     return [DueSeries(*row) for row in rows]
 
 
+def next_quiet(connection: sa.Connection, quiet_since: datetime) -> datetime | None:
+    """Return when the last image came to the first open series that was not quiet by then."""
+    latest: datetime | None = connection.execute(
+        sa.select(sa.func.min(Series.last_received_at)).where(
+            Series.state == sa.literal_column("'open'"),  # literal: the partial index is used
+            Series.last_received_at > quiet_since,
+        )
+    ).scalar()
+    return latest
+
+
 def newest_instances(
     connection: sa.Connection, series_instance_uid: str
 ) -> tuple[SeriesInstance, ...]:

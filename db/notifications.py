@@ -91,6 +91,26 @@ def add(
         )
 
 
+def _due(target: str, now: datetime) -> sa.Select[int]:
+    return (
+        sa.select(Notification.id)
+        .join(Analysis, Analysis.id == Notification.analysis_id)
+        .where(
+            Notification.target == target,
+            # A literal as in the partial index, so that it is used.
+            sa.text("notification.state = 'pending'"),
+            Notification.next_attempt_at <= now,
+            sa.or_(Notification.leased_until.is_(None), Notification.leased_until <= now),
+            Analysis.finished_at.is_not(None),
+        )
+    )
+
+
+def is_any_due(connection: sa.Connection, target: str, now: datetime) -> bool:
+    """Tell whether `claim` would find something, without taking a lock."""
+    return connection.execute(_due(target, now).limit(1)).first() is not None
+
+
 def claim(
     connection: sa.Connection,
     target: str,
@@ -104,16 +124,7 @@ def claim(
     One whose analysis a person sent back to work waits for the new outcome.
     """
     chosen = (
-        sa.select(Notification.id)
-        .join(Analysis, Analysis.id == Notification.analysis_id)
-        .where(
-            Notification.target == target,
-            # A literal as in the partial index, so that it is used.
-            sa.text("notification.state = 'pending'"),
-            Notification.next_attempt_at <= now,
-            sa.or_(Notification.leased_until.is_(None), Notification.leased_until <= now),
-            Analysis.finished_at.is_not(None),
-        )
+        _due(target, now)
         .order_by(Notification.next_attempt_at, Notification.id)
         .limit(limit)
         .with_for_update(skip_locked=True, of=Notification)

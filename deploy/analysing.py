@@ -24,6 +24,7 @@ from inference.device_seen import Device
 from inference.endings import Ending
 
 from . import garbage
+from .bells import Bell, bell, hearing
 from .destined import destinations_for
 from .ground import Ground
 from .identity import device_identity
@@ -73,7 +74,8 @@ def serve_worker(
             found = Device("cpu", found.name, f"{found.name} cannot be used: {fault}")
             worker = stack.enter_context(_worker(base, machine, found, decoding))
         garbage.settle()
-        return worker.serve(stop)
+        with hearing(base.settings.data_dir, Bell.JOBS, worker.wake):
+            return worker.serve(stop)
 
 
 @contextmanager
@@ -112,6 +114,7 @@ def _worker(
                 destinations=destinations_for(settings),
                 report_not_analysed=settings.inference.report_not_analysed,
                 notify=notified_by(base.engine, settings.notify),
+                recorded=bell(settings.data_dir, Bell.OUTBOX),
             ),
         )
         identity = WorkerIdentity(

@@ -10,6 +10,7 @@ from typing import Protocol
 from scp.places import places
 
 from . import garbage
+from .bells import Bell, hearing
 from .ground import Ground
 
 # Well within what the supervisor waits before it kills.
@@ -34,9 +35,15 @@ def serve_deliver(base: Ground, stop: Event) -> None:
             for place in known
         ]
     )
+    notifier = Notifier([Target(base.engine, base.files, one) for one in settings.notify])
+
+    def look() -> None:
+        deliverer.wake()
+        notifier.wake()
+
     parts: tuple[Stoppable, ...] = (
         deliverer,
-        Notifier([Target(base.engine, base.files, one) for one in settings.notify]),
+        notifier,
         CommitmentReporter(base.engine, base.files, settings.ae),
         LeftOver(
             base.engine, [place.name for place in known], [one.name for one in settings.notify]
@@ -46,7 +53,8 @@ def serve_deliver(base: Ground, stop: Event) -> None:
     for part in parts:
         part.start()
     try:
-        stop.wait()
+        with hearing(settings.data_dir, Bell.OUTBOX, look):
+            stop.wait()
     finally:
         stop_together(parts, _STOP_SECONDS)
 

@@ -38,6 +38,7 @@ from scp.series import CompleteSeries
 from scp.settings import RuleSettings
 
 from .acceptors import acceptor_id, acceptor_name
+from .bells import Bell, bell
 from .errors import SettingsError
 from .ground import Ground, receiving_engine, wait_for_schema
 from .own_results import own_devices
@@ -85,8 +86,9 @@ def serve_scp(base: Ground, stop: Event, acceptor: int = 0) -> None:
         most_a_day = settings.inference.max_analyses_per_study_per_day
         on_complete = enqueue_analyses(bundles, queue, most_a_day, observer.analysis_bounded)
         watch = SeriesWatch(
-            base.engine, base.files, settings.scp, rules, on_complete, own_devices(bundles)
-        )
+            base.engine, base.files, settings.scp, rules, on_complete, own_devices(bundles),
+            routed=bell(settings.data_dir, Bell.JOBS),
+        )  # fmt: skip
         recovery = Recovery(base.files, ingest, base.engine)
         watch.start()
         recovery.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -70,6 +71,8 @@ class AnalystSettings:
         Whether "not analysed because ..." is delivered as a report too.
     notify : callable
         Who is to be told of an analysis that ends so.
+    recorded : callable
+        Called after an outcome was stored, with all that is to be delivered of it.
     """
 
     worker: str
@@ -78,6 +81,7 @@ class AnalystSettings:
     destinations: Callable[[str, str | None], tuple[Destined, ...]]
     report_not_analysed: bool = True
     notify: Callable[[str, Outcome], tuple[Notified, ...]] = lambda _analysis_id, _outcome: ()
+    recorded: Callable[[], None] = lambda: None
 
 
 class Analyst:
@@ -155,7 +159,11 @@ class Analyst:
             if asked and not still_holds(connection, asked.study_instance_uid, asked.corrections):
                 # Objects were made for a patient or request that was corrected meanwhile.
                 raise CorrectedMeanwhileError(f"study {asked.study_instance_uid} was corrected")
-            return record_outcome(connection, analysis_id, replace(outcome, notifications=notified))
+            told = replace(outcome, notifications=notified)
+            is_new = record_outcome(connection, analysis_id, told)
+        if is_new:
+            self._settings.recorded()
+        return is_new
 
     def _outcome(self, asked: RequestedAnalysis, started_at: datetime) -> Outcome:
         bundle = self._bundles.get(asked.model_name)
@@ -191,8 +199,11 @@ class Analyst:
             )
             for image in asked.images
         )
+        began = time.monotonic()
         with self.facts.paused():
             reading = self._reader_of(bundle).read(self.facts.with_facts(images))
+        seconds = round(time.monotonic() - began, 4)
+        _log.info("analysis.read", trace=asked.trace_id, analysis=asked.id[:12], seconds=seconds)
         used = reading.used_sop_instance_uids
         findings = tuple(_record(finding) for finding in reading.findings)
         measured = tuple(_measured(one) for one in reading.measurements)

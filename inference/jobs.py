@@ -20,6 +20,8 @@ from typing import Any
 import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions
 
+from db.wakeable import WakeableEvent, make_wakeable
+
 _APPLICATION = "preread"
 # Of routine work. Older versions put STAT into it too, with a priority: such jobs still run.
 _QUEUE = "analyse"
@@ -248,7 +250,8 @@ class JobRunner:
             "log_level": "WARNING",
             "enable_otlp": False,
         }
-        DBOS(config=config)
+        self._dbos = DBOS(config=config)
+        self._pauses: tuple[WakeableEvent, ...] = ()
         _quiet()
         DBOS.workflow(name=_WORKFLOW, max_recovery_attempts=_MAX_ATTEMPTS)(_named(run))
         self._slots = {_STAT_QUEUE: stat_slots, _QUEUE: concurrency}
@@ -257,6 +260,9 @@ class JobRunner:
         """Take up unfinished jobs of this worker, then take jobs from the queue."""
         DBOS.launch()
         _quiet()
+        # Not part of its interface: without it the queue is looked at when the pause is over.
+        pauses = getattr(self._dbos, "background_thread_stop_events", ())
+        self._pauses = tuple(map(make_wakeable, pauses))
         for queue, slots in self._slots.items():
             DBOS.register_queue(
                 queue,
@@ -264,6 +270,12 @@ class JobRunner:
                 polling_interval_sec=_SECONDS[queue],
                 on_conflict="always_update",
             )
+        self.wake()
+
+    def wake(self) -> None:
+        """Look at the queue now; any thread, also before `start`."""
+        for one in self._pauses:
+            one.wake()
 
     def stop(self, grace_seconds: int) -> None:
         """Take no more jobs; wait for running ones at most `grace_seconds`."""

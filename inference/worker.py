@@ -120,6 +120,10 @@ class Worker:
             engine, identity.id, self._run, settings.concurrency, settings.stat_slots
         )
 
+    def wake(self) -> None:
+        """Look for jobs now instead of at the next poll; any thread."""
+        self._runner.wake()
+
     def serve(self, stop: threading.Event) -> Ending:
         """Work until `stop` is set, or a new process is needed; let running analyses end.
 

@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from db.wakeable import WakeableEvent
+
 # What one sender does until the event is set.
 Run = Callable[[threading.Event], None]
 
@@ -31,7 +33,7 @@ class SenderThreads:
     def __init__(self, name: str, runs: Sequence[Run]) -> None:
         self._name = name
         self._runs = tuple(runs)
-        self._stopping = threading.Event()
+        self._stopping = WakeableEvent()
         self._threads: tuple[threading.Thread, ...] = ()
 
     def start(self) -> None:
@@ -43,6 +45,10 @@ class SenderThreads:
         )
         for thread in self._threads:
             thread.start()
+
+    def wake(self) -> None:
+        """Let senders that pause look for work now; any thread."""
+        self._stopping.wake()
 
     def tell_to_stop(self) -> None:
         """Begin nothing new; return at once."""

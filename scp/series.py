@@ -28,6 +28,7 @@ from .settings import RuleSettings, ScpSettings
 
 _LOG = structlog.get_logger()
 _RETRY_FIRST_SECONDS = 2.0
+_JUST_AFTER_SECONDS = 0.002
 _RETRY_MAX_SECONDS = 300.0
 
 
@@ -78,6 +79,8 @@ class SeriesWatch:
         Returns the Device UIDs of our models, by which results that come back are known.
     clock : callable
         Returns the time as aware UTC.
+    routed : callable
+        Called after a series was completed of which there is something to do.
     """
 
     def __init__(
@@ -89,9 +92,11 @@ class SeriesWatch:
         on_complete: OnComplete,
         own_devices: OwnDevices = lambda _connection: frozenset(),
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        routed: Callable[[], None] = lambda: None,
     ) -> None:
         self._engine = engine
         self._settings = settings
+        self._routed = routed
         self._router = SeriesRouter(files, rules)
         self._on_complete = on_complete
         self._own_devices = own_devices
@@ -114,9 +119,12 @@ class SeriesWatch:
 
     def run(self) -> None:
         """Watch until `stop` is called."""
-        while not self._stopping.wait(self._settings.poll_seconds):
+        pause = 0.0
+        while not self._stopping.wait(pause):
+            pause = self._settings.poll_seconds
             try:
                 self.run_once()
+                pause = self._until_next()
             except Exception as error:  # noqa: BLE001 - thread boundary: the watch must go on
                 # The text of a database error may quote values.
                 _LOG.error("series.watch_failed", error=type(error).__name__)
@@ -136,6 +144,16 @@ class SeriesWatch:
                 break
             completed += self._try(series)
         return completed
+
+    def _until_next(self) -> float:
+        """Return how long until the next series may be quiet for long enough, or the next look."""
+        now, quiet = self._clock(), timedelta(seconds=self._settings.quiet_seconds)
+        with self._engine.connect() as connection:
+            latest = completeness.next_quiet(connection, now - quiet)
+        if latest is None:
+            return self._settings.poll_seconds
+        seconds = (latest + quiet - now).total_seconds() + _JUST_AFTER_SECONDS
+        return min(seconds, self._settings.poll_seconds)
 
     def _try(self, series: DueSeries) -> bool:
         log = _LOG.bind(trace=series.trace_id, series=series.series_instance_uid)
@@ -184,6 +202,8 @@ class SeriesWatch:
             models=[route.model for route in decision.routes],
             seconds=round(time.monotonic() - started, 3),
         )
+        if decision.routes:
+            self._routed()
         return True
 
     def _commit(

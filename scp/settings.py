@@ -104,7 +104,11 @@ class ScpSettings(_Settings):
         ),
     )
     poll_seconds: float = Field(
-        default=0.5, gt=0, description="How often open series are looked at."
+        default=0.5,
+        gt=0,
+        description=(
+            "How often open series are looked at; also at the moment when the next may be complete."
+        ),
     )
     max_associations: int = Field(
         default=200,

@@ -87,6 +87,10 @@ class Target:
     def run_once(self) -> int:
         """Try the notification that is due longest, if there is one; return how many were tried."""
         now = self._clock()
+        # First without the lock of a writer: there is hardly ever anything.
+        with self._engine.connect() as connection:
+            if not notifications.is_any_due(connection, self._settings.name, now):
+                return 0
         lease = timedelta(seconds=self._settings.timeout + _LEASE_BEYOND_TIMEOUT_SECONDS)
         with self._engine.begin() as connection:
             due = notifications.claim(

@@ -13,7 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from db.associations import AssociationClosing, AssociationCounts, AssociationRecord
-from db.completeness import SeriesInstance, digest, due, mark_complete, newest_instances
+from db.completeness import (
+    SeriesInstance,
+    digest,
+    due,
+    mark_complete,
+    newest_instances,
+    next_quiet,
+)
 from db.ingest import Ingest, InstanceRecord
 from db.schema import AssociationEnd, Series
 
@@ -180,3 +187,26 @@ def test_the_digest_tells_sets_apart(
         return {(i.sop_instance_uid, i.sha256 if i.revision else "") for i in instances}
 
     assert (digest(one) == digest(other)) == (named(one) == named(other))
+
+
+def test_the_next_quiet_series_is_the_first_open_one_that_is_not_quiet(
+    engine: sa.Engine, put: Put
+) -> None:
+    def after(moment: datetime) -> datetime | None:
+        with engine.connect() as connection:
+            return next_quiet(connection, moment)
+
+    assert after(NOW) is None
+    put("1", "1.1", NOW)
+    put("2", "1.2", NOW + seconds(1))
+    put("3", "1.3", NOW + seconds(2))
+    assert after(NOW - seconds(1)) == NOW
+    assert after(NOW) == NOW + seconds(1)
+    with engine.begin() as connection:
+        connection.execute(
+            sa.update(Series)
+            .where(Series.series_instance_uid == "1.2")
+            .values(state="complete", completed_at=NOW)
+        )
+    assert after(NOW) == NOW + seconds(2)
+    assert after(NOW + seconds(2)) is None

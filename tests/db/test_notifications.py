@@ -112,6 +112,22 @@ def test_a_lease_ends_and_every_claim_counts(asked_for: sa.Engine) -> None:
     assert (again.id, again.n_attempts, again.created_at) == (due.id, 2, due.created_at)
 
 
+def test_a_look_that_takes_no_lock_tells_what_a_claim_would_find(asked_for: sa.Engine) -> None:
+    def is_any_due(target: str = "ris", now: datetime = LATER) -> bool:
+        with asked_for.connect() as connection:
+            return notifications.is_any_due(connection, target, now)
+
+    assert not is_any_due()
+    end(asked_for)
+    assert is_any_due()
+    assert is_any_due("pager")
+    assert not is_any_due("nobody")
+    assert not is_any_due(now=NOW - timedelta(minutes=1))
+    assert len(claim(asked_for)) == 1
+    assert not is_any_due()
+    assert is_any_due(now=LATER + timedelta(minutes=2)), "the lease is over"
+
+
 def test_sent_failed_dead_and_retried(asked_for: sa.Engine) -> None:
     end(asked_for)
     (due,) = claim(asked_for)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -75,7 +76,9 @@ Make = Callable[..., tuple[SeriesWatch, Completions, Clock]]
 
 @pytest.fixture
 def watch_on() -> Make:
-    def make(node: Any) -> tuple[SeriesWatch, Completions, Clock]:
+    def make(
+        node: Any, routed: Callable[[], None] = lambda: None
+    ) -> tuple[SeriesWatch, Completions, Clock]:
         done, clock = Completions(), Clock()
         rules = tuple(one for one in rules_in_force(()) if not one.model.endswith("-own"))
         watch = SeriesWatch(
@@ -86,6 +89,7 @@ def watch_on() -> Make:
             done,
             lambda _connection: frozenset((OWN_DEVICE,)),
             clock,
+            routed,
         )
         return watch, done, clock
 
@@ -381,6 +385,30 @@ def test_the_thread(start_node: Any, image: Any, watch_on: Make) -> None:
         watch._stopping.wait(0.05)
     watch.stop()
     assert len(done.seen) == 1
+
+
+def test_it_looks_again_when_the_next_series_may_be_complete(
+    start_node: Any, image: Any, watch_on: Make
+) -> None:
+    node = start_node(quiet_seconds=0.8, poll_seconds=3600)
+    called = threading.Event()
+    watch, done, _ = watch_on(node, called.set)
+    send(node, image())
+    assert not called.is_set()
+    watch.start()
+    assert called.wait(30)
+    watch.stop()
+    assert len(done.seen) == 1
+
+
+def test_what_nobody_reads_calls_nobody(start_node: Any, image: Any, watch_on: Make) -> None:
+    node = start_node()
+    called = threading.Event()
+    watch, _, clock = watch_on(node, called.set)
+    send(node, image(Modality="MR"))
+    clock.advance(100)
+    assert watch.run_once() == 1
+    assert not called.is_set()
 
 
 def test_images_from_before_and_after_a_patient_merge_are_one_series(

@@ -1,0 +1,86 @@
+"""A pause ends by a wake, a stop or its time, and no wake is lost on a thread that is at work."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from db.wakeable import WakeableEvent, make_wakeable
+
+
+def _made_here() -> tuple[threading.Event, WakeableEvent]:
+    event = WakeableEvent()
+    return event, event
+
+
+def _of_somebody_else() -> tuple[threading.Event, WakeableEvent]:
+    event = threading.Event()
+    return event, make_wakeable(event)
+
+
+@pytest.fixture(params=[_made_here, _of_somebody_else])
+def pair(request: pytest.FixtureRequest) -> tuple[threading.Event, WakeableEvent]:
+    """What threads wait for, and what wakes them."""
+    made: tuple[threading.Event, WakeableEvent] = request.param()
+    return made
+
+
+def test_a_wake_ends_the_pause_and_a_set_ends_all(
+    pair: tuple[threading.Event, WakeableEvent],
+) -> None:
+    event, wakeable = pair
+    said: list[bool] = []
+    looked = threading.Semaphore(0)
+
+    def loop() -> None:
+        while True:
+            said.append(event.wait(30))
+            looked.release()
+            if said[-1]:
+                return
+
+    thread = threading.Thread(target=loop)
+    thread.start()
+    for _ in range(3):
+        wakeable.wake()
+        assert looked.acquire(timeout=5)
+    event.set()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert said == [False, False, False, True]
+    assert event.is_set()
+    assert wakeable.is_set()
+
+
+def test_a_wake_before_the_pause_counts_once(
+    pair: tuple[threading.Event, WakeableEvent],
+) -> None:
+    event, wakeable = pair
+    wakeable.wake()
+    wakeable.wake()
+    began = time.monotonic()
+    assert not event.wait(10)
+    assert time.monotonic() - began < 5
+    began = time.monotonic()
+    assert not event.wait(0.05)
+    assert time.monotonic() - began >= 0.04
+
+
+def test_every_thread_hears_of_it(pair: tuple[threading.Event, WakeableEvent]) -> None:
+    event, wakeable = pair
+    threads = [threading.Thread(target=event.wait, args=(30,)) for _ in range(4)]
+    for one in threads:
+        one.start()
+    wakeable.wake()
+    for one in threads:
+        one.join(5)
+        assert not one.is_alive()
+
+
+def test_one_that_is_set_already_stays_so() -> None:
+    event = threading.Event()
+    event.set()
+    assert make_wakeable(event).wait(0)
+    assert event.wait(0)
