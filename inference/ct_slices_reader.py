@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from .admission import admitted_stack
+from .ahead import one_ahead
 from .decode_pool import DecodePool
 from .decode_task import DecodeTask
 from .decoded import Batch, Decoded, Picture
@@ -60,7 +61,8 @@ class CtSlicesReader(Reader):
         return Decoded(
             uids=tuple(one.image.sop_instance_uid for one in stack.slices),
             frames=tuple(one.frame for one in stack.slices),
-            batches=self._batches(stack, series.sources),
+            # Thin slices are many batches, and the network does not wait for the next one.
+            batches=one_ahead(self._batches(stack, series.sources)),
             positions_mm=stack.positions_mm,
             headers=series.headers,
             facts=facts,
@@ -115,7 +117,7 @@ class CtSlicesReader(Reader):
         slices = hounsfield_slices(stack, sources, self.bundle.spec, self.decoding)
         contrast = False
         seen = HeadSeen(len(stack.slices)) if self.bundle.suitability.anatomy == "head" else None
-        while (batch := _stacked(itertools.islice(slices, self._batch_size))) is not None:
+        while (batch := _stacked(slices, self._batch_size)) is not None:
             hu, notes = batch
             contrast = contrast or any(bool(np.ptp(image)) for image in hu)
             if seen is not None:
@@ -134,17 +136,21 @@ class CtSlicesReader(Reader):
 
 
 def _stacked(
-    slices: Iterator[ModalityImage],
+    slices: Iterator[ModalityImage], most: int
 ) -> tuple[NDArray[np.float32], tuple[tuple[str, ...], ...]] | None:
-    """Copy slices one by one into (slices, rows, columns), and their notes; None if there are none.
+    """Copy up to `most` slices into (slices, rows, columns), and their notes; None without any.
 
-    One by one because each is valid only until the next is asked for.
+    One by one because each is valid only until the next is asked for, and straight to where it
+    stays: a slice is a megabyte, and every copy of it costs a share of the network's time.
     """
-    values, notes = [], []
-    for image in slices:
-        values.append(image.values.copy())
+    stacked: NDArray[np.float32] | None = None
+    notes: list[tuple[str, ...]] = []
+    for image in itertools.islice(slices, most):
+        if stacked is None:
+            stacked = np.empty((most, *image.values.shape), dtype=np.float32)
+        stacked[len(notes)] = image.values
         notes.append(image.notes)
-    return (np.stack(values), tuple(notes)) if values else None
+    return None if stacked is None else (stacked[: len(notes)], tuple(notes))
 
 
 def hounsfield_slices(
