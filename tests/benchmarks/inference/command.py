@@ -93,9 +93,7 @@ def _confine(cores: int) -> None:
     torch.set_num_threads(int(threads))
 
 
-def _among(
-    text: str, default: Sequence[str], known: Sequence[str], option: str
-) -> tuple[str, ...]:
+def _among(text: str, default: Sequence[str], known: Sequence[str], option: str) -> tuple[str, ...]:
     names = tuple(text.split(",")) if text else tuple(default)
     for name in names:
         if name not in known:

@@ -98,8 +98,9 @@ def _networks(taken: Figures, options: Options) -> str:
         for name in _ENGINES:
             batch, cost = one.best(name, options.by)
             cells.append(f"{number(1e3 * cost)} ({batch})")
-        for name in _ENGINES[1:]:
-            cells.append(number(one.ratio(engines.ENGINE, name, options.by), "x"))
+        cells += [
+            number(one.ratio(engines.ENGINE, name, options.by), "x") for name in _ENGINES[1:]
+        ]
         cells += [f"{one.drift:.1e}", f"{one.share_of_maps(options.by):.3f}x"]
         rows.append([f"{networks.TITLES[one.network]}, {one.engine}", *cells])
     head = ["ms a row (batch)", "engine", "eager", "channels_last"]

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from cases import Case
 from clock import Spent, spend
-from ours import BATCH, Bare, Node
 from others import Dictionaries, Tutorial
+from ours import BATCH, Bare, Node
 
 from inference.bundle import Bundle, open_bundle
 from inference.heap import keep_freed_memory
@@ -99,9 +99,7 @@ def measure(options: Options, folder: Path) -> Figures:
     }
     for name in options.names:
         _say(f"drawing {name}")
-        figures.files.append(
-            FileFigures(known.write(name, folder, options.slices, options.films))
-        )
+        figures.files.append(FileFigures(known.write(name, folder, options.slices, options.films)))
     if "files" in options.parts:
         for one in figures.files:
             _files(one, bundles[one.case.plan.network], options, folder)
@@ -172,9 +170,7 @@ def _starts(figures: Figures, options: Options, folder: Path) -> None:
         return
     bundle = folder / "bundles" / networks.CHEST
     for number in range(options.rounds + 1):
-        seconds, with_torch = first_result.measure(
-            bundle, folder / "engines", case.files[0], _ROOT
-        )
+        seconds, with_torch = first_result.measure(bundle, folder / "engines", case.files[0], _ROOT)
         if number:  # the first one compiles, and exports if nothing did yet
             figures.starts.append(seconds)
             figures.start_loads_torch = with_torch
@@ -203,9 +199,7 @@ def grow(name: str, case_name: str, options: Options, folder: Path) -> float:
     return (alone.kilobytes("VmHWM") - before) / 1024
 
 
-def goals(
-    figures: Figures, options: Options
-) -> Sequence[tuple[str, str, str, bool]]:
+def goals(figures: Figures, options: Options) -> Sequence[tuple[str, str, str, bool]]:
     """Return what was aimed at: what it is, what is asked, what was measured, whether it is met."""
     rows: list[tuple[str, str, str, bool]] = []
 
