@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -14,7 +15,8 @@ def one_ahead(items: Iterator[Item]) -> Iterator[Item]:
     """Take items in a thread of their own, one before it is asked for.
 
     Libraries that decode, scale and run networks let go of the interpreter for most of their time,
-    so the thread works on a core that the network leaves idle. One item more is in memory.
+    so the thread works on a core that the network leaves idle. One item more is in memory. Where
+    the process has one core nothing is gained, and they are taken as they are asked for.
 
     Parameters
     ----------
@@ -26,6 +28,9 @@ def one_ahead(items: Iterator[Item]) -> Iterator[Item]:
     Item
         The same, in the same order.
     """
+    if len(os.sched_getaffinity(0)) == 1:
+        yield from items
+        return
     end = object()
     # Logs of the thread bear the names of the analysis, too.
     context = copy_context()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -11,6 +12,17 @@ import pytest
 from inference.ahead import one_ahead
 
 _ANALYSIS: ContextVar[str] = ContextVar("analysis", default="none")
+
+
+@pytest.fixture(autouse=True)
+def _two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
+
+
+def test_one_core_makes_nothing_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0})
+    thread = threading.current_thread()
+    assert set(one_ahead(threading.current_thread() for _ in range(3))) == {thread}
 
 
 def test_items_come_in_order_and_all() -> None:
