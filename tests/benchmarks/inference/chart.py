@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-from run import BARE, DICTIONARIES, OURS, TUTORIAL, Figures, Options
+from options import BARE, DICTIONARIES, OURS, TUTORIAL, Options
+from run import Figures
 
 _COLOURS = {
     BARE: "#b8b8b8",

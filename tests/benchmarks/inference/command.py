@@ -15,13 +15,14 @@ import typer
 from machine_facts import busy_share, hardware
 
 if TYPE_CHECKING:
-    from run import Options
+    from options import Options
 
 _PACKAGES = ("torch", "monai", "onnxruntime", "pydicom", "numpy", "imagecodecs")
 _QUICK = ("ct", "film-jpeg")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 Device = Annotated[str, typer.Option(help="cpu, or cuda.")]
+Pool = Annotated[int, typer.Option(help="Processes that decode; 0: in the worker.")]
 Cores = Annotated[int, typer.Option(help="Cores to use; 0 is all. With one, its time counts.")]
 
 
@@ -32,10 +33,10 @@ def benchmark(
     quick: Annotated[bool, typer.Option(help="One round of two cases, for a try.")] = False,
     rounds: Annotated[int | None, typer.Option(help="How often; 5, or 1 with --quick.")] = None,
     only: Annotated[str, typer.Option(help="Cases, with commas.")] = "",
-    parts: Annotated[str, typer.Option(help="files, engines, start, memory.")] = "",
+    parts: Annotated[str, typer.Option(help="files, engines, start.")] = "",
     device: Device = "cpu",
     cores: Cores = 1,
-    pool: Annotated[int, typer.Option(help="Processes that decode; 0: in the worker.")] = 0,
+    pool: Pool = 0,
     folder: Annotated[
         Path | None, typer.Option(help="Where to make the data; default: TMPDIR.")
     ] = None,
@@ -46,10 +47,11 @@ def benchmark(
     _confine(cores)
     import cases
     import run
+    from options import PARTS, Options
 
-    options = run.Options(
+    options = Options(
         names=_among(only, _QUICK if quick else tuple(cases.PLANS), tuple(cases.PLANS), "--only"),
-        parts=_among(parts, run.PARTS, run.PARTS, "--parts"),
+        parts=_among(parts, PARTS, PARTS, "--parts"),
         rounds=rounds or (1 if quick else 5),
         device=device,
         cores=len(os.sched_getaffinity(0)),
@@ -72,13 +74,29 @@ def benchmark(
 
 
 @app.command(hidden=True)
-def alone(party: str, case: str, folder: Path, device: Device = "cpu", cores: Cores = 1) -> None:
-    """Print how much memory a way of reading the files of a case takes."""
+def files(
+    party: str, case: str, folder: Path, device: Device = "cpu", cores: Cores = 1, pool: Pool = 0
+) -> None:
+    """Take part as one that reads the files of a case."""
     _confine(cores)
-    import run
+    import options
+    import parties
 
-    options = run.Options((case,), (), 1, device, len(os.sched_getaffinity(0)), 0, 0, 0)
-    typer.echo(run.grow(party, case, options, folder))
+    given = options.Options((case,), (), 1, device, len(os.sched_getaffinity(0)), pool)
+    parties.files(party, case, folder, given)
+
+
+@app.command(hidden=True)
+def network(
+    party: str, name: str, folder: Path, device: Device = "cpu", cores: Cores = 1, pool: Pool = 0
+) -> None:
+    """Take part as one that runs a network."""
+    _confine(cores)
+    import options
+    import parties
+
+    given = options.Options((), (), 1, device, len(os.sched_getaffinity(0)), pool)
+    parties.networks(party, name, folder, given)
 
 
 def _confine(cores: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from clock import Spent, spend
+from clock import Spent
+from options import Options
+from spawned import Spawned
 
 from inference.bundle import Bundle
 from inference.engines import Engine, RawOutputs
@@ -70,51 +72,42 @@ class EngineFigures:
         return median(by(one) / by(two) for one, two in zip(with_maps, without, strict=True))
 
 
-def measure(
-    network: str, bundle: Bundle, rows: torch.Tensor, device: str, cache: Path, threads: int,
-    rounds: int,
-) -> EngineFigures:  # fmt: skip
+def measure(network: str, folder: Path, options: Options) -> EngineFigures:
     """Run the rows through all, in rounds, after a first one that warms up."""
-    parties, engine = _parties(bundle, device, cache, threads)
-    figures = EngineFigures(network, f"{engine.identity.name} {engine.identity.version}")
-    rows = rows.to(torch.device(device))
-    sizes = sorted({min(size, len(rows)) for size in BATCHES})
-    told = {name: run(rows) for name, run in parties.items()}
-    figures.drift = float(np.abs(told[ENGINE] - told[PLAIN]).max())
-    for number in range(rounds + 1):
+    names = (ENGINE, PLAIN, CHANNELS_LAST, WITHOUT_MAPS)
+    parties = {n: Spawned("network", n, network, folder, options.arguments) for n in names}
+    for one in parties.values():
+        one.wait()
+    figures = EngineFigures(network, parties[ENGINE].about)
+    differences = np.subtract(parties[ENGINE].told, parties[PLAIN].told)
+    figures.drift = float(np.abs(differences).max())
+    sizes = sorted({min(size, len(differences)) for size in BATCHES})
+    for number in range(options.rounds + 1):
         for size in sizes:
-            for name, run in parties.items():
-                spent = spend(lambda run=run, size=size: _in_batches(run, rows, size), len(rows))
+            for name, one in parties.items():
+                spent = one.spend(size)
                 if number:
                     figures.taken.setdefault((name, size), []).append(spent)
-        if number:
-            print(f"round {number} of {rounds}: engines, {network}", file=sys.stderr, flush=True)
+        print(f"round {number} of {options.rounds}: {network}", file=sys.stderr, flush=True)
+    for one in parties.values():
+        one.close()
     return figures
 
 
-def _in_batches(run: Run, rows: torch.Tensor, size: int) -> None:
-    for start in range(0, len(rows), size):
-        run(rows[start : start + size])
-
-
-def _parties(
-    bundle: Bundle, device: str, cache: Path, threads: int
-) -> tuple[Mapping[str, Run], Engine]:
+def party(name: str, bundle: Bundle, device: str, cache: Path, threads: int) -> tuple[Run, str]:
+    """Return what gives probabilities of rows, and what it is."""
     place = torch.device(device)
-    engine = choose_engine(bundle, device, EngineSettings(cache=cache, threads=threads)).engine
-    plain = load_network(bundle, place)
-    last = load_network(bundle, place).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    parties: dict[str, Run] = {
-        ENGINE: lambda rows: _probabilities(engine.run(rows)),
-        PLAIN: lambda rows: _eager(plain, rows),
-        CHANNELS_LAST: lambda rows: _eager(
-            last, rows.contiguous(memory_format=torch.channels_last)
-        ),
-    }
-    without = _without_maps(bundle, device, threads)
-    if without is not None:
-        parties[WITHOUT_MAPS] = lambda rows: _probabilities(without.run(rows))
-    return parties, engine
+    if name == ENGINE:
+        engine: Engine = choose_engine(bundle, device, EngineSettings(cache, threads)).engine
+    elif name == WITHOUT_MAPS:
+        engine = _without_maps(bundle, device, threads)
+    else:
+        network = load_network(bundle, place)
+        layout = torch.channels_last if name == CHANNELS_LAST else torch.contiguous_format
+        network = network.to(memory_format=layout)  # type: ignore[call-overload]
+        return lambda rows: _eager(network, rows.contiguous(memory_format=layout)), "torch"
+    about = f"{engine.identity.name} {engine.identity.version}"
+    return lambda rows: _probabilities(engine.run(rows)), about
 
 
 def _eager(network: torch.nn.Module, rows: torch.Tensor) -> np.ndarray[Any, Any]:
@@ -126,7 +119,7 @@ def _probabilities(outputs: RawOutputs) -> np.ndarray[Any, Any]:
     return 1 / (1 + np.exp(-outputs.tensors[0]))
 
 
-def _without_maps(bundle: Bundle, device: str, threads: int) -> Engine | None:
+def _without_maps(bundle: Bundle, device: str, threads: int) -> Engine:
     """Return the same engine for the network alone."""
     if device != "cpu":
         from inference.engines.cuda_engine import CudaEngine

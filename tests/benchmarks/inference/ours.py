@@ -75,6 +75,8 @@ class Bare:
     ) -> None:
         settings = EngineSettings(cache=cache, threads=threads)
         self.chosen: Chosen = choose_engine(bundle, device, settings)
+        identity = self.chosen.engine.identity
+        self.identity = f"{identity.name} {identity.version}"
         self._rows = [batch.tensor for batch in batches]
 
     def __call__(self) -> Probabilities:

@@ -8,7 +8,8 @@ from statistics import median
 import engines
 import networks
 from markdown_tables import number, table
-from run import BARE, DICTIONARIES, OURS, PARTIES, TUTORIAL, Figures, Options, Verdict, goals
+from options import BARE, DICTIONARIES, OURS, PARTIES, TUTORIAL, Options
+from run import Figures, Verdict, goals
 
 _ENGINES = (engines.ENGINE, engines.PLAIN, engines.CHANNELS_LAST)
 
@@ -21,8 +22,8 @@ def markdown(taken: Figures, options: Options, facts: Iterable[tuple[str, str]])
         parts += _refusals(taken)
     if any(one.memory for one in taken.files):
         parts += [
-            "Memory that a process takes at its highest beyond what it has with its network "
-            "loaded, MB; loading happens in the process itself.",
+            "Memory that a process takes at its highest, when it reads the files for the first "
+            "time, beyond what it has with its network loaded.",
             _memory(taken),
         ]
     if taken.engines:
@@ -43,11 +44,11 @@ def markdown(taken: Figures, options: Options, facts: Iterable[tuple[str, str]])
 
 
 def _kind_of_time(options: Options) -> str:
-    one_core = options.cores == 1 and not options.processes and options.device == "cpu"
-    counted = "of processor time" if one_core else "as they pass"
+    counted = "of processor time" if options.is_by_processor else "as they pass"
     return (
         f"From files to probabilities, milliseconds an image {counted}, medians of all rounds. "
-        "The bare network is the same engine with the same batches."
+        "The bare network is the same engine with the same batches. Each way runs in a process of "
+        "its own, in turn."
     )
 
 

@@ -9,9 +9,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
-from typing import Any
 
-import alone
 import cases as known
 import engines
 import first_result
@@ -19,45 +17,14 @@ import networks
 import numpy as np
 import torch
 from cases import Case
-from clock import Spent, spend
-from others import Dictionaries, Tutorial
-from ours import BATCH, Bare, Node
+from clock import Spent
+from options import BARE, DICTIONARIES, OURS, PARTIES, TUTORIAL, Options
+from ours import Node
+from spawned import RefusedError, Spawned
 
-from inference.bundle import Bundle, open_bundle
-from inference.heap import keep_freed_memory
+from inference.bundle import Bundle
 
-OURS, BARE, DICTIONARIES, TUTORIAL = "Preread", "bare network", "MONAI dictionaries", "tutorial"
-PARTIES = (OURS, BARE, DICTIONARIES, TUTORIAL)
-PARTS = ("files", "engines", "start", "memory")
-Party = Callable[[], Any]
 _ROOT = Path(__file__).parents[3]
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to measure.
-
-    Attributes
-    ----------
-    cores : int
-        Of this process; one thread of a network, and one worker of a DataLoader, for each.
-    processes : int
-        That decode for the node.
-    """
-
-    names: tuple[str, ...]
-    parts: tuple[str, ...]
-    rounds: int
-    device: str
-    cores: int
-    processes: int
-    slices: int
-    films: int
-
-    def by(self, spent: Spent) -> float:
-        """Return what counts: on one core of a shared machine the time of the processor."""
-        one_core = self.cores == 1 and not self.processes and self.device == "cpu"
-        return spent.cpu if one_core else spent.wall
 
 
 @dataclass(slots=True)
@@ -94,74 +61,59 @@ class Figures:
 def measure(options: Options, folder: Path) -> Figures:
     """Take all figures; `folder` is empty."""
     figures = Figures()
-    keep_freed_memory()  # as a worker does
     bundles = {
         name: networks.make(folder / "bundles" / name, name)
         for name in dict.fromkeys(known.PLANS[name].network for name in options.names)
     }
     for name in options.names:
         _say(f"drawing {name}")
-        figures.files.append(FileFigures(known.write(name, folder, options.slices, options.films)))
+        case = known.write(name, folder, options.slices, options.films)
+        figures.files.append(FileFigures(case))
+    for name, bundle in bundles.items():
+        _keep_rows(name, bundle, options, figures, folder)
     if "files" in options.parts:
         for one in figures.files:
-            _files(one, bundles[one.case.plan.network], options, folder)
+            _files(one, options, folder)
     if "engines" in options.parts:
-        for name, bundle in bundles.items():
-            figures.engines.append(_engines(name, bundle, options, figures, folder))
+        figures.engines = [engines.measure(name, folder, options) for name in bundles]
     if "start" in options.parts and options.device == "cpu":
         _starts(figures, options, folder)
-    if "memory" in options.parts:
-        _memory(figures, options, folder)
     return figures
 
 
-def party(
-    name: str, case: Case, bundle: Bundle, options: Options, folder: Path, workers: int
-) -> Party:
-    """Return one of `PARTIES` with its network loaded; the bare one is none of them."""
-    cache = folder / "engines"
-    if name == OURS:
-        return Node(case, bundle, options.device, cache, options.cores, options.processes)
-    if name == TUTORIAL:
-        return Tutorial(case, bundle, options.device)
-    return Dictionaries(case, bundle, options.device, workers, BATCH)
-
-
-def _files(one: FileFigures, bundle: Bundle, options: Options, folder: Path) -> None:
-    case, workers = one.case, options.cores if options.cores > 1 else 0
-    node = party(OURS, case, bundle, options, folder, workers)
-    bare = Bare(bundle, node.prepared(), options.device, folder / "engines", options.cores)
-    if options.device == "cpu":
-        assert bare.chosen.engine.identity.name == "onnxruntime", bare.chosen.instead
-    parties: dict[str, Party] = {OURS: node, BARE: bare}
-    for name in (DICTIONARIES, TUTORIAL):
-        parties[name] = party(name, case, bundle, options, folder, workers)
-    np.testing.assert_allclose(node(), bare(), atol=1e-5)  # it is the same that is measured
-    for name, run in list(parties.items()):
-        try:
-            told = run()  # warms up, too
-        except (RuntimeError, NotImplementedError, AttributeError) as error:
-            one.refused[name] = (str(error).splitlines() or [type(error).__name__])[0]
-            del parties[name]
-            continue
-        assert len(told) == len(case.files), name
-    for number in range(options.rounds):
-        for name, run in parties.items():
-            one.taken.setdefault(name, []).append(spend(run, len(case.files)))
-        _say(f"round {number + 1} of {options.rounds}: {case.plan.title}")
-    node.close()
-
-
-def _engines(
-    name: str, bundle: Bundle, options: Options, figures: Figures, folder: Path
-) -> engines.EngineFigures:
+def _keep_rows(name: str, bundle: Bundle, options: Options, figures: Figures, folder: Path) -> None:
+    """Write down what a network is given, and have its engine made: nobody waits for it later."""
     case = next(one.case for one in figures.files if one.case.plan.network == name)
-    node = party(OURS, case, bundle, options, folder, 0)
+    node = Node(case, bundle, options.device, folder / "engines", options.cores, 0)
     rows = torch.cat([torch.as_tensor(batch.tensor) for batch in node.prepared()])[:8]
     node.close()
-    return engines.measure(
-        name, bundle, rows, options.device, folder / "engines", options.cores, options.rounds
-    )
+    np.save(folder / f"{name}.npy", rows.cpu().numpy())
+
+
+def _files(one: FileFigures, options: Options, folder: Path) -> None:
+    parties = {n: Spawned("files", n, one.case.name, folder, options.arguments) for n in PARTIES}
+    for name, party in list(parties.items()):
+        try:
+            party.wait()
+        except RefusedError as error:
+            one.refused[name] = str(error)
+            del parties[name]
+    bare = parties[BARE]
+    if options.device == "cpu":
+        assert bare.about.startswith("onnxruntime"), bare.about
+    # It is the same that is measured.
+    np.testing.assert_allclose(parties[OURS].told, bare.told, atol=1e-5)
+    for name, party in parties.items():
+        assert len(party.told) == len(one.case.files), name
+        # What workers of a DataLoader take is not seen.
+        if name != BARE and not (name == DICTIONARIES and options.workers):
+            one.memory[name] = party.grown_mb
+    for number in range(options.rounds):
+        for name, party in parties.items():
+            one.taken.setdefault(name, []).append(party.spend())
+        _say(f"round {number + 1} of {options.rounds}: {one.case.plan.title}")
+    for party in parties.values():
+        party.close()
 
 
 def _starts(figures: Figures, options: Options, folder: Path) -> None:
@@ -175,28 +127,6 @@ def _starts(figures: Figures, options: Options, folder: Path) -> None:
         whole = import_module("start").measure(starts=options.rounds, watched=0)
         figures.whole_starts = [one.seconds for one in whole.starts]
     _say("starts measured")
-
-
-def _memory(figures: Figures, options: Options, folder: Path) -> None:
-    for one in figures.files:
-        for name in (OURS, DICTIONARIES, TUTORIAL):
-            if name in one.refused:
-                continue
-            found = alone.peak(name, one.case.name, folder, options.device, options.cores)
-            if found is not None:
-                one.memory[name] = found
-        _say(f"memory: {one.case.plan.title}")
-
-
-def grow(name: str, case_name: str, options: Options, folder: Path) -> float:
-    """Return by how many MB this process grows when a party reads the files of a case once."""
-    case = known.found(case_name, folder)
-    bundle = open_bundle(folder / "bundles" / case.plan.network)
-    keep_freed_memory()
-    run = party(name, case, bundle, options, folder, 0)
-    before = alone.start_counting()
-    run()
-    return (alone.kilobytes("VmHWM") - before) / 1024
 
 
 @dataclass(frozen=True, slots=True)
