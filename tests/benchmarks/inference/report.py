@@ -8,7 +8,7 @@ from statistics import median
 import engines
 import networks
 from markdown_tables import number, table
-from options import BARE, DICTIONARIES, OURS, PARTIES, TUTORIAL, Options
+from options import BARE, DICTIONARIES, PARTIES, TUTORIAL, Options
 from run import Figures, Verdict, goals
 
 _ENGINES = (engines.ENGINE, engines.PLAIN, engines.CHANNELS_LAST)
@@ -83,12 +83,11 @@ def _refusals(taken: Figures) -> list[str]:
 
 
 def _memory(taken: Figures) -> str:
-    names = (OURS, DICTIONARIES, TUTORIAL)
     rows = [
-        [one.case.plan.title, *(number(one.memory.get(name)) for name in names)]
+        [one.case.plan.title, *(number(one.memory.get(name)) for name in PARTIES)]
         for one in taken.files
     ]
-    return table(["peak MB", *names], rows)
+    return table(["peak MB", *PARTIES], rows)
 
 
 def _networks(taken: Figures, options: Options) -> str:

@@ -106,7 +106,7 @@ def _files(one: FileFigures, options: Options, folder: Path) -> None:
     for name, party in parties.items():
         assert len(party.told) == len(one.case.files), name
         # What workers of a DataLoader take is not seen.
-        if name != BARE and not (name == DICTIONARIES and options.workers):
+        if not (name == DICTIONARIES and options.workers):
             one.memory[name] = party.grown_mb
     for number in range(options.rounds):
         for name, party in parties.items():
