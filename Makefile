@@ -9,7 +9,7 @@ ARGS ?=
 TESTS := -n 2 --dist loadfile $(if $(filter true,$(CI)),,-m "not slow")
 
 .DEFAULT_GOAL := help
-.PHONY: help demo pictures serve test benchmark-receive benchmark-objects benchmark-node lint format constraints clean
+.PHONY: help demo pictures serve test benchmark-receive benchmark-objects benchmark-inference benchmark-node lint format constraints clean
 
 help:
 	@echo "make demo    sample studies through a node into a PACS, in a few minutes"
@@ -18,6 +18,7 @@ help:
 	@echo "make benchmark-receive  Preread, Orthanc and DCMTK side by side, about 25 minutes"
 	@echo "make benchmark-objects  result objects, and highdicom alone beside them, about 5 minutes"
 	@echo "make benchmark-node  a whole node: C-STORE to proved report, STAT, two workers, memory; hours"
+	@echo "make benchmark-inference  files to probabilities beside MONAI and the tutorials, about 10 minutes"
 	@echo "make lint    ruff, mypy, import-linter"
 
 $(VENV)/bin/python:
@@ -66,6 +67,10 @@ benchmark-receive: $(VENV)/.benchmark
 # Arguments: make benchmark-objects ARGS="--quick"
 benchmark-objects: $(VENV)/.test
 	$(BIN)/python tests/benchmarks/objects $(ARGS)
+
+# Arguments: make benchmark-inference ARGS="--quick", ARGS="--cores 0", ARGS="--device cuda --pool 14"
+benchmark-inference: $(VENV)/.benchmark
+	$(BIN)/python tests/benchmarks/inference $(ARGS)
 
 # Arguments: make benchmark-node ARGS="--only stages,urgent --databases sqlite"
 benchmark-node: $(VENV)/.benchmark

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from .admission import admitted_stack
+from .ahead import one_ahead
 from .decode_pool import DecodePool
 from .decode_task import DecodeTask
 from .decoded import Batch, Decoded, Picture
@@ -131,11 +132,14 @@ class CtSlicesReader(Reader):
                 gpu_decoding=self.gpu_decoding,
             )  # fmt: skip
             frames = ((sources[one.image.sop_instance_uid], one.frame) for one in stack.slices)
-            yield from fed.slices(frames, seen, _judge)
-            return
+            return fed.slices(frames, seen, _judge)
         slices = hounsfield_slices(stack, sources, spec, self.decoding, facts)
+        # Thin slices are many batches, and the network does not wait for the next one.
+        return one_ahead(self._on_host(slices, seen))
+
+    def _on_host(self, slices: Iterator[ModalityImage], seen: HeadSeen | None) -> Iterator[Batch]:
         contrast = False
-        while (batch := _stacked(itertools.islice(slices, self._batch_size))) is not None:
+        while (batch := _stacked(slices, self._batch_size)) is not None:
             hu, notes = batch
             contrast = contrast or any(bool(np.ptp(image)) for image in hu)
             if seen is not None:
@@ -158,14 +162,21 @@ def _judge(contrast: bool, seen: HeadSeen | None) -> None:
 
 
 def _stacked(
-    slices: Iterator[ModalityImage],
+    slices: Iterator[ModalityImage], most: int
 ) -> tuple[NDArray[np.float32], tuple[tuple[str, ...], ...]] | None:
-    """Return slices as (slices, rows, columns), and their notes; None if there are none."""
-    values, notes = [], []
-    for image in slices:
-        values.append(image.values)
+    """Copy up to `most` slices into (slices, rows, columns), and their notes; None without any.
+
+    One by one and straight to where it stays: a slice is a megabyte, and every copy of it costs a
+    share of the network's time.
+    """
+    stacked: NDArray[np.float32] | None = None
+    notes: list[tuple[str, ...]] = []
+    for image in itertools.islice(slices, most):
+        if stacked is None:
+            stacked = np.empty((most, *image.values.shape), dtype=np.float32)
+        stacked[len(notes)] = image.values
         notes.append(image.notes)
-    return (np.stack(values), tuple(notes)) if values else None
+    return None if stacked is None else (stacked[: len(notes)], tuple(notes))
 
 
 def hounsfield_slices(

@@ -303,7 +303,13 @@ def _modality_values(
             values *= np.float32(slope)
         if intercept != 0.0:
             values += np.float32(intercept)
+    if stored.dtype.kind in "iu" and abs(slope) * 2.0**32 + abs(intercept) < _SURELY_FINITE:
+        return values, notes  # and nobody need look at each
     return _finite(values), notes
+
+
+# Far below the largest number of single precision.
+_SURELY_FINITE = 1e30
 
 
 def _finite(values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -180,7 +180,7 @@ def prepare_ct(
         top, left, bottom, right = place.box
         part = np.asarray(one[top:bottom, left:right], dtype=np.float32)
         for window, channel in zip(spec.windows, channels, strict=True):
-            _scale(part, channel[place.inside], _greys_of(window))
+            _windowed(part, channel[place.inside], window)
     # Takes away what interpolation overshoots by rounding.
     return np.clip(made, 0.0, 1.0, out=made)
 
@@ -195,6 +195,30 @@ def _scale(part: NDArray[np.float32], out: NDArray[np.float32], greys: Greys) ->
         greys(part, out)
     else:
         scale_plane(part, out, greys)
+
+
+# A window so far from 0, in its widths, that a mean of its values is rounded too much to show it.
+_FAR = 32.0
+
+
+def _windowed(part: NDArray[np.float32], out: NDArray[np.float32], window: Window) -> None:
+    """Scale a part under a window.
+
+    A straight window cuts off first, as it must, and is spread over 0 to 1 afterwards, where there
+    are fewer pixels: what lies between is a mean of what it is given, and so commutes.
+    """
+    ramp = window.ramp
+    if ramp is None or abs(ramp[0]) > _FAR * ramp[1]:
+        _scale(part, out, _greys_of(window))
+        return
+    foot, length = (np.float32(one) for one in ramp)
+
+    def cut_off(values: NDArray[np.float32], made: NDArray[np.float32]) -> None:
+        np.clip(values, foot, foot + length, out=made)
+
+    _scale(part, out, cut_off)
+    np.subtract(out, foot, out=out)
+    np.divide(out, length, out=out)
 
 
 def _greys_of(window: Window) -> Greys:

@@ -121,7 +121,10 @@ def padded(dataset: Dataset, stored: NDArray[Any]) -> NDArray[np.bool_] | None:
     if value is None:
         return None
     limit = value if limit is None else limit
-    found = (stored >= min(value, limit)) & (stored <= max(value, limit))
+    if value == limit:  # one look in place of three
+        found = stored == value
+    else:
+        found = (stored >= min(value, limit)) & (stored <= max(value, limit))
     return found if found.any() else None
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from ..bundle import Bundle
 
 # Grows with every change of what is exported or how it is checked.
-EXPORTER = 2
+EXPORTER = 3
 _ABOUT, _NETWORK = "about.json", "network.onnx"
 # What makes the layers of a network, exports them and runs them.
 _LIBRARIES = ("torch", "monai", "onnxruntime")

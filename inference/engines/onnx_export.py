@@ -21,6 +21,7 @@ from .errors import EngineError, ExportError
 from .onnx_cache import About
 from .onnx_engine import INPUT, OnnxEngine
 from .parity import DRIFT, drift_of
+from .pool_first import rewrite
 from .probe_pictures import probe_pictures
 from .probes import probes
 from .torch_engine import TorchEngine
@@ -87,6 +88,7 @@ def export(network: nn.Module, rows: torch.Tensor, path: Path) -> None:
                 dynamic_axes={INPUT: {0: "count"}},
                 opset_version=_OPSET,
             )
+            rewrite(path)
         # Tracing runs the network with tensors in the place of sizes, which may end in anything.
         except (RuntimeError, TypeError, ValueError, AttributeError, LookupError) as error:
             said = (str(error).splitlines() or [""])[0][:200]

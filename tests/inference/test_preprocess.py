@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference.input_spec import InputSpec
 from inference.tensors import prepare_ct, prepare_radiograph
-from inference.windows import BRAIN, SOFT, SUBDURAL
+from inference.windows import BRAIN, SOFT, SUBDURAL, VoiLutFunction, Window
 
 CPU = torch.device("cpu")
 CT = InputSpec("ct_slices", 64, (BRAIN, SUBDURAL, SOFT))
@@ -86,3 +87,18 @@ def test_an_input_survives_its_json_form() -> None:
         InputSpec.from_dict({**CT.to_dict(), "resize": "cv2-area"})
     with pytest.raises(ValueError, match="needs at least one window"):
         InputSpec("ct_slices", 64)
+
+
+@pytest.mark.parametrize(
+    ("center", "width"), [(40.0, 80.0), (600.0, 2800.0), (-600.0, 1500.0), (2000.0, 2.0)]
+)
+@pytest.mark.parametrize("function", [VoiLutFunction.LINEAR, VoiLutFunction.LINEAR_EXACT])
+def test_a_window_is_torch_s_to_rounding_however_it_is_applied(
+    center: float, width: float, function: VoiLutFunction
+) -> None:
+    window = Window(center, width, "", function)
+    hu = np.random.default_rng(3).uniform(-1024, 3071, (1, 96, 96)).astype(np.float32)
+    greys = window.apply(torch.from_numpy(hu))[:, None]
+    wanted = F.interpolate(greys, (40, 40), mode="bilinear", antialias=True)
+    made = torch.as_tensor(prepare_ct(hu, InputSpec("ct_slices", 40, (window,)), CPU))
+    torch.testing.assert_close(made, wanted, rtol=0, atol=3e-6)
