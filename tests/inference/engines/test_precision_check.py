@@ -17,6 +17,7 @@ from inference.engines.choose import Chosen
 from inference.engines.cuda_engine import CudaEngine
 from inference.engines.ladder import Ladder
 from inference.errors import InferenceError
+from inference.forward import Network
 from inference.evaluation.images import ImageResult, image_reader, read_images
 from inference.evaluation.precision import precision_drift
 from inference.network import load_network
@@ -34,7 +35,10 @@ def emulated(paths: list[Path]) -> Callable[[Bundle], Iterable[ImageResult]]:
         engine = CudaEngine(
             network, CPU, torch.zeros(1, channels, size, size), precision=bundle.engine.precision
         )
-        reader._network._chosen = Chosen(Ladder(engine), network)  # type: ignore[union-attr]
+            loaded = reader._network
+        assert isinstance(loaded, Network)
+        loaded._chosen = Chosen(Ladder(engine), network)
+        loaded._engine = loaded._chosen.engine
         return read_images(reader, paths)
 
     return read
