@@ -35,7 +35,7 @@ def emulated(paths: list[Path]) -> Callable[[Bundle], Iterable[ImageResult]]:
         engine = CudaEngine(
             network, CPU, torch.zeros(1, channels, size, size), precision=bundle.engine.precision
         )
-            loaded = reader._network
+        loaded = reader._network
         assert isinstance(loaded, Network)
         loaded._chosen = Chosen(Ladder(engine), network)
         loaded._engine = loaded._chosen.engine
