@@ -28,6 +28,8 @@ _MOST = 1 << 16
 _AS_STORED = ("uint8", "int8", "uint16", "int16")
 # Unsigned values from here on may be signed ones that lost their sign; see `wrapped_ct`.
 _SIGN = 1 << 15
+# Tables of an image, of which a higher value may have the lower entry.
+_TABLES = ("ModalityLUTSequence", "VOILUTSequence")
 # Grey values of a picture of 8 bits; in wider cells their share decides what they are.
 _WHITE = 255
 
@@ -199,13 +201,28 @@ def _domain(frame: StoredFrame, dataset: Dataset, spec: InputSpec) -> NDArray[An
     if spec.kind == "ct_slices" and stored.dtype.itemsize > 1 and (low, high) == (0, _WHITE):
         return Host.MAYBE_A_PICTURE
     every = np.arange(low, high + 1, dtype=np.int64).astype(stored.dtype)
-    if (
-        (stored.dtype.kind == "u" and high >= _SIGN)
-        or items(dataset, "ModalityLUTSequence")
-        or padded(dataset, every[None]) is not None
-    ):
+    lost_sign = stored.dtype.kind == "u" and high >= _SIGN
+    if lost_sign or any(items(dataset, keyword) for keyword in _TABLES):
         return every[_counts(stored, low) > 0]
-    return every
+    if (hidden := padded(dataset, every[None])) is None:
+        return every
+    return _with_padding(every, hidden[0], stored, padded(dataset, stored))
+
+
+def _with_padding(
+    every: NDArray[Any], hidden: NDArray[np.bool_], stored: NDArray[Any], found: Any
+) -> NDArray[Any]:
+    """Return those of `every` value that are padding, if any occurs, and the range of the others.
+
+    `hidden` tells which values are padding, `found` which of the stored ones are.
+    """
+    if found is None:
+        return every[~hidden]
+    seen = ~found
+    low = stored.min(where=seen, initial=every[-1])
+    high = stored.max(where=seen, initial=every[0])
+    kept: NDArray[np.bool_] = hidden | ((every >= low) & (every <= high) & bool(seen.any()))
+    return every[kept]
 
 
 def _counts(stored: NDArray[Any], low: int) -> NDArray[np.int64]:
