@@ -132,7 +132,7 @@ class CtVolumeReader:
         assert self._network is not None, "setup was not called"
         place = self._network.place
         try:
-            return self._prepared_on(place, stack, geometry, sources)
+            return self._prepared_on(place, stack, geometry, sources, facts)
         except (RuntimeError, MemoryError) as raised:
             error = typed(raised)
             if place.type == "cpu" or not isinstance(
@@ -140,7 +140,7 @@ class CtVolumeReader:
             ):
                 raise
             self._network.hear(error)
-            return self._prepared_on(torch.device("cpu"), stack, geometry, sources)
+            return self._prepared_on(torch.device("cpu"), stack, geometry, sources, facts)
 
     def _prepared_on(
         self,
@@ -148,10 +148,12 @@ class CtVolumeReader:
         stack: Stack,
         geometry: Geometry,
         sources: Mapping[str, SourceImage],
+        facts: dict[str, object],
     ) -> tuple[Volume, list[tuple[str, ...]]]:
         spec = self.bundle.spec.volume
         assert spec is not None, "a bundle of volumes"
         notes: list[tuple[str, ...]] = []
+        facts.pop("decoder_fallbacks", None)  # counted anew, where this is done once more
         opening = set(geometry.opening.tolist())
         head = HeadSeen(len(opening)) if self.bundle.suitability.anatomy == "head" else None
 
