@@ -76,7 +76,7 @@ def working(
         analyst,
         identity,
         WorkerSettings(concurrency=concurrency, stat_slots=1, grace_seconds=10),
-        queue,
+        device=queue,
     )
     stop = threading.Event()
     thread = threading.Thread(target=worker.serve, args=(stop,))
@@ -121,12 +121,13 @@ def overtake(
     *,
     series: int,
     slices: int,
+    size: int,
     concurrency: int,
 ) -> Overtaken:
     """Queue routine series, then a STAT film once some are under way."""
     ct, chest = bundles
     studies = StoredStudies(engine, files)
-    heads = write_head_series(tmp_path / "ct", 3, "subdural", slices=min(slices, 24), size=64)
+    heads = write_head_series(tmp_path / "ct", 3, "subdural", slices=slices, size=size)
     film = write_chest(tmp_path / "film", seed=3, pneumothorax=True, size=256)
     routine = studies.copies(heads, series)
     ((uid, rows),) = studies.copies([film], 1)
@@ -167,7 +168,9 @@ def test_a_stat_film_behind_200_routine_series_waits_for_the_batch_in_flight(
     engine: sa.Engine, files: FileStore, tmp_path: Path, record_property: Callable[..., None]
 ) -> None:
     bundles = [open_bundle(path) for path in shipped_bundles()]
-    found = overtake(engine, files, tmp_path, bundles, series=200, slices=12, concurrency=2)
+    found = overtake(
+        engine, files, tmp_path, bundles, series=200, slices=12, size=128, concurrency=2
+    )
     record_property("overtaken", found)
     print(found)
     assert found.batches_before <= 1
@@ -181,6 +184,13 @@ def test_a_stat_film_overtakes_a_series_that_is_being_read(
     chest_bundle: Bundle,
 ) -> None:
     found = overtake(
-        engine, files, tmp_path, [ct_bundle, chest_bundle], series=30, slices=12, concurrency=1
+        engine,
+        files,
+        tmp_path,
+        [ct_bundle, chest_bundle],
+        series=30,
+        slices=12,
+        size=64,
+        concurrency=1,
     )
     assert found.batches_before <= 1
