@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from threading import Event
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from db.outcomes import Destined
 from db.worker_events import WorkerStep, count
@@ -34,7 +36,10 @@ from .notify.notifier import Notifier, Target
 from .notify.rule import notified_by
 from .settings import Settings
 from .worker_metrics import count_events
-from .worker_parts import WorkerPlace
+from .worker_parts import WorkerPlace, worker_places
+
+if TYPE_CHECKING:
+    from inference.worker import Worker
 
 # Well within what the supervisor waits before it kills.
 _STOP_SECONDS = 30.0
@@ -54,8 +59,38 @@ def serve_worker(
     machine : Machine, optional
         What stands for the device, in tests.
     """
+    from inference.device_fault import device_fault
+
     place = place or WorkerPlace(0, base.settings.inference.device)
     place.settle()
+    parts = _Parts(place, machine or Machine(), count_events(base.settings, place.name))
+    found = _device(base, parts.place, parts.machine)
+    with ExitStack() as stack:
+        try:
+            worker = stack.enter_context(_worker(base, parts, found))
+        except (RuntimeError, MemoryError, InferenceError) as error:
+            fault = device_fault(error)
+            if found.name == "cpu" or fault is None:
+                raise
+            # To end would be to start again, and to end again.
+            found = Device("cpu", found.name, f"{found.name} cannot be used: {fault}")
+            worker = stack.enter_context(_worker(base, parts, found))
+        garbage.settle()
+        return worker.serve(stop)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What a worker is made of, besides settings."""
+
+    place: WorkerPlace
+    machine: Machine
+    counted: Callable[[str], None]
+
+
+@contextmanager
+def _worker(base: Ground, parts: _Parts, found: Device) -> Iterator[Worker]:
+    """Load the models onto a device and yield a worker that is ready."""
     # torch takes seconds to import; only this part needs it.
     from inference.analyst import Analyst, AnalystSettings
     from inference.device import configure_torch
@@ -67,16 +102,12 @@ def serve_worker(
     from inference.worker import Worker, WorkerSettings
     from inference.worker_id import claim_worker_id
 
-    settings = base.settings
-    machine = machine or Machine()
-    folder = settings.data_dir / "workers"
-    found = _device(base, place, machine)
-    device = found.name
+    settings, machine, device = base.settings, parts.machine, found.name
     configure_torch(settings.inference.threads)
     bundles = open_catalogue(settings.inference, settings.model)
     shared = DeviceQueue(settings.inference.batch_wait_ms / 1000)
-    with claim_worker_id(folder, device) as worker_id:
-        events = EventBook(base.engine, worker_id, device, count_events(settings))
+    with claim_worker_id(settings.data_dir / "workers", device) as worker_id:
+        events = EventBook(base.engine, worker_id, device, parts.counted)
         engines = EngineSettings(
             settings.data_dir / "engines",
             settings.inference.threads,
@@ -121,10 +152,9 @@ def serve_worker(
             timeout_seconds=settings.inference.timeout_seconds,
             silence_seconds=settings.inference.silence_seconds,
             grace_seconds=settings.inference.grace_seconds,
-            memory=mark_for(settings.inference.memory_mb),
+            memory=mark_for(settings.inference.memory_mb, len(worker_places(settings))),
         )
-        garbage.settle()
-        return Worker(base.engine, analyst, identity, worker_settings, events, shared).serve(stop)
+        yield Worker(base.engine, analyst, identity, worker_settings, events, shared)
 
 
 def _device(base: Ground, place: WorkerPlace, machine: Machine) -> Device:

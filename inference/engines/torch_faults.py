@@ -18,6 +18,8 @@ _LOST = (
     "device-side assert", "illegal memory access", "unspecified launch failure", "ecc error",
     "device is lost", "no longer available", "fallen off the bus", "misaligned address",
     "launch timed out", "illegal instruction", "hardware stack error", "driver shutting down",
+    "no cuda-capable device", "cuda unknown error", "cuda driver initialization",
+    "no nvidia driver",
 )  # fmt: skip
 
 

@@ -283,3 +283,17 @@ def test_a_worker_that_has_grown_is_replaced_at_once(
     assert recycled[0] == "recycled"
     assert "more than the mark of 900 MiB" in recycled[1]
     assert node.stop() == 0
+
+
+def test_a_gpu_on_which_nothing_can_be_loaded_does_not_keep_the_node_from_working(
+    start: Start, send: Callable[..., Study], pacs: Pacs
+) -> None:
+    node = start({"loads": False}, 'device = "cuda:0"\n')
+    study = send(node, *[GOOD] * 2)
+    assert study.ended() == ("done", None)
+    assert study.delivered(pacs)
+    (said,) = node.events_named("worker.on_cpu_instead")
+    assert said["level"] == "critical"
+    assert "cuda:0 cannot be used" in said["reason"] and "CUDA unknown error" in said["reason"]
+    assert node.events_named("part.ended") == []
+    assert node.stop() == 0

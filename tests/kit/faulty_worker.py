@@ -7,6 +7,7 @@ starts:
 ``rows``      list of ``[low, high, fault, times]``: a batch with a row whose mean lies between
               meets the fault, so many times in the life of a process
 ``gpus``      how many GPUs the machine has when a process starts; 1
+``loads``     whether networks can be loaded onto a GPU; true
 ``no_spare``  whether there is no engine on the CPU behind the GPU
 ``lives``     by number of the process that reads the plan, from 1: a plan in the place of this one
 """
@@ -97,16 +98,23 @@ def machine_of(plan: Mapping[str, Any]) -> Machine:
             return "cpu"
         raise InferenceError(f"inference.device is {setting}, but torch sees 0 GPU")
 
-    def compose(bundle: Bundle, _device: str, settings: EngineSettings) -> Chosen:
+    places: list[str] = []
+
+    def place(on: str) -> str:
+        places.append(on)
+        return "cpu"  # there is no such GPU: only the engine says that it is one
+
+    def compose(bundle: Bundle, _place: str, settings: EngineSettings) -> Chosen:
         cpu = choose_engine(bundle, "cpu", replace(settings, compose=None))
-        if not plan.get("gpus", 1):
+        if places[-1:] == ["cpu"]:
             return cpu
+        if not plan.get("loads", True):
+            raise RuntimeError("CUDA unknown error - this may be due to an incorrect environment")
         engine = FaultyEngine(cpu.engine, plan)
         spare = None if plan.get("no_spare") else lambda: cpu.engine
         return Chosen(Ladder(engine, spare, settings.tell), cpu.network)
 
-    # There is no such GPU: only the engine says that it is one.
-    return Machine(device, lambda _device: "cpu", compose)
+    return Machine(device, place, compose)
 
 
 def read_plan(path: Path) -> Mapping[str, Any]:
