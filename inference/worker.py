@@ -293,11 +293,8 @@ class Worker:
             self._analyst.fail(analysis_id, fault.code, str(fault))
             return
         with self._engine.begin() as connection:
-            self._queue.enqueue_again(
-                connection,
-                analysis_id,
-                Priority(priority_of(connection, analysis_id) or Priority.ROUTINE),
-            )
+            priority = Priority(priority_of(connection, analysis_id) or Priority.ROUTINE)
+            self._queue.enqueue_again(connection, analysis_id, priority)
 
     def _attempt(self, analysis_id: str) -> Exception | None:
         try:

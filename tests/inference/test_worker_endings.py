@@ -133,9 +133,8 @@ def test_models_that_take_all_of_it_are_told_of_once_and_work_goes_on(engine: sa
     ],
 )
 def test_what_lies_on_a_lost_gpu_is_left_to_the_next_process(
-    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, error: Exception
+    engine: sa.Engine, error: Exception
 ) -> None:
-    monkeypatch.setattr("inference.worker.priority_of", lambda _connection, _id: "stat")
     queue = enqueue(engine, "one")
 
     def loses(_analysis: str) -> None:
