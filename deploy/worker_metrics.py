@@ -28,8 +28,6 @@ ON_CPU = Metric(
     "Workers that run on the CPU although a GPU is asked for or was there.",
 )
 WORKER_METRICS = (WORKER_EVENTS, ON_CPU)
-# Under this name the supervisor knows it.
-_PART = "worker"
 _PARENT = "PREREAD_PARENT"
 
 
@@ -52,9 +50,16 @@ class WorkerCounting:
             self._on_cpu.set(1)
 
 
-def count_events(settings: Settings) -> Callable[[str], None]:
-    """Return what counts the events of this worker, if that is asked for and possible."""
+def count_events(settings: Settings, part: str = "worker") -> Callable[[str], None]:
+    """Return what counts the events of this worker, if that is asked for and possible.
+
+    Parameters
+    ----------
+    settings : Settings
+    part : str
+        Name under which the supervisor knows it.
+    """
     wanted = settings.metrics.port and os.environ.get(_PARENT)
-    if wanted and share_values(metrics_folder(settings.data_dir), _PART):
+    if wanted and share_values(metrics_folder(settings.data_dir), part):
         return WorkerCounting().event
     return lambda step: None

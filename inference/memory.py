@@ -56,9 +56,18 @@ class MemoryMark:
         return now if now > self.n_bytes else None
 
 
-def mark_for(memory_mb: int) -> MemoryMark:
-    """Return the mark of ``inference.memory_mb``; for 0 a share of what the process may use."""
-    return MemoryMark(memory_mb << 20 if memory_mb else int(allowed_bytes() * _SHARE))
+def mark_for(memory_mb: int, workers: int = 1) -> MemoryMark:
+    """Return the mark of ``inference.memory_mb``; for 0 a share of what the process may use.
+
+    Parameters
+    ----------
+    memory_mb : int
+        0: the share.
+    workers : int
+        How many processes share what may be used.
+    """
+    share = int(allowed_bytes() * _SHARE / workers)
+    return MemoryMark(memory_mb << 20 if memory_mb else share)
 
 
 def resident_bytes(proc: Path = _PROC) -> int:

@@ -75,6 +75,8 @@ def test_a_kernel_that_tells_nothing_gives_no_mark(tmp_path: Path) -> None:
 def test_what_is_set_counts_and_else_a_share() -> None:
     assert mark_for(512).n_bytes == 512 << 20
     assert 0 < mark_for(0).n_bytes < allowed_bytes()
+    assert mark_for(0, 2).n_bytes == pytest.approx(mark_for(0).n_bytes / 2, abs=1)
+    assert mark_for(512, 2).n_bytes == 512 << 20
 
 
 def test_memory_that_is_written_to_is_resident_and_memory_that_is_freed_is_not() -> None:
