@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -95,8 +96,8 @@ def test_memory_of_children_counts() -> None:
     child = os.fork()
     if child == 0:  # pragma: no cover - another process
         taken = np.ones(64 << 20, dtype=np.uint8)
-        os.write(writer, b"x")
-        os.read(reader, int(taken[0]))
+        os.write(writer, taken[:1].tobytes())
+        time.sleep(60)
         os._exit(0)
     os.close(writer)
     try:
