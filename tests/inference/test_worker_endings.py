@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +25,7 @@ from inference.endings import Ending
 from inference.engines import DeviceLostError
 from inference.engines.ladder import Event, Step
 from inference.event_book import EventBook
-from inference.jobs import JobQueue, JobRunner, JobState, Priority, prepare
+from inference.jobs import JobQueue, JobState, Priority, prepare
 from inference.memory import MemoryMark
 from inference.stuck import StuckExit
 from inference.worker import Worker, WorkerSettings
@@ -169,46 +172,64 @@ def facts(database_url: str) -> Iterator[sa.Engine]:
     made.dispose()
 
 
+RUNNER = """
+import sys, time
+from pathlib import Path
+from db import create_engine
+from inference.jobs import JobRunner
+def run(name):
+    Path(sys.argv[2], name).touch()
+    time.sleep(600)
+JobRunner(create_engine(sys.argv[1]), "host-0", run, 2).start()
+time.sleep(600)
+"""
+
+
 def test_others_are_put_back_and_the_stuck_one_is_given_up_the_second_time(
-    facts: sa.Engine, monkeypatch: pytest.MonkeyPatch
+    facts: sa.Engine, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     statuses: list[int] = []
     monkeypatch.setattr(stuck.os, "_exit", statuses.append)
     queue = enqueue(facts, "stuck", "beside")
-    there, release = threading.Barrier(3), threading.Event()
-
-    def run(_name: str) -> None:
-        there.wait(20)
-        release.wait(30)
-
-    runner = JobRunner(facts, "host-0", run, concurrency=2)
-    runner.start()
-    there.wait(20)
+    # Another process runs both, and is gone before anybody takes up what is put back.
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUNNER, database_url, str(begun)],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while len(list(begun.iterdir())) < 2:
+            assert time.monotonic() < deadline, "the jobs did not begin"
+            time.sleep(0.05)
+    finally:
+        process.kill()
+        process.wait()
     failed: list[tuple[str, str, str]] = []
-    book = EventBook(facts, "host-0", "cuda:0")
     ends = StuckExit(
         facts,
-        book,
+        EventBook(facts, "host-0", "cuda:0"),
         8.0,
         running=lambda: ("stuck", "beside"),
         fail=lambda *said: failed.append(said),
         put_back=queue.put_back,
     )
+    before = {job.analysis_id: job for job in queue.jobs(["stuck", "beside"])}
+    assert {job.state for job in before.values()} == {JobState.RUNNING}
+    assert before["beside"].attempts == 1
     ends("stuck")
     assert (statuses, failed) == ([70], [])
     # Another process has room for it at once, as if it had not begun.
-    state = {job.analysis_id: job for job in queue.jobs(["stuck", "beside"])}
-    assert state["stuck"].state is JobState.RUNNING
-    assert state["beside"].state is JobState.QUEUED
-    assert state["beside"].attempts == 0
+    after = {job.analysis_id: job for job in queue.jobs(["stuck", "beside"])}
+    assert after["stuck"].state is JobState.RUNNING
+    assert (after["beside"].state, after["beside"].attempts) == (JobState.QUEUED, 0)
     ends("stuck")
     assert [(name, code) for name, code, _ in failed] == [("stuck", "stuck")]
     assert "longer than 8 s, 2 times" in failed[0][2]
     with facts.connect() as connection:
         assert count(connection, WorkerStep.STUCK, analysis_id="stuck") == 2
-    there.abort()
-    release.set()
-    runner.stop(1)
 
 
 def test_of_those_that_share_a_batch_each_is_suspected_once_and_who_waits_is_not(
