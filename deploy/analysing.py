@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -31,7 +32,7 @@ from .identity import device_identity
 from .machine import Machine
 from .notify.rule import notified_by
 from .settings import Settings
-from .worker_parts import WorkerPlace
+from .worker_parts import WorkerPlace, worker_places
 
 if TYPE_CHECKING:
     from inference.decode_pool import DecodePool
@@ -60,28 +61,36 @@ def serve_worker(
     from inference.decode_pool import DecodePool
     from inference.device_fault import device_fault
 
-    machine = machine or Machine()
     with DecodePool(base.settings.inference.decoding) as decoding, ExitStack() as stack:
         decoding.start()  # they import what decodes while this process imports what reads
-        found = _device(base, place, machine)
+        parts = _Parts(place, machine or Machine(), decoding, _counting(base.settings, place))
+        found = _device(base, place, parts.machine)
         try:
-            worker = stack.enter_context(_worker(base, machine, found, decoding))
+            worker = stack.enter_context(_worker(base, parts, found))
         except (RuntimeError, MemoryError, InferenceError) as error:
             fault = device_fault(error)
             if found.name == "cpu" or fault is None:
                 raise
             # To end would be to start again, and to end again.
             found = Device("cpu", found.name, f"{found.name} cannot be used: {fault}")
-            worker = stack.enter_context(_worker(base, machine, found, decoding))
+            worker = stack.enter_context(_worker(base, parts, found))
         garbage.settle()
         with hearing(base.settings.data_dir, Bell.JOBS, worker.wake):
             return worker.serve(stop)
 
 
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What a worker is made of, besides settings."""
+
+    place: WorkerPlace
+    machine: Machine
+    decoding: DecodePool
+    counted: Callable[[str], None]
+
+
 @contextmanager
-def _worker(
-    base: Ground, machine: Machine, found: Device, decoding: DecodePool
-) -> Iterator[Worker]:
+def _worker(base: Ground, parts: _Parts, found: Device) -> Iterator[Worker]:
     """Load the models onto a device and yield a worker that is ready."""
     from inference.device import configure_torch
     from inference.event_book import EventBook
@@ -93,8 +102,8 @@ def _worker(
     bundles = open_catalogue(settings.inference, settings.model)
     shared = DeviceQueue(settings.inference.batch_wait_ms / 1000)
     with claim_worker_id(_workers_folder(base), device) as worker_id:
-        events = EventBook(base.engine, worker_id, device, _counting(settings))
-        readers = _readers(settings, machine, device, events, shared, decoding)
+        events = EventBook(base.engine, worker_id, device, parts.counted)
+        readers = _readers(settings, parts, device, events, shared)
         with ThreadPoolExecutor(1, "warm") as beside:
             # Loading a network leaves Python free to import the rest.
             warmed = beside.submit(readers.warm, bundles)
@@ -126,11 +135,10 @@ def _worker(
 
 def _readers(
     settings: Settings,
-    machine: Machine,
+    parts: _Parts,
     device: str,
     events: EventBook,
     shared: DeviceQueue,
-    decoding: DecodePool,
 ) -> WarmReaders:
     from inference.engines.choose import EngineSettings, log_choice
     from inference.readers import WarmReaders
@@ -141,15 +149,15 @@ def _readers(
         settings.inference.threads,
         tell=events.tell,
         announce=log_choice,
-        compose=machine.compose,
+        compose=parts.machine.compose,
         share=lambda model, ladder: Batcher(model, ladder, shared),
         gpu_decoding=settings.inference.gpu_decoding,
     )
     return WarmReaders(
-        machine.place(device),
+        parts.machine.place(device),
         settings.inference.batch_size,
         engines,
-        decoding,
+        parts.decoding,
         memory_mb=settings.inference.model_memory_mb,
     )
 
@@ -164,7 +172,7 @@ def _worker_settings(settings: Settings) -> WorkerSettings:
         timeout_seconds=settings.inference.timeout_seconds,
         silence_seconds=settings.inference.silence_seconds,
         grace_seconds=settings.inference.grace_seconds,
-        memory=mark_for(settings.inference.memory_mb),
+        memory=mark_for(settings.inference.memory_mb, len(worker_places(settings))),
     )
 
 
@@ -181,13 +189,13 @@ def _device(base: Ground, place: WorkerPlace, machine: Machine) -> Device:
         return device_for("auto", _workers_folder(base), machine.device, losses)
 
 
-def _counting(settings: Settings) -> Callable[[str], None]:
+def _counting(settings: Settings, place: WorkerPlace) -> Callable[[str], None]:
     """Return what counts events of this worker; Prometheus is imported where it is asked for."""
     if not settings.metrics.port:
         return lambda _step: None
     from .worker_metrics import count_events
 
-    return count_events(settings)
+    return count_events(settings, place.name)
 
 
 def _losses(base: Ground, device: str) -> int:

@@ -17,9 +17,9 @@ from inference.engines.choose import Chosen
 from inference.engines.cuda_engine import CudaEngine
 from inference.engines.ladder import Ladder
 from inference.errors import InferenceError
-from inference.forward import Network
 from inference.evaluation.images import ImageResult, image_reader, read_images
 from inference.evaluation.precision import precision_drift
+from inference.forward import Network
 from inference.network import load_network
 
 CPU = torch.device("cpu")
