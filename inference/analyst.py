@@ -33,6 +33,7 @@ from .fact_store import FactStore
 from .objects import DeviceIdentity, object_bytes
 from .objects.corrected import correct
 from .reading import Finding, Measurement, Reading, SourceImage
+from .scheduling import yield_to_stat
 from .stored_explanations import record_of
 
 if TYPE_CHECKING:
@@ -285,7 +286,8 @@ class Analyst:
                 not_analysed=(str(error.code), error.reason) if error else None,
                 predecessor=self._predecessor(asked),
                 together=self._together(asked),
-            )
+            ),
+            yield_to_stat,
         )
         for kind, reason in result.failures.items():
             _log.error("object.failed", analysis=asked.id[:12], kind=kind, reason=reason)
@@ -296,6 +298,7 @@ class Analyst:
         if made.fault is not None:
             _log.error("object.invalid", analysis=asked.id[:12], kind=made.kind, reason=made.fault)
         uid = str(made.dataset.SOPInstanceUID)
+        yield_to_stat()
         stored = self._files.write_result(uid, object_bytes(made.dataset))
         return ObjectRecord(
             kind=made.kind,

@@ -27,6 +27,7 @@ from .decode_task import Answer, Asked, DecodeTask, Larger, Refused, TaskDecoder
 from .errors import InferenceError, NotAnalysableError
 from .pixels import ModalityImage
 from .reading import NotAnalysed
+from .scheduling.turn import current_turn, yield_to_stat
 
 _log = structlog.get_logger()
 
@@ -57,7 +58,7 @@ class DecodePool:
         self._streams: list[Stream] = []
         self._children: dict[DecodeProcess, tuple[Stream, Job] | None] = {}
         self._places = Places()
-        self._given = 0
+        self._given = self._stat_in_row = 0
         # A file, so that who still copies out of it when the pool is closed reads nothing else.
         self._memory: FileIO | None = None
         self._wake: tuple[int, int] | None = None
@@ -123,7 +124,7 @@ class DecodePool:
         InferenceError
             If no decode process can be started, or the pool was closed.
         """
-        here, stream = TaskDecoder(), Stream()
+        here, stream = TaskDecoder(), Stream(turn=current_turn())
         coming, ahead = iter(tasks), deque[DecodeTask | Job]()
         try:
             while True:
@@ -134,6 +135,7 @@ class DecodePool:
                 if not ahead:
                     return
                 first = ahead.popleft()
+                yield_to_stat()
                 yield self._result(stream, first) if isinstance(first, Job) else _here(here, first)
         finally:
             self._leave(stream)
@@ -154,6 +156,7 @@ class DecodePool:
     def _result(self, stream: Stream, job: Job) -> Decoded:
         with self._changed:
             # Whoever waits for it must not wait for room that it needs itself.
+            stream.awaited = job
             self._give()
             self._changed.wait_for(lambda: job.state is JobState.DONE)
         outcome = job.outcome
@@ -257,10 +260,11 @@ class DecodePool:
         for child, has in tuple(self._children.items()):
             if has is not None or not child.is_ready:
                 continue
-            found = next_job(self._streams, self.settings.waiting_bytes)
+            found = next_job(self._streams, self.settings.waiting_bytes, self._stat_in_row)
             if found is None:
                 return
             stream, job = found
+            self._stat_in_row = self._stat_in_row + 1 if stream.is_stat else 0
             job.place = self._places.take(job.size)
             try:
                 child.ask(Asked(job.task, job.place, job.size), self.settings.timeout_seconds)

@@ -14,6 +14,8 @@ from enum import Enum, auto
 from .decode_task import DecodeTask
 from .errors import InferenceError, NotAnalysableError
 from .pixels import ModalityImage
+from .scheduling.choice import STAT_PER_ROUTINE
+from .scheduling.turn import Turn
 
 _PAGE = 4096
 
@@ -65,11 +67,22 @@ class Stream:
         When it was given a process last, counted in jobs of all streams.
     abandoned : bool
         Nobody takes its images any more.
+    turn : Turn or None
+        The analysis that it is for.
+    awaited : Job or None
+        The image that the thread waits for, or waited for last.
     """
 
     jobs: deque[Job] = field(default_factory=deque)
     served: int = 0
     abandoned: bool = False
+    turn: Turn | None = None
+    awaited: Job | None = None
+
+    @property
+    def is_stat(self) -> bool:
+        """Whether the analysis is."""
+        return self.turn is not None and self.turn.is_stat
 
     @property
     def running(self) -> int:
@@ -83,7 +96,14 @@ class Stream:
 
     @property
     def first_waiting(self) -> Job | None:
-        """The next image that no process has."""
+        """The next image that no process has, and may have.
+
+        While STAT is under way nothing is decoded ahead for others: only what a thread waits for,
+        which was let go on before it began to wait.
+        """
+        if self.turn is not None and self.turn.gives_way():
+            job = self.awaited
+            return job if job is not None and job.state is JobState.WAITING else None
         return next((job for job in self.jobs if job.state is JobState.WAITING), None)
 
 
@@ -114,10 +134,13 @@ class Places:
         self._taken = [one for one in self._taken if one[0] != offset]
 
 
-def next_job(streams: Iterable[Stream], budget: int) -> tuple[Stream, Job] | None:
+def next_job(
+    streams: Iterable[Stream], budget: int, stat_in_row: int = 0
+) -> tuple[Stream, Job] | None:
     """Return the image that the next free process decodes; None if there is no room for one.
 
-    The stream with the fewest processes is served first, of several the one that waited longest.
+    STAT goes first, but after `STAT_PER_ROUTINE` of its images in a row one of others does. Then
+    the stream with the fewest processes is served first, of several the one that waited longest.
     The image that a thread takes next may always be decoded: so no stream waits for another one's
     thread to take what it has, whatever that thread waits for. Beyond that all streams have the
     same share of the budget.
@@ -127,10 +150,15 @@ def next_job(streams: Iterable[Stream], budget: int) -> tuple[Stream, Job] | Non
     streams : iterable of Stream
     budget : int
         Bytes.
+    stat_in_row : int
+        Images that were given to processes for STAT since the last one that was not.
     """
     known = [one for one in streams if one.jobs]
     used = sum(one.held for one in known)
-    for stream in sorted(known, key=lambda one: (one.running, one.served)):
+    stat_first = stat_in_row < STAT_PER_ROUTINE
+    for stream in sorted(
+        known, key=lambda one: (one.is_stat is not stat_first, one.running, one.served)
+    ):
         job = stream.first_waiting
         if job is None:
             continue

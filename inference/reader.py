@@ -40,6 +40,7 @@ from .poison import poisoned_images
 from .postprocess import Probabilities
 from .provenance import with_engines
 from .reading import Illustration, Label, Mask, Reading, SourceImage
+from .scheduling import yield_to_stat
 from .test_time import Answers, TestTime
 
 # Rows that are in memory at once; beyond four a CPU gains nothing.
@@ -276,6 +277,7 @@ class Reader(ABC):
         shown: list[Illustration] = []
         failed: dict[str, str] = {}
         for view in self.views(decoded, probabilities):
+            yield_to_stat()
             uid, frame = decoded.uids[view.row], decoded.frames[view.row]
             try:
                 dataset = open_image(sources[uid].path)

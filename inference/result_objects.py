@@ -23,6 +23,10 @@ from .reading import Finding, Illustration, ModelIdentity, Presence, Reading
 KINDS = ("sr", "sc", "ko", "seg")
 
 
+def _go_on() -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultBasis:
     """What the objects of one analysis are made of.
@@ -77,10 +81,13 @@ class ResultObjects:
 
     Attributes
     ----------
+    pause : callable
+        Called before each.
     failures : dict of str to str
         Reason by kind of companion; a report that cannot be made raises.
     """
 
+    pause: Callable[[], None] = _go_on
     made: list[MadeObject] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
 
@@ -90,25 +97,32 @@ class ResultObjects:
 
     def add(self, kind: str, build: Callable[[], Dataset]) -> None:
         """Build an object; keep one that breaks our promises, with its fault."""
+        self.pause()
         try:
             self.made.append(MadeObject(kind, build()))
         except InvalidObjectError as error:
             self.made.append(MadeObject(kind, error.dataset, str(error)))
 
 
-def make_objects(basis: ResultBasis) -> ResultObjects:
+def make_objects(basis: ResultBasis, pause: Callable[[], None] = _go_on) -> ResultObjects:
     """Make every object that the outcome gives reason for.
 
     Captures and a segmentation come first, then the report, which refers to them, and the key
     objects, which refer to the captures. A companion that cannot be made leaves the others as they
     are.
 
+    Parameters
+    ----------
+    basis : ResultBasis
+    pause : callable
+        Called before each, which may take hundreds of milliseconds: it may wait for others there.
+
     Raises
     ------
     ObjectError
         If the report cannot be made at all.
     """
-    result = ResultObjects()
+    result = ResultObjects(pause)
     reading = basis.reading
     if reading is not None and _has_segments(basis, reading):
         _attempt(result, "seg", lambda: build_segmentation(SegmentationContent(**basis.shared)))

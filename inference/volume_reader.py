@@ -27,6 +27,7 @@ from .pixels import ModalityImage, common_notes, hounsfield_values, open_image
 from .provenance import with_engines
 from .reader import DEFAULT_BATCH
 from .reading import Finding, Illustration, Mask, Presence, Reading, Scope, SourceImage
+from .scheduling import yield_to_stat
 from .sliding import VolumeMaps, VolumeNetwork
 from .volume import Stack
 from .volume_grid import Geometry, geometry_of
@@ -190,6 +191,7 @@ class CtVolumeReader:
         uids = [one.image.sop_instance_uid for one in stack.slices]
         found = []
         for column, output in enumerate(self.bundle.outputs):
+            yield_to_stat()
             probability = maps.probability[column]
             if inside is not None:
                 probability = torch.where(inside, probability, torch.zeros_like(probability))
@@ -253,6 +255,7 @@ class CtVolumeReader:
         for number, names in list(wanted.items())[:_MOST_SHOWN]:
             image, frame = stack.slices[number].image, stack.slices[number].frame
             outlined = marked(masks, image.sop_instance_uid, frame, names)
+            yield_to_stat()
             try:
                 picture = self._picture(
                     open_image(image.path),

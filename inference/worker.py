@@ -181,6 +181,7 @@ class Worker:
         """Take no more jobs; one that ends by itself gives those under way all their time."""
         if ending is not None:
             self._say_why(ending)
+        self._device.hold_nobody()
         drain(
             self._runner.stop,
             stop,
@@ -309,6 +310,7 @@ class Worker:
             excuse = functools.partial(self._watchdog.excuse, analysis_id)
             alone = was_stuck(self._engine, analysis_id)
             with self._device.turn(analysis_id, is_stat, excuse, alone=alone) as turn:
+                turn.pause()
                 self._analyst.analyse(analysis_id)
             _log_turn(turn)
         except Exception as error:  # noqa: BLE001 - the boundary of the job; logged by the caller

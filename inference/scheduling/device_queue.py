@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 
 from ..engines.engine import RawOutputs, Rows
 from ..engines.errors import EngineRunError
 from ..errors import InferenceError
 from .choice import Course, choose
+from .giving_way import GivingWay
 from .lane import Lane
 from .requests import Batch, Request, kind_of
 from .turn import Turn, as_current
@@ -46,6 +48,7 @@ class DeviceQueue:
         self._lanes: set[Lane] = set()
         self._turns: set[Turn] = set()
         self._course = Course()
+        self._way = GivingWay(clock)
         self._batch: Batch | None = None
         self._thread: threading.Thread | None = None
         self._is_closed = False
@@ -66,21 +69,25 @@ class DeviceQueue:
         analysis_id : str
         is_stat : bool
         waited : callable, optional
-            Is told how many seconds rows of it waited for others, each time.
+            Is told how many seconds it waited for others, each time: its rows for the device, or
+            itself between two steps. Where it does both at once both are told.
         alone : bool
             Whether its rows must not stand in one batch with those of others.
         """
         turn = Turn(analysis_id, is_stat, self._clock(), is_alone=alone)
         if waited is not None:
             turn.waited = waited
+        turn.pause = partial(self._way.pause, turn)
+        turn.gives_way = partial(self._gives_way, turn)
         with self._changed:
             if is_stat and not self._is_stat_under_way():
                 self._course.idle_since = max(self._course.idle_since, turn.began)
             self._turns.add(turn)
         try:
-            with as_current(turn):
+            with self._way.stat() if is_stat else nullcontext(), as_current(turn):
                 yield turn
         finally:
+            self._way.rest(turn)
             with self._changed:
                 self._turns.discard(turn)
                 for lane in self._lanes:
@@ -107,6 +114,7 @@ class DeviceQueue:
         InferenceError
             If the queue was closed; else as of `Batcher.run`.
         """
+        self._way.rest(turn)
         request = Request(turn, rows, self._clock(), kind_of(rows, turn))
         with self._changed:
             if self._is_closed:
@@ -120,8 +128,13 @@ class DeviceQueue:
         self._account(request)
         return request.outputs()
 
+    def hold_nobody(self) -> None:
+        """Let routine analyses go on beside STAT from now on: all are to come to their end."""
+        self._way.end()
+
     def close(self) -> None:
         """End the thread; rows that wait get an error. Waits for the batch that is computed."""
+        self.hold_nobody()
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
@@ -135,6 +148,9 @@ class DeviceQueue:
             lane.served = max(lane.served, min(busy, default=lane.served))
         self._lanes.add(lane)
         lane.join(request)
+
+    def _gives_way(self, turn: Turn) -> bool:
+        return not turn.is_stat and self._way.is_asked
 
     def _is_stat_under_way(self) -> bool:
         return any(turn.is_stat for turn in self._turns)

@@ -14,6 +14,14 @@ def _heed_nothing(_seconds: float) -> None:
     pass
 
 
+def _go_on() -> None:
+    pass
+
+
+def _never() -> bool:
+    return False
+
+
 @dataclass(slots=True, eq=False)
 class Turn:
     """One analysis, from its start to its end.
@@ -27,7 +35,11 @@ class Turn:
     is_alone : bool
         Whether its rows must not stand in one batch with those of others.
     waited : callable
-        Told how many seconds its rows waited for others, each time they are done.
+        Told how many seconds it waited for others, each time.
+    pause : callable
+        Blocks until it may take its next step; see `GivingWay`.
+    gives_way : callable
+        Tells whether it has to wait now for others that are more urgent.
     rows, batches : int
         What was computed for it so far, and in how many batches.
     waited_seconds : float
@@ -43,6 +55,8 @@ class Turn:
     began: float
     is_alone: bool = False
     waited: Callable[[float], None] = _heed_nothing
+    pause: Callable[[], None] = _go_on
+    gives_way: Callable[[], bool] = _never
     rows: int = 0
     batches: int = 0
     waited_seconds: float = 0.0
@@ -53,6 +67,17 @@ class Turn:
 def current_turn() -> Turn | None:
     """Return the analysis that this thread carries out; None outside of one."""
     return _CURRENT.get()
+
+
+def yield_to_stat() -> None:
+    """Let STAT go first, between two steps of a routine analysis that this thread carries out.
+
+    Returns at once without one, and where no STAT analysis of this process is under way. Whoever
+    calls must hold nothing that others wait for, no transaction above all.
+    """
+    turn = current_turn()
+    if turn is not None:
+        turn.pause()
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from inference.engines.choose import EngineSettings
 from inference.jobs import Priority
 from inference.objects import DeviceIdentity
 from inference.readers import WarmReaders
-from inference.scheduling import Batcher, DeviceQueue
+from inference.scheduling import Batcher, DeviceQueue, giving_way
 from inference.scheduling.requests import Batch
 from inference.settings import shipped_bundles
 from inference.training.phantoms.files import write_chest, write_head_series
@@ -44,6 +44,7 @@ class Computed:
     """Batches in their order, with begin and end."""
 
     batches: list[tuple[float, float, Batch]] = field(default_factory=list)
+    queue: DeviceQueue = field(default_factory=DeviceQueue)
 
     def note(self, batch: Batch, seconds: float) -> None:
         now = time.monotonic()
@@ -62,7 +63,7 @@ def working(
     engine: sa.Engine, files: FileStore, bundles: list[Bundle], cache: Path, concurrency: int
 ) -> Iterator[Computed]:
     computed = Computed()
-    queue = DeviceQueue(heard=computed.note)
+    queue = computed.queue = DeviceQueue(heard=computed.note)
     engines = EngineSettings(cache, 1, share=lambda model, ladder: Batcher(model, ladder, queue))
     readers = WarmReaders("cpu", 8, engines)
     known = {one.name: one for one in bundles}
@@ -194,3 +195,111 @@ def test_a_stat_film_overtakes_a_series_that_is_being_read(
         concurrency=1,
     )
     assert found.batches_before <= 1
+
+
+@pytest.mark.slow
+def test_a_stat_film_comes_while_every_routine_slot_reads_a_series_of_300(
+    engine: sa.Engine,
+    files: FileStore,
+    tmp_path: Path,
+    ct_bundle: Bundle,
+    chest_bundle: Bundle,
+) -> None:
+    found = overtake(
+        engine,
+        files,
+        tmp_path,
+        [ct_bundle, chest_bundle],
+        series=3,
+        slices=300,
+        size=64,
+        concurrency=2,
+    )
+    assert found.batches_before <= 1
+
+
+def test_who_gives_way_holds_no_transaction_and_ends_when_the_worker_does(
+    engine: sa.Engine,
+    files: FileStore,
+    tmp_path: Path,
+    ct_bundle: Bundle,
+    chest_bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(giving_way, "_ALONE_SECONDS", 600.0)
+    studies = StoredStudies(engine, files)
+    heads = write_head_series(tmp_path / "ct", 3, "subdural", slices=12, size=64)
+    asked = [studies.ask(ct_bundle, *one, Priority.ROUTINE) for one in studies.copies(heads, 2)]
+    bundles = [ct_bundle, chest_bundle]
+    # Between two steps, wherever they are, as long as a STAT analysis is under way.
+    with (
+        working(engine, files, bundles, tmp_path / "engines", 2) as computed,
+        computed.queue.turn("urgent", is_stat=True),
+    ):
+        wait_for(lambda: len(computed.queue._way._waiting) >= 2)
+        began = time.monotonic()
+        with engine.begin() as connection:
+            connection.execute(sa.text("UPDATE analysis SET trace_id = trace_id"))
+        assert time.monotonic() - began < 5  # SQLite would have waited for 30 s
+        time.sleep(0.3)
+        assert done(engine, *asked) == 0
+        computed.queue.hold_nobody()  # as a worker does that is told to end
+        wait_for(lambda: done(engine, *asked) == 2)
+    studies.close()
+
+
+def found_in(engine: sa.Engine, analysis_id: str) -> list[tuple[str, str, float]]:
+    with engine.connect() as connection:
+        rows = connection.execute(
+            sa.text(
+                "SELECT label, scope, probability FROM finding WHERE analysis_id = :id ORDER BY id"
+            ),
+            {"id": analysis_id},
+        )
+        return [(row.label, row.scope, row.probability) for row in rows]
+
+
+@pytest.mark.slow
+def test_findings_of_whole_analyses_are_the_same_alone_and_beside_others(
+    engine: sa.Engine, files: FileStore, tmp_path: Path
+) -> None:
+    opened = [open_bundle(path) for path in shipped_bundles()]
+    ct, chest = sorted(opened, key=lambda one: one.spec.kind)
+    images = {
+        ct.name: [
+            write_head_series(tmp_path / f"ct{n}", n, "subdural", slices=9 + n, size=128)
+            for n in range(3)
+        ],
+        chest.name: [
+            [write_chest(tmp_path / f"film{n}", seed=n, pneumothorax=True, size=256)]
+            for n in range(4)
+        ],
+    }
+    studies = StoredStudies(engine, files)
+
+    def ask(urgent: int) -> list[str]:
+        return [
+            studies.ask(
+                bundle,
+                *studies.copies(paths, 1)[0],
+                Priority.STAT if number < urgent else Priority.ROUTINE,
+            )
+            for bundle in (ct, chest)
+            for number, paths in enumerate(images[bundle.name])
+        ]
+
+    alone = []
+    with working(engine, files, opened, tmp_path / "engines", 1):
+        for asked in ask(0):
+            wait_for(lambda: done(engine, asked))  # noqa: B023 - called before the next
+            alone.append(found_in(engine, asked))
+    beside = ask(1)
+    with working(engine, files, opened, tmp_path / "engines", 6) as computed:
+        wait_for(lambda: done(engine, *beside) == len(beside))
+    studies.close()
+    assert any(len(batch.turns) > 1 for _, _, batch in computed.batches)
+    for asked, expected in zip(beside, alone, strict=True):
+        got = found_in(engine, asked)
+        assert [one[:2] for one in got] == [one[:2] for one in expected]
+        assert expected
+        assert [one[2] for one in got] == pytest.approx([one[2] for one in expected], abs=1e-5)

@@ -1,0 +1,154 @@
+"""Routine analyses pause between steps while STAT is under way: real threads, short times."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from inference.decode_share import Job, JobState, Stream, next_job
+from inference.scheduling import DeviceQueue, Turn, giving_way, yield_to_stat
+from inference.scheduling.choice import STAT_PER_ROUTINE
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.001)
+
+
+class Steps(threading.Thread):
+    """An analysis that takes steps of some milliseconds until it is told to end."""
+
+    def __init__(self, queue: DeviceQueue, seconds: float = 0.004, is_stat: bool = False) -> None:
+        super().__init__(daemon=True)
+        self.over = threading.Event()
+        self.waited = self.spent = 0.0
+        self.taken = 0
+        self._queue, self._seconds, self._is_stat = queue, seconds, is_stat
+        self.start()
+
+    def run(self) -> None:
+        with self._queue.turn(self.name, self._is_stat, self._told):
+            while not self.over.is_set():
+                yield_to_stat()
+                began = time.monotonic()
+                time.sleep(self._seconds)
+                self.spent += time.monotonic() - began
+                self.taken += 1
+
+    def _told(self, seconds: float) -> None:
+        self.waited += seconds
+
+    def end(self) -> None:
+        self.over.set()
+        self.join(20)
+        assert not self.is_alive()
+
+
+@pytest.fixture
+def queue() -> DeviceQueue:
+    return DeviceQueue()
+
+
+def test_nobody_waits_without_stat(queue: DeviceQueue) -> None:
+    yield_to_stat()
+    routine = Steps(queue)
+    wait_until(lambda: routine.taken > 20)
+    routine.end()
+    assert routine.waited == 0.0
+
+
+def test_routine_waits_while_stat_has_the_process_to_itself(
+    queue: DeviceQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(giving_way, "_ALONE_SECONDS", 60.0)
+    monkeypatch.setattr(giving_way, "_TOLD_SECONDS", 0.05)
+    routine = [Steps(queue) for _ in range(3)]
+    wait_until(lambda: all(one.taken for one in routine))
+    with queue.turn("urgent", is_stat=True):
+        time.sleep(0.1)
+        before = [one.taken for one in routine]
+        stat = Steps(queue, is_stat=True)
+        wait_until(lambda: stat.taken > 20)
+        stat.end()
+        assert stat.waited == 0.0
+        time.sleep(0.2)
+        assert [one.taken for one in routine] == before
+        # Also while it waits: who looks for one that is stuck must not take it for that.
+        assert all(one.waited > 0.1 for one in routine)
+    wait_until(lambda: all(one.taken > was for one, was in zip(routine, before, strict=True)))
+    for one in routine:
+        one.end()
+
+
+def test_routine_analyses_have_a_ninth_together(
+    queue: DeviceQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(giving_way, "_ALONE_SECONDS", 0.01)
+    routine = [Steps(queue) for _ in range(3)]
+    wait_until(lambda: all(one.taken for one in routine))
+    with queue.turn("urgent", is_stat=True):
+        time.sleep(0.1)
+        began, spent = time.monotonic(), sum(one.spent for one in routine)
+        before = [one.taken for one in routine]
+        wait_until(lambda: all(o.taken >= b + 3 for o, b in zip(routine, before, strict=True)), 60)
+        share = (sum(one.spent for one in routine) - spent) / (time.monotonic() - began)
+        # A step under way at either end counts in part.
+        assert share < 1.5 / (1 + STAT_PER_ROUTINE)
+    for one in routine:
+        one.end()
+
+
+def test_a_process_that_ends_holds_nobody(
+    queue: DeviceQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(giving_way, "_ALONE_SECONDS", 60.0)
+    with queue.turn("urgent", is_stat=True):
+        routine = Steps(queue)
+        time.sleep(0.05)
+        assert not routine.taken
+        queue.hold_nobody()
+        wait_until(lambda: routine.taken > 3)
+        routine.end()
+
+
+def test_an_analysis_that_ends_in_its_step_lets_the_next_one_go(
+    queue: DeviceQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(giving_way, "_ALONE_SECONDS", 0.0)
+    with queue.turn("urgent", is_stat=True):
+        first = Steps(queue, seconds=0.05)
+        wait_until(lambda: first.spent or first.waited or first.taken)
+        second = Steps(queue)
+        first.end()
+        wait_until(lambda: second.taken > 1)
+        second.end()
+
+
+def stream(*sizes: int, is_stat: bool = False, gives_way: bool = False) -> Stream:
+    turn = Turn("one", is_stat, 0.0, gives_way=lambda: gives_way)
+    made = Stream(turn=turn)
+    made.jobs.extend(Job(None, size) for size in sizes)  # type: ignore[arg-type]
+    return made
+
+
+def test_images_of_stat_are_decoded_first_and_others_after_eight_of_them() -> None:
+    routine, urgent = stream(1, 1), stream(1, 1, is_stat=True)
+    routine.served, urgent.served = 1, 9
+    urgent.jobs[0].state = JobState.RUNNING
+    found = next_job([routine, urgent], 100, STAT_PER_ROUTINE - 1)
+    assert found == (urgent, urgent.jobs[1])
+    assert next_job([routine, urgent], 100, STAT_PER_ROUTINE) == (routine, routine.jobs[0])
+
+
+def test_nothing_is_decoded_ahead_for_who_gives_way() -> None:
+    routine = stream(1, 1, gives_way=True)
+    assert next_job([routine], 100) is None
+    routine.awaited = routine.jobs[0]
+    assert next_job([routine], 100) == (routine, routine.jobs[0])
+    routine.jobs[0].state = JobState.DONE
+    assert next_job([routine], 100) is None
