@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,6 +15,8 @@ from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
+
+import structlog
 
 from db.worker_events import WorkerStep, count
 from db.workers import WorkerIdentity
@@ -29,6 +30,7 @@ from .bells import Bell, bell, hearing
 from .destined import destinations_for
 from .ground import Ground
 from .identity import device_identity
+from .loading import StoppedEarlyError, beside, end_at_once, wait_for
 from .machine import Machine
 from .notify.rule import notified_by
 from .settings import Settings
@@ -42,10 +44,15 @@ if TYPE_CHECKING:
     from inference.worker import Worker, WorkerSettings
 
 
+_log = structlog.get_logger()
+
+
 def serve_worker(
     base: Ground, stop: Event, place: WorkerPlace | None = None, machine: Machine | None = None
 ) -> Ending:
     """Analyse until `stop` is set, or a new process is needed; return why it ended.
+
+    Where `stop` is set before the models are loaded the process is ended here.
 
     Parameters
     ----------
@@ -56,7 +63,14 @@ def serve_worker(
     machine : Machine, optional
         What stands for the device, in tests.
     """
-    place = place or WorkerPlace(0, base.settings.inference.device)
+    try:
+        return _serve(base, stop, place or WorkerPlace(0, base.settings.inference.device), machine)
+    except StoppedEarlyError as stopped:
+        _log.info("worker.stopped", why=str(stopped))
+        end_at_once(_engines_folder(base.settings))
+
+
+def _serve(base: Ground, stop: Event, place: WorkerPlace, machine: Machine | None) -> Ending:
     place.settle()
     from inference.decode_pool import DecodePool
     from inference.device_fault import device_fault
@@ -66,14 +80,14 @@ def serve_worker(
         parts = _Parts(place, machine or Machine(), decoding, _counting(base.settings, place))
         found = _device(base, place, parts.machine)
         try:
-            worker = stack.enter_context(_worker(base, parts, found))
+            worker = stack.enter_context(_worker(base, parts, found, stop))
         except (RuntimeError, MemoryError, InferenceError) as error:
             fault = device_fault(error)
             if found.name == "cpu" or fault is None:
                 raise
             # To end would be to start again, and to end again.
             found = Device("cpu", found.name, f"{found.name} cannot be used: {fault}")
-            worker = stack.enter_context(_worker(base, parts, found))
+            worker = stack.enter_context(_worker(base, parts, found, stop))
         garbage.settle()
         with hearing(base.settings.data_dir, Bell.JOBS, worker.wake):
             return worker.serve(stop)
@@ -90,7 +104,7 @@ class _Parts:
 
 
 @contextmanager
-def _worker(base: Ground, parts: _Parts, found: Device) -> Iterator[Worker]:
+def _worker(base: Ground, parts: _Parts, found: Device, stop: Event) -> Iterator[Worker]:
     """Load the models onto a device and yield a worker that is ready."""
     from inference.device import configure_torch
     from inference.event_book import EventBook
@@ -104,13 +118,12 @@ def _worker(base: Ground, parts: _Parts, found: Device) -> Iterator[Worker]:
     with claim_worker_id(_workers_folder(base), device) as worker_id:
         events = EventBook(base.engine, worker_id, device, parts.counted)
         readers = _readers(settings, parts, device, events, shared)
-        with ThreadPoolExecutor(1, "warm") as beside:
-            # Loading a network leaves Python free to import the rest.
-            warmed = beside.submit(readers.warm, bundles)
-            from inference.analyst import Analyst, AnalystSettings
-            from inference.worker import Worker
+        # Loading a network leaves Python free to import the rest.
+        loaded = beside(partial(readers.warm, bundles))
+        from inference.analyst import Analyst, AnalystSettings
+        from inference.worker import Worker
 
-            warmed.result()
+        wait_for(loaded, stop)
         analyst = Analyst(
             base.engine,
             base.files,
@@ -145,7 +158,7 @@ def _readers(
     from inference.scheduling import Batcher
 
     engines = EngineSettings(
-        settings.data_dir / "engines",
+        _engines_folder(settings),
         settings.inference.threads,
         tell=events.tell,
         announce=log_choice,
@@ -209,6 +222,10 @@ def _losses(base: Ground, device: str) -> int:
             host=socket.gethostname(),
             since=since,
         )
+
+
+def _engines_folder(settings: Settings) -> Path:
+    return settings.data_dir / "engines"
 
 
 def _workers_folder(base: Ground) -> Path:

@@ -6,6 +6,8 @@
     KEY/network.onnx    the network
 
 A folder appears whole or not at all, so that several workers may share them, and is never changed.
+What a process was writing when it was ended lies in a folder named ``.new-PID-...`` until another
+one writes, or sooner, where it was ended in an orderly way (`discard`).
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -24,6 +28,9 @@ from ..bundle import Bundle
 
 # Grows with every change of what is exported or how it is checked.
 EXPORTER = 3
+_UNFINISHED = ".new-"
+# No export takes so long.
+_ABANDONED_SECONDS = 3600.0
 _ABOUT, _NETWORK = "about.json", "network.onnx"
 # What makes the layers of a network, exports them and runs them.
 _LIBRARIES = ("torch", "monai", "onnxruntime")
@@ -110,8 +117,9 @@ class OnnxCache:
             If nothing can be written there.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._sweep()
         place = self._folder / key_of(bundle)
-        new = Path(tempfile.mkdtemp(prefix=".new-", dir=self._folder))
+        new = Path(tempfile.mkdtemp(prefix=f"{_UNFINISHED}{os.getpid()}-", dir=self._folder))
         try:
             about = write(new / _NETWORK)
             if about.refused:
@@ -135,6 +143,18 @@ class OnnxCache:
         finally:
             shutil.rmtree(new, ignore_errors=True)
         return Exported(place / _NETWORK, about)
+
+    def discard(self) -> None:
+        """Remove what this process is writing; for who ends without waiting until it is written."""
+        for path in self._folder.glob(f"{_UNFINISHED}{os.getpid()}-*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _sweep(self) -> None:
+        """Remove what was left unfinished, long ago: those that write now may be elsewhere."""
+        for path in self._folder.glob(f"{_UNFINISHED}*"):
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
+                    shutil.rmtree(path, ignore_errors=True)
 
 
 def key_of(bundle: Bundle) -> str:
