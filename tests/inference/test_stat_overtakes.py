@@ -267,7 +267,7 @@ def test_findings_of_whole_analyses_are_the_same_alone_and_beside_others(
     ct, chest = sorted(opened, key=lambda one: one.spec.kind)
     images = {
         ct.name: [
-            write_head_series(tmp_path / f"ct{n}", n, "subdural", slices=9 + n, size=128)
+            write_head_series(tmp_path / f"ct{n}", n, "subdural", slices=12 + n, size=128)
             for n in range(3)
         ],
         chest.name: [
