@@ -30,6 +30,9 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
+from .finding_words import Presence as Presence
+from .finding_words import Scope as Scope
+
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -91,22 +94,6 @@ class AnalysisState(StrEnum):
     NOT_ANALYSED = "not_analysed"
     FAILED = "failed"
     CANCELLED = "cancelled"
-
-
-class Scope(StrEnum):
-    """What a finding speaks of."""
-
-    IMAGE = "image"
-    SERIES = "series"
-    STUDY = "study"
-
-
-class Presence(StrEnum):
-    """Value of a finding, worded as in CID 240 (PS3.16)."""
-
-    PRESENT = "Present"
-    ABSENT = "Absent"
-    UNDETERMINED = "Undetermined"
 
 
 class DeliveryState(StrEnum):

@@ -58,3 +58,21 @@ def make_wakeable(event: threading.Event) -> WakeableEvent:
     for name, method in (("wait", wakeable.wait), ("set", set_both)):
         setattr(event, name, method)
     return wakeable
+
+
+class WakeableEvents(list[threading.Event]):
+    """A list whose events are wakeable from the moment that they are appended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._wakeable: list[WakeableEvent] = []
+
+    def append(self, event: threading.Event) -> None:
+        """Take up an event; threads that wait for it later can be woken."""
+        self._wakeable.append(make_wakeable(event))
+        super().append(event)
+
+    def wake(self) -> None:
+        """End the pauses on all events; any thread."""
+        for one in tuple(self._wakeable):
+            one.wake()

@@ -27,12 +27,10 @@ from inference.endings import Ending
 
 from . import garbage
 from .bells import Bell, bell, hearing
-from .destined import destinations_for
+from .decoding import start_early, started_by_and_by
 from .ground import Ground
-from .identity import device_identity
 from .loading import StoppedEarlyError, beside, end_at_once, wait_for
 from .machine import Machine
-from .notify.rule import notified_by
 from .settings import Settings
 from .worker_parts import WorkerPlace, worker_places
 
@@ -76,7 +74,7 @@ def _serve(base: Ground, stop: Event, place: WorkerPlace, machine: Machine | Non
     from inference.device_fault import device_fault
 
     with DecodePool(base.settings.inference.decoding) as decoding, ExitStack() as stack:
-        decoding.start()  # they import what decodes while this process imports what reads
+        start_early(decoding)
         parts = _Parts(place, machine or Machine(), decoding, _counting(base.settings, place))
         found = _device(base, place, parts.machine)
         try:
@@ -89,7 +87,10 @@ def _serve(base: Ground, stop: Event, place: WorkerPlace, machine: Machine | Non
             found = Device("cpu", found.name, f"{found.name} cannot be used: {fault}")
             worker = stack.enter_context(_worker(base, parts, found, stop))
         garbage.settle()
-        with hearing(base.settings.data_dir, Bell.JOBS, worker.wake):
+        with (
+            hearing(base.settings.data_dir, Bell.JOBS, worker.wake),
+            started_by_and_by(decoding),
+        ):
             return worker.serve(stop)
 
 
@@ -118,10 +119,14 @@ def _worker(base: Ground, parts: _Parts, found: Device, stop: Event) -> Iterator
     with claim_worker_id(_workers_folder(base), device) as worker_id:
         events = EventBook(base.engine, worker_id, device, parts.counted)
         readers = _readers(settings, parts, device, events, shared)
-        # Loading a network leaves Python free to import the rest.
+        # Loading a network leaves Python free to import the rest: the job engine above all.
         loaded = beside(partial(readers.warm, bundles))
         from inference.analyst import Analyst, AnalystSettings
         from inference.worker import Worker
+
+        from .destined import destinations_for
+        from .identity import device_identity
+        from .notify.rule import notified_by
 
         wait_for(loaded, stop)
         analyst = Analyst(

@@ -16,7 +16,6 @@ import structlog
 from db import FileStore, create_engine
 from db.errors import DatabaseError, SchemaVersionError
 from db.migrate import check, current, head, upgrade
-from inference.jobs import prepare
 
 from .settings import Settings
 
@@ -100,6 +99,9 @@ def _hold_schema(settings: Settings) -> None:
 
 def upgrade_all(engine: sa.Engine) -> None:
     """Bring the tables of the job engine and ours up to date; ours last, because they say so."""
+    # The job engine takes long to import, and almost every start finds the schema as it should be.
+    from inference.jobs import prepare
+
     prepare(engine)
     upgrade(engine)
 

@@ -20,7 +20,7 @@ from typing import Any
 import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions
 
-from db.wakeable import WakeableEvent, make_wakeable
+from db.wakeable import WakeableEvents
 
 _APPLICATION = "preread"
 # Of routine work. Older versions put STAT into it too, with a priority: such jobs still run.
@@ -251,7 +251,10 @@ class JobRunner:
             "enable_otlp": False,
         }
         self._dbos = DBOS(config=config)
-        self._pauses: tuple[WakeableEvent, ...] = ()
+        self._pauses = WakeableEvents()
+        # Not part of its interface: without it the queue is looked at when the pause is over. Put
+        # there before any thread pauses, so that the first look does not wait for a pause either.
+        self._dbos.background_thread_stop_events = self._pauses
         _quiet()
         DBOS.workflow(name=_WORKFLOW, max_recovery_attempts=_MAX_ATTEMPTS)(_named(run))
         self._slots = {_STAT_QUEUE: stat_slots, _QUEUE: concurrency}
@@ -260,9 +263,6 @@ class JobRunner:
         """Take up unfinished jobs of this worker, then take jobs from the queue."""
         DBOS.launch()
         _quiet()
-        # Not part of its interface: without it the queue is looked at when the pause is over.
-        pauses = getattr(self._dbos, "background_thread_stop_events", ())
-        self._pauses = tuple(map(make_wakeable, pauses))
         for queue, slots in self._slots.items():
             DBOS.register_queue(
                 queue,
@@ -274,8 +274,7 @@ class JobRunner:
 
     def wake(self) -> None:
         """Look at the queue now; any thread, also before `start`."""
-        for one in self._pauses:
-            one.wake()
+        self._pauses.wake()
 
     def stop(self, grace_seconds: int) -> None:
         """Take no more jobs; wait for running ones at most `grace_seconds`."""

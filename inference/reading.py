@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from db.schema import Presence, Scope
+from db.finding_words import Presence, Scope
 
 if TYPE_CHECKING:
     from .engines import MadeWith

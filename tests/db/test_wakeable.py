@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from db.wakeable import WakeableEvent, make_wakeable
+from db.wakeable import WakeableEvent, WakeableEvents, make_wakeable
 
 
 def _made_here() -> tuple[threading.Event, WakeableEvent]:
@@ -84,3 +84,15 @@ def test_one_that_is_set_already_stays_so() -> None:
     event.set()
     assert make_wakeable(event).wait(0)
     assert event.wait(0)
+
+
+def test_a_thread_that_pauses_on_an_appended_event_is_woken_from_its_first_pause_on():
+    events = WakeableEvents()
+    event = threading.Event()
+    events.append(event)
+    paused = threading.Thread(target=event.wait, args=(60,), daemon=True)
+    paused.start()
+    events.wake()
+    paused.join(10)
+    assert not paused.is_alive()
+    assert events == [event] and not event.is_set()

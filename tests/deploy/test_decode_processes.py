@@ -1,4 +1,4 @@
-"""A worker has its decode processes from the start, and takes them along however it ends."""
+"""A worker has its decode processes soon, and takes them along however it ends."""
 
 from __future__ import annotations
 
@@ -70,8 +70,9 @@ def test_no_decode_process_outlives_its_worker(tmp_path: Path, ending: signal.Si
         )
     try:
         wait_until(lambda: b"worker.started" in log.read_bytes() or worker.poll() is not None)
+        assert worker.poll() is None, log.read_text()
+        wait_until(lambda: len(processes_of(worker.pid)) == 2)
         children = processes_of(worker.pid)
-        assert len(children) == 2, log.read_text()
         worker.send_signal(ending)
         worker.wait(60)
         wait_until(lambda: not any(is_alive(pid) for pid in children))

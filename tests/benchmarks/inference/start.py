@@ -266,7 +266,7 @@ def _node(folder: Path) -> Iterator[_Node]:
     config = folder / "preread.toml"
     config.write_text(f'data_dir = "{folder / "data"}"\n[log]\nformat = "json"\n')
     with asking(load(config)) as queue:
-        yield _Node(folder, queue, write_chest(folder, 1))
+        yield _Node(folder, queue, write_chest(folder, 1, True))
 
 
 def _inherited() -> dict[str, str]:
