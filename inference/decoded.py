@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from .engines import Rows
+from .pixels import ModalityImage
 from .placement import Placement
 
 
@@ -35,6 +36,26 @@ class Batch:
     placements: tuple[Placement, ...]
 
 
+@dataclass(slots=True, eq=False)
+class LastImage:
+    """The frame that was decoded last, for a picture of it: a film alone is decoded once.
+
+    One frame and no more: the values of a large film are 14 MB.
+    """
+
+    _uid: str = ""
+    _frame: int = 0
+    _image: ModalityImage | None = None
+
+    def note(self, uid: str, frame: int, image: ModalityImage) -> None:
+        """Keep a frame in the place of the one before."""
+        self._uid, self._frame, self._image = uid, frame, image
+
+    def of(self, uid: str, frame: int) -> ModalityImage | None:
+        """Return the values of a frame, if it is the last one; nobody may change them."""
+        return self._image if (self._uid, self._frame) == (uid, frame) else None
+
+
 @dataclass(frozen=True, slots=True)
 class Decoded:
     """Images that passed the gate, on their way to the network.
@@ -55,6 +76,8 @@ class Decoded:
         What the headers said.
     pixel_ml : ndarray of float64, (rows,), or None
         Volume of one pixel of each row, where the headers tell.
+    last : LastImage
+        Of the batches until now; of readers that show the values which the network saw.
     """
 
     uids: tuple[str, ...]
@@ -64,6 +87,16 @@ class Decoded:
     headers: tuple[Dataset, ...]
     facts: Mapping[str, object] = field(default_factory=dict)
     pixel_ml: NDArray[np.float64] | None = None
+    last: LastImage = field(default_factory=LastImage)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shown:
+    """An image as a person sees it; attributes as of `Illustration`."""
+
+    pixels: NDArray[np.uint8]
+    window: str
+    pixel_aspect: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,7 +106,7 @@ class Picture:
     Attributes
     ----------
     pixels, window, pixel_aspect
-        As of `Illustration`.
+        As of `Shown`.
     tensor : ndarray or Tensor of float32, (1, channels, size, size)
         What the network saw of it.
     placement : Placement
