@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
+from .decode_task import DecodeTask
 from .engines import Rows
 from .pixels import ModalityImage
 from .placement import Placement
@@ -43,17 +44,20 @@ class LastImage:
     One frame and no more: the values of a large film are 14 MB.
     """
 
-    _uid: str = ""
-    _frame: int = 0
+    _task: DecodeTask | None = None
     _image: ModalityImage | None = None
 
-    def note(self, uid: str, frame: int, image: ModalityImage) -> None:
-        """Keep a frame in the place of the one before."""
-        self._uid, self._frame, self._image = uid, frame, image
+    def note(self, task: DecodeTask, image: ModalityImage) -> None:
+        """Keep what became of a task, in the place of the one before."""
+        self._task, self._image = task, image
 
-    def of(self, uid: str, frame: int) -> ModalityImage | None:
-        """Return the values of a frame, if it is the last one; nobody may change them."""
-        return self._image if (self._uid, self._frame) == (uid, frame) else None
+    def of(self, task: DecodeTask) -> ModalityImage | None:
+        """Return what would become of a task, if it is the last one; nobody may change it."""
+        known = self._task
+        if known is None or (known.frame, known.spec) != (task.frame, task.spec):
+            return None
+        same = known.image.sop_instance_uid == task.image.sop_instance_uid
+        return self._image if same else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ class Decoded:
     pixel_ml : ndarray of float64, (rows,), or None
         Volume of one pixel of each row, where the headers tell.
     last : LastImage
-        Of the batches until now; of readers that show the values which the network saw.
+        Of the batches until now; of radiographs that are prepared on the host.
     """
 
     uids: tuple[str, ...]

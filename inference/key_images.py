@@ -22,13 +22,15 @@ from .explaining import Wanted, wanted_of
 from .explanation import Explanation
 from .illustrate import View
 from .input_spec import InputSpec
-from .kept_passes import KeptPasses
+from .kept_passes import KeptPasses, RowPass
 from .masks import marked
 from .pixel_spacing import pixel_spacing_mm
 from .pixels import ModalityImage, open_image
 from .placement import Placement
 from .reading import Illustration, Mask, SourceImage
 from .test_time import Answers
+
+Spacing = tuple[float, float] | None
 
 
 class Shows(Protocol):
@@ -114,9 +116,13 @@ def key_images(
         explanation = None
         try:
             if view.looked is not None and outlined is None and wanted is not None:
+                made = passes.of(view.row)
                 spacing = pixel_spacing_mm(dataset, frame)
-                task = DecodeTask(sources[uid], frame, reader.bundle.spec)
-                explanation = _explained(reader, view, wanted, passes, image, task, spacing)
+                explanation = _told(reader, view.looked, wanted, made, spacing)
+                if explanation is None:
+                    task = DecodeTask(sources[uid], frame, reader.bundle.spec)
+                    seen = _seen(reader, task, image, decoded.last)
+                    explanation = _asked(reader, view.looked, wanted, seen, spacing)
         except (InferenceError, *ODD_DATA) as error:
             failed[uid] = type(error).__name__
         position = float(decoded.positions_mm[view.row])
@@ -155,11 +161,10 @@ def decoded_again(
         Of each task, in their order: what it is shown by, or why it cannot be. One that fails
         leaves the others as they are.
     """
-    left = deque(task for task in tasks if last.of(task.image.sop_instance_uid, task.frame) is None)
+    left = deque(task for task in tasks if last.of(task) is None)
     coming = pool.decode(tuple(left))
     for task in tasks:
-        known = last.of(task.image.sop_instance_uid, task.frame)
-        if known is not None:
+        if (known := last.of(task)) is not None:
             yield known
             continue
         left.popleft()
@@ -171,32 +176,31 @@ def decoded_again(
         yield found
 
 
-def _explained(
-    reader: Shows,
-    view: View,
-    wanted: Wanted,
-    passes: KeptPasses,
-    image: ModalityImage,
-    task: DecodeTask,
-    spacing_mm: tuple[float, float] | None,
+def _told(
+    reader: Shows, looked: int, wanted: Wanted, made: RowPass | None, spacing: Spacing
 ) -> Explanation | None:
-    """Return where the model looked, by the pass that was made, else by others."""
-    assert view.looked is not None, "a view with a label that is looked for"
-    label = reader.bundle.labels[view.looked].name
-    made = passes.of(view.row)
-    if made is not None:
-        found = reader.network.evidence_of(made, view.looked, wanted)
-        if found is not None:
-            return found.placed(label, made.placement, spacing_mm)
-    if task.spec != reader.shown_spec:  # the network saw other values than a person does
-        (image,) = _taken(reader.decoding, task)
-    tensor, place = reader.seen(image)
-    found = reader.network.explained(tensor, view.looked, wanted)
-    return None if found is None else found.placed(label, place, spacing_mm)
+    """Return where the model looked by the pass that was made, if that tells it."""
+    found = None if made is None else reader.network.evidence_of(made, looked, wanted)
+    if made is None or found is None:
+        return None
+    return found.placed(reader.bundle.labels[looked].name, made.placement, spacing)
 
 
-def _taken(pool: DecodePool, task: DecodeTask) -> Iterator[ModalityImage]:
-    for decoded in pool.decode([task]):
-        if isinstance(decoded, NotAnalysableError):
-            raise decoded
-        yield decoded
+def _seen(reader: Shows, task: DecodeTask, shown: ModalityImage, last: LastImage) -> ModalityImage:
+    """Return the values that the network saw, where they are not those that a person sees."""
+    if task.spec == reader.shown_spec:
+        return shown
+    (seen,) = decoded_again(reader.decoding, [task], last)
+    if isinstance(seen, Exception):
+        raise seen
+    return seen
+
+
+def _asked(
+    reader: Shows, looked: int, wanted: Wanted, seen: ModalityImage, spacing: Spacing
+) -> Explanation | None:
+    """Return where the model looks by asking its network again."""
+    tensor, place = reader.seen(seen)
+    found = reader.network.explained(tensor, looked, wanted)
+    label = reader.bundle.labels[looked].name
+    return None if found is None else found.placed(label, place, spacing)

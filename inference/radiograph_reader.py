@@ -128,13 +128,12 @@ class RadiographReader(Reader):
             )  # fmt: skip
             yield from fed.films(frames, _flat)
             return
-        tasks = (DecodeTask(one, frame, spec) for one, frame in frames)
-        for decoded, (source, frame) in zip(self.decoding.decode(tasks), frames, strict=True):
+        tasks = [DecodeTask(one, frame, spec) for one, frame in frames]
+        for decoded, task in zip(self.decoding.decode(tasks), tasks, strict=True):
             if isinstance(decoded, NotAnalysableError):
                 raise decoded
-            count_fallback(facts, source.transfer_syntax_uid, decoded.notes)
-            if spec == self.shown_spec:
-                last.note(source.sop_instance_uid, frame, decoded)
+            count_fallback(facts, task.image.transfer_syntax_uid, decoded.notes)
+            last.note(task, decoded)
             yield self._batch(decoded)
 
     def _batch(self, image: ModalityImage) -> Batch:
