@@ -13,18 +13,20 @@ from .admission import admitted_stack
 from .ahead import one_ahead
 from .decode_pool import DecodePool
 from .decode_task import DecodeTask
-from .decoded import Batch, Decoded, Picture
+from .decoded import Batch, Decoded, Shown
 from .device_input.choice import is_made_on
 from .display import pixel_aspect, show_slice, window_text
+from .engines import Rows
 from .engines.choose import EngineSettings
 from .errors import NotAnalysableError
 from .functional_groups import damaged
 from .head_seen import HeadSeen
-from .illustrate import View, slice_views, window_of
+from .illustrate import View, slice_candidates, slice_views, window_of
 from .input_spec import InputSpec
 from .measure import pixel_ml
 from .pixel_notes import count_fallback
-from .pixels import ModalityImage, hounsfield_values
+from .pixels import ModalityImage
+from .placement import Placement
 from .postprocess import Probabilities, series_findings
 from .preprocess import place_ct, prepare_ct
 from .reader import Reader
@@ -101,18 +103,23 @@ class CtSlicesReader(Reader):
             return None
         return self._sequencer.series(probabilities, decoded.positions_mm)
 
-    def picture(self, dataset: Dataset, frame: int, columns: Sequence[int]) -> Picture:
-        """Decode a slice and window it for its findings; see `Reader`."""
-        hu = hounsfield_values(dataset, frame).values
+    def candidates(self, decoded: Decoded, probabilities: Probabilities) -> set[int]:
+        """Return the key slices until now, and those that may become it; see `Reader`."""
+        return slice_candidates(self.bundle, decoded.positions_mm, probabilities)
+
+    def show(
+        self, image: ModalityImage, dataset: Dataset, frame: int, columns: Sequence[int]
+    ) -> Shown:
+        """Return a slice under the window of its findings; see `Reader`."""
         window = window_of(self.bundle, columns)
-        places = place_ct(hu[None], self.bundle.spec, self._device)
-        return Picture(
-            pixels=show_slice(hu, window),
-            window=window_text(window),
-            pixel_aspect=pixel_aspect(dataset, frame),
-            tensor=prepare_ct(hu[None], self.bundle.spec, self._device, places),
-            placement=places[0],
-        )
+        pixels = show_slice(image.values, window)
+        return Shown(pixels, window_text(window), pixel_aspect(dataset, frame))
+
+    def seen(self, image: ModalityImage) -> tuple[Rows, Placement]:
+        """Return a slice as the network sees it; see `Reader`."""
+        hu = image.values[None]
+        (place,) = places = place_ct(hu, self.bundle.spec, self._device)
+        return prepare_ct(hu, self.bundle.spec, self._device, places), place
 
     def _batches(
         self, stack: Stack, sources: Mapping[str, SourceImage], facts: dict[str, object]

@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
+from .decode_task import DecodeTask
 from .engines import Rows
+from .pixels import ModalityImage
 from .placement import Placement
 
 
@@ -35,6 +37,29 @@ class Batch:
     placements: tuple[Placement, ...]
 
 
+@dataclass(slots=True, eq=False)
+class LastImage:
+    """The frame that was decoded last, for a picture of it: a film alone is decoded once.
+
+    One frame and no more: the values of a large film are 14 MB.
+    """
+
+    _task: DecodeTask | None = None
+    _image: ModalityImage | None = None
+
+    def note(self, task: DecodeTask, image: ModalityImage) -> None:
+        """Keep what became of a task, in the place of the one before."""
+        self._task, self._image = task, image
+
+    def of(self, task: DecodeTask) -> ModalityImage | None:
+        """Return what would become of a task, if it is the last one; nobody may change it."""
+        known = self._task
+        if known is None or (known.frame, known.spec) != (task.frame, task.spec):
+            return None
+        same = known.image.sop_instance_uid == task.image.sop_instance_uid
+        return self._image if same else None
+
+
 @dataclass(frozen=True, slots=True)
 class Decoded:
     """Images that passed the gate, on their way to the network.
@@ -55,6 +80,8 @@ class Decoded:
         What the headers said.
     pixel_ml : ndarray of float64, (rows,), or None
         Volume of one pixel of each row, where the headers tell.
+    last : LastImage
+        Of the batches until now; of radiographs that are prepared on the host.
     """
 
     uids: tuple[str, ...]
@@ -64,6 +91,16 @@ class Decoded:
     headers: tuple[Dataset, ...]
     facts: Mapping[str, object] = field(default_factory=dict)
     pixel_ml: NDArray[np.float64] | None = None
+    last: LastImage = field(default_factory=LastImage)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shown:
+    """An image as a person sees it; attributes as of `Illustration`."""
+
+    pixels: NDArray[np.uint8]
+    window: str
+    pixel_aspect: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,7 +110,7 @@ class Picture:
     Attributes
     ----------
     pixels, window, pixel_aspect
-        As of `Illustration`.
+        As of `Shown`.
     tensor : ndarray or Tensor of float32, (1, channels, size, size)
         What the network saw of it.
     placement : Placement

@@ -131,7 +131,8 @@ class Explainer:
         if method is Method.INTEGRATED_GRADIENTS:
             return self._integrated(row, output, wanted)
         if method in (None, Method.CLASS_ACTIVATION):
-            found = self._class_activation(output, passed)
+            outputs, number = passed()
+            found = self.class_activation(output, outputs, number)
             if found is not None or method is not None:
                 return self._had(found, method)
         return self._had(self._gradients(row, output), method)
@@ -147,10 +148,19 @@ class Explainer:
             "integrated-gradients"
         )
 
-    def _class_activation(
-        self, output: int, passed: Callable[[], tuple[RawOutputs, int]]
+    def class_activation(
+        self, output: int, outputs: RawOutputs, number: int = 0
     ) -> Evidence | None:
-        outputs, number = passed()
+        """Return the class activation map of a pass; None for a network that has none.
+
+        Parameters
+        ----------
+        output : int
+            Of the network.
+        outputs : RawOutputs
+        number : int
+            Which row of them.
+        """
         if outputs.class_maps is None:
             return None
         share = share_of(outputs.tensors[0][number], output, self._bundle.activation)

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from .activations import activated
 from .bundle import Bundle
 from .engines import MadeWith, RawOutputs, Rows
 from .engines.choose import EngineSettings, choose_engine
 from .errors import BundleError
-from .evidence import enlarged
-from .exclusive import of_labels
 from .explaining import Explainer, Wanted
 from .explanation import Evidence, Method
+from .interpretation import Interpretation
+from .kept_passes import RowPass
 from .placement import Placement
 from .postprocess import Probabilities
 
@@ -66,6 +65,7 @@ class Network:
         settings = engines or EngineSettings()
         self._chosen = choose_engine(bundle, self._device, settings)
         self._engine = settings.share(bundle.name, self._chosen.engine)
+        self._meaning = Interpretation(bundle)
         self._explainer = Explainer(bundle, self._run, self._module, self._device)
         self._local = threading.local()
         plane = bundle.spec.plane
@@ -105,13 +105,7 @@ class Network:
         BundleError
             If there are fewer outputs than labels, or they are no numbers.
         """
-        outputs = self._outputs(tensor)
-        if outputs.ndim != 2:
-            raise self._fault(
-                f"gives outputs of shape {outputs.shape}, not one number for each label; if it "
-                'gives maps, set "masks": true in configs/preread.json'
-            )
-        return outputs.astype(np.float64)
+        return self._meaning.probabilities(self._run(tensor))
 
     def maps(self, tensor: Rows) -> Maps:
         """Return what a network that gives maps says.
@@ -131,13 +125,7 @@ class Network:
         BundleError
             If there are fewer maps than labels, or none, or they are no numbers.
         """
-        outputs = self._outputs(tensor, every=self._bundle.exclusive)
-        if outputs.ndim != 4:
-            raise self._fault(
-                f"gives outputs of shape {outputs.shape}, not a map for each label as "
-                '"masks" in configs/preread.json says'
-            )
-        return outputs
+        return self._meaning.maps(self._run(tensor), _size(tensor))
 
     def both(self, tensor: Rows) -> tuple[Probabilities, Maps]:
         """Return what a network that gives numbers and maps says.
@@ -159,16 +147,7 @@ class Network:
             If it does not give two outputs, one of them has too few channels, or they are no
             numbers.
         """
-        outputs = self._run(tensor).tensors
-        if len(outputs) != 2:
-            raise self._fault('gives no second output, but "masks" names labels that have maps')
-        wanted = len(self._bundle.mapped)
-        if outputs[1].ndim != 4 or outputs[1].shape[1] < wanted:
-            raise self._fault(f"gives maps of shape {outputs[1].shape}, {wanted} are named")
-        found = activated(enlarged(outputs[1][:, :wanted], _size(tensor)), "sigmoid")
-        if not np.isfinite(found).all():
-            raise self._fault("gives maps that are no numbers")
-        return self._told(outputs[0], tensor).astype(np.float64), found
+        return self._meaning.both(self._run(tensor), _size(tensor))
 
     def explained(self, row: Rows, column: int, wanted: Wanted) -> Evidence | None:
         """Return where the network looks for a label, and how that was found out.
@@ -190,17 +169,49 @@ class Network:
         InferenceError
             If the method that is asked for cannot be had.
         """
-        name = self._bundle.labels[column].name
         if self._bundle.masks and wanted.method is not None:
-            raise self._fault("gives masks, which say where: they are all the explanation it has")
-        if self._bundle.masks:
-            maps = of_labels(self.maps(row), self._bundle).probability
-            return Evidence(Method.OWN_MAP, maps[0, column])
-        if name in self._bundle.mapped and wanted.method is None:
-            own = self.both(row)[1][0, self._bundle.mapped.index(name)]
+            raise BundleError(
+                f"{self._bundle.path}: the network gives masks, which say where: they are all the "
+                "explanation it has"
+            )
+        if self._meaning.has_map(column) and wanted.method is None:
+            own = self._meaning.own_map(self._run(row), column, _size(row))
             return Evidence(Method.OWN_MAP, own)
         output = self._bundle.outputs[column].index
         return self._explainer.explain(row, output, wanted, lambda: self._passed(row))
+
+    def outputs_of(self, tensor: Rows) -> RawOutputs | None:
+        """Return what the last pass of this thread gave, if it was that of these very rows.
+
+        None too where no picture can use it, without class maps and maps of the labels' own.
+        """
+        passed: _Passed | None = getattr(self._local, "passed", None)
+        if passed is None or passed.rows is not tensor:
+            return None
+        has_maps = self._bundle.masks or self._bundle.mapped
+        return passed.outputs if has_maps or passed.outputs.class_maps is not None else None
+
+    def evidence_of(self, row: RowPass, column: int, wanted: Wanted) -> Evidence | None:
+        """Return where the network looked for a label, by a pass that was made.
+
+        Parameters
+        ----------
+        row : RowPass
+        column : int
+            Which of the bundle's labels.
+        wanted : Wanted
+
+        Returns
+        -------
+        Evidence or None
+            None if that pass does not tell; see `explained`.
+        """
+        if self._meaning.has_map(column) and wanted.method is None:
+            own = self._meaning.own_map(row.outputs, column, row.size)
+            return Evidence(Method.OWN_MAP, own)
+        if self._bundle.masks or wanted.method not in (None, Method.CLASS_ACTIVATION):
+            return None
+        return self._explainer.class_activation(self._bundle.outputs[column].index, row.outputs)
 
     def looked_at(self, row: Rows, column: int, place: Placement) -> NDArray[np.float32] | None:
         """Return where the network looks for a label, by the default way; see `explained`.
@@ -223,13 +234,6 @@ class Network:
             return None
         return found.placed(self._bundle.labels[column].name, place).over_source()
 
-    def _outputs(self, tensor: Rows, every: bool = False) -> NDArray[np.float32]:
-        """Return what the network gives for the labels, as probabilities: (rows, labels, ...)."""
-        outputs = self._run(tensor).tensors
-        if len(outputs) != 1:
-            raise self._fault('gives several outputs; "masks" must name the labels of its maps')
-        return self._told(outputs[0], tensor, every)
-
     def _run(self, tensor: Rows) -> RawOutputs:
         """Carry the network out; maps come with rows and columns as those of the source."""
         if self._transposed:
@@ -238,25 +242,6 @@ class Network:
             outputs = self._engine.run(tensor)
         self._local.passed = _Passed(tensor, outputs)
         return outputs
-
-    def _told(
-        self, outputs: NDArray[np.float32], tensor: Rows, every: bool = False
-    ) -> NDArray[np.float32]:
-        if outputs.ndim == 4:
-            outputs = enlarged(outputs, _size(tensor))
-        wanted = [output.index for output in self._bundle.outputs]
-        if outputs.ndim < 2 or outputs.shape[1] <= max(wanted):
-            raise self._fault(
-                f"gives outputs of shape {outputs.shape}, the labels need {max(wanted) + 1}"
-            )
-        probabilities = activated(outputs, self._bundle.activation)
-        if not np.isfinite(probabilities).all():
-            raise self._fault("gives outputs that are no numbers")
-        if every:
-            return probabilities
-        calibration = self._bundle.calibration
-        chosen = probabilities[:, wanted]
-        return chosen if calibration is None else calibration.apply(chosen)
 
     def _passed(self, row: Rows) -> tuple[RawOutputs, int]:
         """Return what was given for a row: by the last batch, if it stood there."""
@@ -279,9 +264,6 @@ class Network:
         return (
             load_network(self._bundle, torch.device(self._device)) if network is None else network
         )
-
-    def _fault(self, what: str) -> BundleError:
-        return BundleError(f"{self._bundle.path}: the network {what}")
 
 
 def _size(rows: Rows) -> tuple[int, int]:

@@ -117,6 +117,33 @@ def slice_views(
     )
 
 
+def slice_candidates(
+    bundle: Bundle, positions_mm: NDArray[np.float64], probabilities: Probabilities
+) -> set[int]:
+    """Return the slices, of those read until now, that `slice_views` may choose for a finding.
+
+    Those that would be if no other came, and those whose neighbours are still to come.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    positions_mm : ndarray, (slices,)
+        Of all slices.
+    probabilities : ndarray, (slices until now, labels)
+    """
+    count = len(probabilities)
+    known, to_come = positions_mm[:count], positions_mm[count:]
+    smoothed = bundle.pooling.smooth(probabilities, known)
+    rows: set[int] = set()
+    for column, label in enumerate(bundle.labels):
+        rows.update(key_rows(bundle, label, smoothed[:, column], probabilities[:, column]))
+    if len(to_come):
+        reach = bundle.pooling.reach_mm
+        near = (known > to_come.min() - reach) & (known < to_come.max() + reach)
+        rows.update(np.flatnonzero(near).tolist())
+    return rows
+
+
 def window_of(bundle: Bundle, columns: Sequence[int]) -> Window:
     """Return the window that shows these labels: the first, or a wide one beside the skull.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from pydicom import Dataset
@@ -10,7 +11,7 @@ from pydicom import Dataset
 from . import lungs
 from .admission import Opened, admitted, reason_of_most
 from .decode_task import DecodeTask
-from .decoded import Batch, Decoded, Picture
+from .decoded import Batch, Decoded, LastImage, Shown
 from .device_input.choice import is_made_on
 from .display import pixel_aspect, show_radiograph
 from .engines import Rows
@@ -18,9 +19,10 @@ from .engines.choose import EngineSettings
 from .errors import NotAnalysableError
 from .functional_groups import damaged, whole_number
 from .illustrate import View, film_views
-from .model_values import check_range, model_values
+from .input_spec import InputSpec
+from .model_values import check_range
 from .pixel_notes import PixelNote, count_fallback
-from .pixels import ModalityImage, frame_count, radiograph_values
+from .pixels import ModalityImage, frame_count
 from .placement import Placement
 from .postprocess import Probabilities, image_findings
 from .preprocess import place_radiograph, prepare_radiograph
@@ -49,15 +51,17 @@ class RadiographReader(Reader):
         counts = [frame_count(dataset) for dataset in datasets]
         rows = tuple(uid for uid, count in zip(order, counts, strict=True) for _ in range(count))
         facts: dict[str, object] = {"set_aside": set_aside} if set_aside else {}
+        last = LastImage()
         if found := damaged(datasets, _OPTIONAL):
             facts["damaged_attributes"] = found
         return Decoded(
             uids=rows,
             frames=tuple(frame for count in counts for frame in range(count)),
-            batches=self._batches([opened[uid].source for uid in order], counts, facts),
+            batches=self._batches([opened[uid].source for uid in order], counts, facts, last),
             positions_mm=np.zeros(len(rows)),
             headers=tuple(opened[uid].header for uid in order),
             facts=facts,
+            last=last,
         )
 
     def encode(
@@ -77,26 +81,40 @@ class RadiographReader(Reader):
         """Choose the images with the most probable findings; see `Reader`."""
         return film_views(self.bundle, decoded.uids, probabilities)
 
-    def picture(self, dataset: Dataset, frame: int, columns: Sequence[int]) -> Picture:
-        """Decode a frame as a radiologist sees it; see `Reader`."""
-        image = radiograph_values(dataset, frame)
-        seen = model_values(dataset, frame, self.bundle.spec) if self.bundle.spec.voi else image
-        place = place_radiograph(seen.values, self.bundle.spec)
-        return Picture(
-            pixels=show_radiograph(image, dataset, frame, self.bundle.spec),
-            window="",
-            pixel_aspect=pixel_aspect(dataset, frame),
-            tensor=self._tensor(seen, place),
-            placement=place,
-        )
+    def candidates(self, decoded: Decoded, probabilities: Probabilities) -> set[int]:
+        """Return the frames that would be shown if no other came; see `Reader`."""
+        uids = decoded.uids[: len(probabilities)]
+        return {view.row for view in film_views(self.bundle, uids, probabilities)}
+
+    @property
+    def shown_spec(self) -> InputSpec:
+        """As the header's window has yet to be applied: a person sees it applied once."""
+        spec = self.bundle.spec
+        return replace(spec, voi=False) if spec.voi else spec
+
+    def show(
+        self, image: ModalityImage, dataset: Dataset, frame: int, columns: Sequence[int]
+    ) -> Shown:
+        """Return a frame as a radiologist sees it; see `Reader`."""
+        pixels = show_radiograph(image, dataset, frame, self.bundle.spec)
+        return Shown(pixels, "", pixel_aspect(dataset, frame))
+
+    def seen(self, image: ModalityImage) -> tuple[Rows, Placement]:
+        """Return a frame as the network sees it; see `Reader`."""
+        place = place_radiograph(image.values, self.bundle.spec)
+        return self._tensor(image, place), place
 
     def _batches(
-        self, sources: Sequence[SourceImage], counts: Sequence[int], facts: dict[str, object]
+        self,
+        sources: Sequence[SourceImage],
+        counts: Sequence[int],
+        facts: dict[str, object],
+        last: LastImage,
     ) -> Iterator[Batch]:
         """Decode frame by frame.
 
         `facts` says which took another decoder than the first, and which way the films went to a
-        GPU.
+        GPU; `last` gets the frames that are decoded for the host.
         """
         spec = self.bundle.spec
         each = zip(sources, counts, strict=True)
@@ -110,11 +128,12 @@ class RadiographReader(Reader):
             )  # fmt: skip
             yield from fed.films(frames, _flat)
             return
-        tasks = (DecodeTask(one, frame, spec) for one, frame in frames)
-        for decoded, (source, _) in zip(self.decoding.decode(tasks), frames, strict=True):
+        tasks = [DecodeTask(one, frame, spec) for one, frame in frames]
+        for decoded, task in zip(self.decoding.decode(tasks), tasks, strict=True):
             if isinstance(decoded, NotAnalysableError):
                 raise decoded
-            count_fallback(facts, source.transfer_syntax_uid, decoded.notes)
+            count_fallback(facts, task.image.transfer_syntax_uid, decoded.notes)
+            last.note(task, decoded)
             yield self._batch(decoded)
 
     def _batch(self, image: ModalityImage) -> Batch:
@@ -141,7 +160,8 @@ class RadiographReader(Reader):
         refused: dict[str, NotAnalysableError] = {}
         for uid, one in opened.items():
             try:
-                for _ in self._batches([one.source], [frame_count(one.dataset)], {}):
+                count = frame_count(one.dataset)
+                for _ in self._batches([one.source], [count], {}, LastImage()):
                     pass
             except NotAnalysableError as error:
                 refused[uid] = error

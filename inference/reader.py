@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Self
 
@@ -23,24 +23,26 @@ from pydicom import Dataset
 from .bundle import Bundle
 from .decode_pool import DecodePool
 from .decode_settings import PoolSettings
-from .decoded import Batch, Decoded, Picture
+from .decoded import Batch, Decoded, Picture, Shown
 from .engines import MadeWith, Rows
 from .engines.choose import EngineSettings
-from .errors import ODD_DATA, InferenceError, NotAnalysableError
 from .exclusive import label_masks, of_labels
 from .explaining import Wanted, wanted_of
-from .explanation import Explanation
+from .explanation import Explanation, Method
 from .forward import Network
 from .illustrate import View
-from .masks import MASK_CUTOFF, highest, marked, masks_of, of_present
+from .input_spec import InputSpec
+from .kept_passes import KeptPasses
+from .key_images import key_images
+from .masks import MASK_CUTOFF, highest, masks_of, of_present
 from .measure import with_masks
-from .pixel_spacing import pixel_spacing_mm
-from .pixels import common_notes, open_image
+from .model_values import model_values
+from .pixels import ModalityImage, common_notes
+from .placement import Placement
 from .poison import poisoned_images
 from .postprocess import Probabilities
 from .provenance import with_engines
-from .reading import Illustration, Label, Mask, Reading, SourceImage
-from .scheduling import yield_to_stat
+from .reading import Label, Mask, Reading, SourceImage
 from .test_time import Answers, TestTime
 
 # Rows that are in memory at once; beyond four a CPU gains nothing.
@@ -115,8 +117,8 @@ class Reader(ABC):
             If the network gives fewer outputs than there are labels, or no numbers.
         """
         if self.bundle.mapped:
-            return self._loaded().both(tensor)[0]
-        return self._loaded().probabilities(tensor)
+            return self.network.both(tensor)[0]
+        return self.network.probabilities(tensor)
 
     def scores(self, batch: Batch) -> Probabilities:
         """Return the probabilities of the rows of a batch, of networks that give maps too.
@@ -126,10 +128,10 @@ class Reader(ABC):
         ndarray of float64, (rows, labels)
         """
         if self.bundle.masks:
-            maps = of_labels(self._loaded().maps(batch.tensor), self.bundle)
+            maps = of_labels(self.network.maps(batch.tensor), self.bundle)
             return highest(maps.probability, batch.placements)
         if self.bundle.mapped:
-            return self._loaded().both(batch.tensor)[0]
+            return self.network.both(batch.tensor)[0]
         return self.predict(batch.tensor)
 
     def augmented(self, test_time: TestTime) -> Self:
@@ -140,12 +142,12 @@ class Reader(ABC):
         # Each step of a plane can move its black, also by the values of each picture.
         spec = self.bundle.spec
         black = spec.value_range[0] if spec.plane is None else None
-        other._network = SeveralViews(self._loaded(), test_time, black)
+        other._network = SeveralViews(self.network, test_time, black)
         return other
 
     def looked_at(self, picture: Picture, column: int) -> NDArray[np.float32] | None:
         """Return where the network looks in a picture for a label; see `Network.looked_at`."""
-        return self._loaded().looked_at(picture.tensor, column, picture.placement)
+        return self.network.looked_at(picture.tensor, column, picture.placement)
 
     def explained(
         self,
@@ -155,12 +157,14 @@ class Reader(ABC):
         spacing_mm: tuple[float, float] | None = None,
     ) -> Explanation | None:
         """Return where the network looks in a picture for a label; see `Network.explained`."""
-        found = self._loaded().explained(picture.tensor, column, wanted)
+        found = self.network.explained(picture.tensor, column, wanted)
         if found is None:
             return None
         return found.placed(self.bundle.labels[column].name, picture.placement, spacing_mm)
 
-    def _loaded(self) -> Answers:
+    @property
+    def network(self) -> Answers:
+        """The loaded network."""
         assert self._network is not None, "setup was not called"
         return self._network
 
@@ -203,18 +207,24 @@ class Reader(ABC):
         notes: list[tuple[str, ...]] = []
         masks: list[Mask] = []
         made: list[MadeWith] = []
+        passes = KeptPasses()
         for batch in decoded.batches:
             rows = slice(len(notes), len(notes) + len(batch.notes))
             with poisoned_images(decoded.uids[rows]):
                 scores, mapped = self._said(batch, places[rows])
             probabilities.append(scores)
+            self._keep(passes, batch)
+            if passes.are_too_many:
+                passes.keep(self.candidates(decoded, np.concatenate(probabilities)))
             masks += mapped
             notes.extend(batch.notes)
-            made += self._loaded().rows_made_with
+            made += self.network.rows_made_with
         every = np.concatenate(probabilities)
         reading = self.encode(decoded, every, notes)
         kept = of_present(masks, reading.findings)
-        shown, failed = self.illustrate(images, decoded, every, kept)
+        sources = {image.sop_instance_uid: image for image in images}
+        views = self.views(decoded, every)
+        shown, failed = key_images(self, sources, decoded, views, kept, passes)
         facts = {**reading.facts, **({"illustration_failed": failed} if failed else {})}
         if explained := [one.explanation.facts for one in shown if one.explanation is not None]:
             facts["explanations"] = explained
@@ -222,16 +232,24 @@ class Reader(ABC):
         reading = with_engines(reading, decoded.uids, made)
         return with_masks(reading, kept, places, decoded.pixel_ml)
 
+    def _keep(self, passes: KeptPasses, batch: Batch) -> None:
+        """Keep what the network just gave for a batch, if a picture can use it."""
+        wanted, outputs = wanted_of(self.bundle), None
+        if wanted is not None and wanted.method in (None, Method.CLASS_ACTIVATION):
+            outputs = self.network.outputs_of(batch.tensor)
+        rows, columns = batch.tensor.shape[-2:]
+        passes.add(outputs, (int(rows), int(columns)), batch.placements)
+
     def _said(
         self, batch: Batch, places: Sequence[tuple[str, int]]
     ) -> tuple[Probabilities, list[Mask]]:
         """Return the probabilities of the rows of a batch, and all masks that its maps give."""
         if self.bundle.masks:
-            found = of_labels(self._loaded().maps(batch.tensor), self.bundle)
+            found = of_labels(self.network.maps(batch.tensor), self.bundle)
             masks = label_masks(found, batch.placements, places, self.bundle)
             return highest(found.probability, batch.placements), list(masks)
         if self.bundle.mapped:
-            told, maps = self._loaded().both(batch.tensor)
+            told, maps = self.network.both(batch.tensor)
             return told, list(masks_of(maps, batch.placements, places, self._mapped(), MASK_CUTOFF))
         return self.predict(batch.tensor), []
 
@@ -240,76 +258,32 @@ class Reader(ABC):
         """Choose the rows that a person is shown, best first."""
 
     @abstractmethod
+    def candidates(self, decoded: Decoded, probabilities: Probabilities) -> Collection[int]:
+        """Return the rows, of those read until now, that `views` may choose for a finding."""
+
+    @property
+    def shown_spec(self) -> InputSpec:
+        """How the values are decoded that a person is shown."""
+        return self.bundle.spec
+
+    @abstractmethod
+    def show(
+        self, image: ModalityImage, dataset: Dataset, frame: int, columns: Sequence[int]
+    ) -> Shown:
+        """Return a frame, decoded by `shown_spec`, for a person who looks for these labels."""
+
+    @abstractmethod
+    def seen(self, image: ModalityImage) -> tuple[Rows, Placement]:
+        """Return a frame, decoded by the bundle's specification, as the network sees it."""
+
     def picture(self, dataset: Dataset, frame: int, columns: Sequence[int]) -> Picture:
-        """Decode a frame for a person who looks for the labels of these columns."""
-
-    def illustrate(
-        self,
-        images: Sequence[SourceImage],
-        decoded: Decoded,
-        probabilities: Probabilities,
-        masks: Sequence[Mask] = (),
-    ) -> tuple[tuple[Illustration, ...], dict[str, str]]:
-        """Show what was found: decode the images that show it once more, and look where it is.
-
-        Where a label has a mask the mask is shown, elsewhere where the model looked.
-
-        Parameters
-        ----------
-        images : sequence of SourceImage
-            What was read.
-        decoded : Decoded
-            What was made of them; its batches are not needed any more.
-        probabilities : ndarray, (rows, labels)
-        masks : sequence of Mask
-            Of what is present.
-
-        Returns
-        -------
-        tuple of Illustration
-            Best first.
-        dict of str to str
-            SOP Instance UIDs of images that cannot be shown, or not with where the model looked,
-            and the kind of error: a picture that fails must not lose the findings.
-        """
-        sources = {image.sop_instance_uid: image for image in images}
-        wanted = wanted_of(self.bundle)
-        shown: list[Illustration] = []
-        failed: dict[str, str] = {}
-        for view in self.views(decoded, probabilities):
-            yield_to_stat()
-            uid, frame = decoded.uids[view.row], decoded.frames[view.row]
-            try:
-                dataset = open_image(sources[uid].path)
-                picture = self.picture(dataset, frame, view.columns)
-            except (NotAnalysableError, *ODD_DATA) as error:
-                failed[uid] = type(error).__name__
-                continue
-            labels = tuple(self.bundle.labels[column].name for column in view.columns)
-            outlined = marked(masks, uid, frame, labels)
-            explanation = None
-            try:
-                if view.looked is not None and outlined is None and wanted is not None:
-                    spacing = pixel_spacing_mm(dataset, frame)
-                    explanation = self.explained(picture, view.looked, wanted, spacing)
-            except (InferenceError, *ODD_DATA) as error:
-                failed[uid] = type(error).__name__
-            position = float(decoded.positions_mm[view.row])
-            shown.append(
-                Illustration(
-                    sop_instance_uid=uid,
-                    frame=frame,
-                    pixels=picture.pixels,
-                    window=picture.window,
-                    pixel_aspect=picture.pixel_aspect,
-                    saliency=None if explanation is None else explanation.over_source(),
-                    explanation=explanation,
-                    marked=outlined,
-                    labels=labels,
-                    position_mm=position if self.bundle.spec.kind == "ct_slices" else None,
-                )
-            )
-        return tuple(shown), failed
+        """Decode a frame, here, for a person who looks for the labels of these columns."""
+        spec, shown_spec = self.bundle.spec, self.shown_spec
+        image = model_values(dataset, frame, shown_spec)
+        shown = self.show(image, dataset, frame, columns)
+        seen = image if spec == shown_spec else model_values(dataset, frame, spec)
+        tensor, place = self.seen(seen)
+        return Picture(shown.pixels, shown.window, shown.pixel_aspect, tensor, place)
 
     def _facts(self, decoded: Decoded, notes: Sequence[tuple[str, ...]]) -> dict[str, object]:
         facts = dict(decoded.facts)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from .engines import MadeWith, Rows
 from .explaining import Wanted
 from .explanation import Evidence
+from .kept_passes import RowPass
 from .placement import Placement
 from .test_time import Answers, Maps, Numbers, TestTime
 
@@ -69,6 +70,13 @@ class SeveralViews:
         seen = [(self._network.both(self._view(tensor, one)), one) for one in self._movements]
         told = self._combined([numbers for (numbers, _), _ in seen])
         return told, self._combined([_turned_back(maps, one) for (_, maps), one in seen])
+
+    def outputs_of(self, tensor: Rows) -> None:
+        """Return None: the last pass was that of a view."""
+
+    def evidence_of(self, row: RowPass, column: int, wanted: Wanted) -> Evidence | None:
+        """Return what each cell adds, by a pass over the input as it is."""
+        return self._network.evidence_of(row, column, wanted)
 
     def looked_at(self, row: Rows, column: int, place: Placement) -> Maps | None:
         """Return where the network looks in the input as it is; see `Network.looked_at`."""

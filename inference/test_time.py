@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Literal, Protocol, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from .engines import MadeWith, Rows
+from .engines import MadeWith, RawOutputs, Rows
 from .explaining import Wanted
 from .explanation import Evidence
+from .kept_passes import RowPass
 from .placement import Placement
 
 if TYPE_CHECKING:
@@ -89,6 +90,14 @@ class Answers(Protocol):
 
     def both(self, tensor: Rows, /) -> tuple[Numbers, Maps]:
         """Return (rows, labels) and (rows, mapped labels, size, size)."""
+        ...
+
+    def outputs_of(self, tensor: Rows, /) -> RawOutputs | None:
+        """Return what the last pass gave for these very rows, as they are; None if it was not."""
+        ...
+
+    def evidence_of(self, row: RowPass, column: int, wanted: Wanted, /) -> Evidence | None:
+        """Return what each cell of the input adds to a label, if a pass that was made tells it."""
         ...
 
     def looked_at(self, row: Rows, column: int, place: Placement, /) -> Maps | None:

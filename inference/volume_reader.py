@@ -3,57 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydicom import Dataset
 
 from .admission import admitted_stack, telling
 from .bundle import Bundle
 from .ct_slices_reader import hounsfield_slices
 from .decode_pool import DecodePool
 from .decode_settings import PoolSettings
-from .display import pixel_aspect, show_slice, window_of_steps, window_text
 from .engines.choose import EngineSettings
 from .engines.errors import DeviceLostError, EngineOutOfMemoryError
 from .engines.torch_faults import typed
-from .errors import ODD_DATA, NotAnalysableError
 from .head_seen import HeadSeen
-from .masks import marked
 from .measure import pixel_ml, with_masks
-from .pixels import ModalityImage, common_notes, hounsfield_values, open_image
+from .pixels import ModalityImage, common_notes
 from .provenance import with_engines
 from .reader import DEFAULT_BATCH
-from .reading import Finding, Illustration, Mask, Presence, Reading, Scope, SourceImage
+from .reading import Finding, Mask, Presence, Reading, Scope, SourceImage
 from .scheduling import yield_to_stat
 from .sliding import VolumeMaps, VolumeNetwork
 from .volume import Stack
 from .volume_grid import Geometry, geometry_of
 from .volume_input import Volume, prepare_volume, seen, slice_of
-from .windows import Window
-
-# Slices that are shown at most.
-_MOST_SHOWN = 6
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Found:
-    """One label in a series.
-
-    Attributes
-    ----------
-    finding : Finding
-    masks : tuple of Mask
-        In the order of the slices; none where it is not present.
-    shown : tuple of int
-        Slices that show it best, best first.
-    """
-
-    finding: Finding
-    masks: tuple[Mask, ...] = ()
-    shown: tuple[int, ...] = ()
+from .volume_pictures import AtHand, Found, volume_pictures
 
 
 class CtVolumeReader:
@@ -105,7 +79,8 @@ class CtVolumeReader:
             found = self._segmented(maps, volume, geometry, stack)
         else:
             found = self._classified(self._network.probabilities(volume.tensor), stack)
-        shown, failed = self._illustrate(found, maps, volume, geometry, stack)
+        at_hand = AtHand(self.bundle, maps, volume, geometry, stack)
+        shown, failed = volume_pictures(found, at_hand, self.decoding, series.sources)
         if failed:
             facts["illustration_failed"] = failed
         reading = Reading(
@@ -232,74 +207,6 @@ class CtVolumeReader:
             masks.append(Mask(label.name, one.image.sop_instance_uid, one.frame, pixels))
         return tuple(masks), sizes
 
-    def _illustrate(
-        self,
-        found: Sequence[Found],
-        maps: VolumeMaps | None,
-        volume: Volume,
-        geometry: Geometry,
-        stack: Stack,
-    ) -> tuple[tuple[Illustration, ...], dict[str, str]]:
-        """Show the slices of what was found, and of nothing found the one that came nearest."""
-        reported = [one for one in found if one.finding.presence is not Presence.ABSENT]
-        nearest = max(found, key=lambda one: one.finding.probability)
-        wanted: dict[int, list[str]] = {}
-        for one in reported or [nearest]:
-            for number in one.shown:
-                names = wanted.setdefault(number, [])
-                if one in reported:
-                    names.append(one.finding.label.name)
-        masks = [mask for one in found for mask in one.masks]
-        shown: list[Illustration] = []
-        failed: dict[str, str] = {}
-        for number, names in list(wanted.items())[:_MOST_SHOWN]:
-            image, frame = stack.slices[number].image, stack.slices[number].frame
-            outlined = marked(masks, image.sop_instance_uid, frame, names)
-            yield_to_stat()
-            try:
-                picture = self._picture(
-                    open_image(image.path),
-                    number,
-                    names,
-                    maps if outlined is None else None,
-                    volume,
-                    geometry,
-                    stack,
-                )
-                shown.append(replace(picture, marked=outlined))
-            except (NotAnalysableError, *ODD_DATA) as error:
-                failed[image.sop_instance_uid] = type(error).__name__
-        return tuple(shown), failed
-
-    def _picture(
-        self,
-        dataset: Dataset,
-        number: int,
-        names: Sequence[str],
-        maps: VolumeMaps | None,
-        volume: Volume,
-        geometry: Geometry,
-        stack: Stack,
-    ) -> Illustration:
-        one = stack.slices[number]
-        window = window_of(self.bundle)
-        saliency = None
-        columns = [n for n, label in enumerate(self.bundle.labels) if label.name in names]
-        if maps is not None and columns:
-            saliency = slice_of(maps.probability[columns], volume.axes, geometry, number).max(
-                axis=0
-            )
-        return Illustration(
-            sop_instance_uid=one.image.sop_instance_uid,
-            frame=one.frame,
-            pixels=show_slice(hounsfield_values(dataset, one.frame).values, window),
-            window=window_text(window),
-            pixel_aspect=pixel_aspect(dataset, one.frame),
-            saliency=saliency,
-            labels=tuple(names),
-            position_mm=float(stack.positions_mm[number]),
-        )
-
 
 def reached(probability: torch.Tensor, voxels: int) -> float:
     """Return the probability that so many voxels reach: the highest one for 1.
@@ -313,11 +220,6 @@ def reached(probability: torch.Tensor, voxels: int) -> float:
     flat = probability.flatten()
     count = min(voxels, flat.numel())
     return float(flat.kthvalue(flat.numel() - count + 1).values)
-
-
-def window_of(bundle: Bundle) -> Window:
-    """Return the window in which a person is shown what the network saw: its range of HU."""
-    return window_of_steps(bundle.spec.volume.intensity if bundle.spec.volume is not None else ())
 
 
 def _slice_of_peak(probability: torch.Tensor, volume: Volume, geometry: Geometry) -> int:

@@ -183,7 +183,7 @@ def test_a_picture_that_fails_does_not_lose_the_findings(
             raise NotAnalysableError(NotAnalysed.UNDECODABLE, "the stored file is gone")
         raise kind("odd")
 
-    monkeypatch.setattr(reader, "picture", unreadable)
+    monkeypatch.setattr(reader, "show", unreadable)
     blind = reader.read(head)
     assert blind.findings == whole.findings
     assert blind.illustrations == ()

@@ -1,0 +1,208 @@
+"""The key images of a reading: decoded once more, and shown with where the model looked.
+
+They are decoded where all images are: a decoder that crashes costs a picture, not the worker. What
+the network looked at is told by the pass in which the images were read, where it tells that at all.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
+
+from pydicom import Dataset
+
+from .bundle import Bundle
+from .decode_pool import DecodePool
+from .decode_task import DecodeTask
+from .decoded import Decoded, LastImage, Shown
+from .engines import Rows
+from .errors import ODD_DATA, InferenceError, NotAnalysableError
+from .explaining import Wanted, wanted_of
+from .explanation import Explanation
+from .illustrate import View
+from .input_spec import InputSpec
+from .kept_passes import KeptPasses, RowPass
+from .masks import marked
+from .pixel_spacing import pixel_spacing_mm
+from .pixels import ModalityImage, open_image
+from .placement import Placement
+from .reading import Illustration, Mask, SourceImage
+from .scheduling import yield_to_stat
+from .test_time import Answers
+
+Spacing = tuple[float, float] | None
+
+
+class Shows(Protocol):
+    """What is asked of a reader."""
+
+    bundle: Bundle
+    decoding: DecodePool
+
+    @property
+    def network(self) -> Answers:
+        """The loaded network."""
+        ...
+
+    @property
+    def shown_spec(self) -> InputSpec:
+        """How the values are decoded that a person is shown."""
+        ...
+
+    def show(
+        self, image: ModalityImage, dataset: Dataset, frame: int, columns: Sequence[int]
+    ) -> Shown:
+        """Return a frame as a person sees it who looks for these labels."""
+        ...
+
+    def seen(self, image: ModalityImage) -> tuple[Rows, Placement]:
+        """Return a frame, decoded by the bundle's own specification, as the network sees it."""
+        ...
+
+
+def key_images(
+    reader: Shows,
+    sources: Mapping[str, SourceImage],
+    decoded: Decoded,
+    views: Sequence[View],
+    masks: Sequence[Mask],
+    passes: KeptPasses,
+) -> tuple[tuple[Illustration, ...], dict[str, str]]:
+    """Show what was found.
+
+    Where a label has a mask the mask is shown, elsewhere where the model looked.
+
+    Parameters
+    ----------
+    reader : Shows
+    sources : mapping of str to SourceImage
+        By SOP Instance UID.
+    decoded : Decoded
+        What was made of them; its batches are not needed any more.
+    views : sequence of View
+        Of its rows.
+    masks : sequence of Mask
+        Of what is present.
+    passes : KeptPasses
+        Of its rows.
+
+    Returns
+    -------
+    tuple of Illustration
+        In the order of the views.
+    dict of str to str
+        SOP Instance UIDs of images that cannot be shown, or not with where the model looked,
+        and the kind of error: a picture that fails must not lose the findings.
+    """
+    wanted = wanted_of(reader.bundle)
+    places = [(decoded.uids[view.row], decoded.frames[view.row]) for view in views]
+    tasks = [DecodeTask(sources[uid], frame, reader.shown_spec) for uid, frame in places]
+    shown: list[Illustration] = []
+    failed: dict[str, str] = {}
+    for view, image, (uid, frame) in zip(
+        views, decoded_again(reader.decoding, tasks, decoded.last), places, strict=True
+    ):
+        yield_to_stat()
+        if isinstance(image, Exception):
+            failed[uid] = type(image).__name__
+            continue
+        try:
+            dataset = open_image(sources[uid].path)
+            picture = reader.show(image, dataset, frame, view.columns)
+        except (NotAnalysableError, *ODD_DATA) as error:
+            failed[uid] = type(error).__name__
+            continue
+        labels = tuple(reader.bundle.labels[column].name for column in view.columns)
+        outlined = marked(masks, uid, frame, labels)
+        explanation = None
+        try:
+            if view.looked is not None and outlined is None and wanted is not None:
+                made = passes.of(view.row)
+                spacing = pixel_spacing_mm(dataset, frame)
+                explanation = _told(reader, view.looked, wanted, made, spacing)
+                if explanation is None:
+                    task = DecodeTask(sources[uid], frame, reader.bundle.spec)
+                    seen = _seen(reader, task, image, decoded.last)
+                    explanation = _asked(reader, view.looked, wanted, seen, spacing)
+        except (InferenceError, *ODD_DATA) as error:
+            failed[uid] = type(error).__name__
+        position = float(decoded.positions_mm[view.row])
+        shown.append(
+            Illustration(
+                sop_instance_uid=uid,
+                frame=frame,
+                pixels=picture.pixels,
+                window=picture.window,
+                pixel_aspect=picture.pixel_aspect,
+                saliency=None if explanation is None else explanation.over_source(),
+                explanation=explanation,
+                marked=outlined,
+                labels=labels,
+                position_mm=position if reader.bundle.spec.kind == "ct_slices" else None,
+            )
+        )
+    return tuple(shown), failed
+
+
+def decoded_again(
+    pool: DecodePool, tasks: Sequence[DecodeTask], last: LastImage
+) -> Iterator[ModalityImage | Exception]:
+    """Decode images for pictures of them, ahead of whoever takes them.
+
+    Parameters
+    ----------
+    pool : DecodePool
+    tasks : sequence of DecodeTask
+    last : LastImage
+        Is not decoded once more.
+
+    Yields
+    ------
+    ModalityImage or Exception
+        Of each task, in their order: what it is shown by, or why it cannot be. One that fails
+        leaves the others as they are.
+    """
+    left = deque(task for task in tasks if last.of(task) is None)
+    coming = pool.decode(tuple(left))
+    for task in tasks:
+        if (known := last.of(task)) is not None:
+            yield known
+            continue
+        left.popleft()
+        found: ModalityImage | Exception
+        try:
+            found = next(coming)
+        except (InferenceError, *ODD_DATA) as error:  # of an image that was decoded here
+            found, coming = error, pool.decode(tuple(left))
+        yield found
+
+
+def _told(
+    reader: Shows, looked: int, wanted: Wanted, made: RowPass | None, spacing: Spacing
+) -> Explanation | None:
+    """Return where the model looked by the pass that was made, if that tells it."""
+    found = None if made is None else reader.network.evidence_of(made, looked, wanted)
+    if made is None or found is None:
+        return None
+    return found.placed(reader.bundle.labels[looked].name, made.placement, spacing)
+
+
+def _seen(reader: Shows, task: DecodeTask, shown: ModalityImage, last: LastImage) -> ModalityImage:
+    """Return the values that the network saw, where they are not those that a person sees."""
+    if task.spec == reader.shown_spec:
+        return shown
+    (seen,) = decoded_again(reader.decoding, [task], last)
+    if isinstance(seen, Exception):
+        raise seen
+    return seen
+
+
+def _asked(
+    reader: Shows, looked: int, wanted: Wanted, seen: ModalityImage, spacing: Spacing
+) -> Explanation | None:
+    """Return where the model looks by asking its network again."""
+    tensor, place = reader.seen(seen)
+    found = reader.network.explained(tensor, looked, wanted)
+    label = reader.bundle.labels[looked].name
+    return None if found is None else found.placed(label, place, spacing)
