@@ -20,7 +20,7 @@ from inference.catalogue import open_catalogue
 
 from .check import Check, Verdict
 from .doctor_destinations import examine_destinations, examine_left_over
-from .doctor_models import examine_demonstrations
+from .doctor_models import examine_demonstrations, examine_model
 from .doctor_notify import examine_notify
 from .doctor_scp import examine_scp
 from .doctor_workers import examine_workers
@@ -150,7 +150,7 @@ def _models(settings: Settings) -> Iterator[Check]:
         yield Check("models", Verdict.BAD, str(error))
         return
     for bundle in bundles.values():
-        yield Check("model", Verdict.GOOD, f"{bundle.name} {bundle.version}")
+        yield examine_model(bundle)
     yield from examine_demonstrations(bundles)
     try:
         rules = usable_rules(settings, bundles)

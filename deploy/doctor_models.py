@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from inference.bundle import Bundle
+from inference.engines.optional import missing_package
 from inference.settings import shipped_bundles
 
 from .check import Check, Verdict
@@ -16,6 +17,19 @@ _RECOMMENDED = {
     "hemorrhage": "preread train hemorrhage on scans of your own",
 }
 _OWN = "a model of your own under [[model]]"
+
+
+def examine_model(bundle: Bundle) -> Check:
+    """Return whether a model has the package that its engine needs; without it no worker starts."""
+    known = f"{bundle.name} {bundle.version}"
+    if (lacking := missing_package(bundle.engine.name)) is None:
+        return Check("model", Verdict.GOOD, known)
+    return Check(
+        "model",
+        Verdict.BAD,
+        f'{known}: "engine" is {bundle.engine.name}, {lacking}; or take engine = "auto" under its '
+        "[[model]]. Until then the node does not start",
+    )
 
 
 def examine_demonstrations(bundles: Mapping[str, Bundle]) -> Iterator[Check]:

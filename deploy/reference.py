@@ -39,6 +39,17 @@ _NOT_ANALYSED = {
     NotAnalysed.UNSUPPORTED_PIXELS: "a pixel format that the model does not read",
 }
 
+_CONDITIONS = {
+    '"HEAD"': "a value is this one; case does not count, nor which of several values it is",
+    '"*TRAUMA*"': "a value matches the pattern, with *, ? and [...]",
+    '""': "the attribute is absent or empty",
+    '["HEAD", "BRAIN"]': "one of these holds",
+    "{ min = 512, max = 1024 }": "a number is within bounds, both included; one may be left out",
+    "{ absent = true }": "the attribute is absent or empty; with false: it is not",
+    '{ words = ["head", "brain"] }': "one of the words stands in the text as a whole word",
+    '{ not = "*lateral*" }': "no value matches, or the attribute is absent; also with a list",
+}
+
 
 def reference() -> str:
     """Return the reference as Markdown."""
@@ -49,6 +60,7 @@ def reference() -> str:
             "Made from the code by `python -m deploy.reference`; do not edit.",
             "",
             *_settings(),
+            *_conditions(),
             *_commands(),
             *_views(),
             *_statuses(),
@@ -70,6 +82,29 @@ def _settings() -> Iterator[str]:
     for name, default, description in describe():
         yield f"| `{name}` | `{_cell(default)}` | {_cell(description)} |"
     yield ""
+
+
+def _conditions() -> Iterator[str]:
+    yield from (
+        "## Conditions of rules",
+        "",
+        "What stands in `when` of a `[[rule]]`; all of it must hold. A key is a DICOM keyword, a "
+        "path into sequences (`ViewCodeSequence.CodeMeaning`), or several of these with `|`, of "
+        "which one must hold.",
+        "",
+        "| condition | holds when |",
+        "| --- | --- |",
+    )
+    for condition, meaning in _CONDITIONS.items():
+        yield f"| `{condition}` | {_cell(meaning)} |"
+    yield from (
+        "",
+        "Rules see the data sets of images alone, not AE titles nor the head of a file. A rule "
+        "without `priority` makes stat of a series whose Requested Procedure Priority "
+        "(0040,1003), in the image or its Request Attributes Sequence, or Study Priority ID "
+        "(0032,000C) is STAT or HIGH. `preread rules test FILE...` answers for files.",
+        "",
+    )
 
 
 def _commands() -> Iterator[str]:

@@ -29,6 +29,9 @@ Extent = tuple[float, float, float, float]
 # Log-odds that all places which speak for a label must add; what is less is shown as nothing.
 # Scaled to its highest place it would be a picture of noise, as certain as any other.
 LEAST_EVIDENCE = 0.1
+# The same of a network's own map, which is of probabilities: below that it says of every place that
+# nothing is there.
+LEAST_OWN = 0.05
 # Longest side of a map that is enlarged to be drawn.
 _DRAWN = 256
 _LEVELS = 255
@@ -104,7 +107,10 @@ class Evidence:
         """
         for_it = np.maximum(self.values, 0.0)
         highest = float(for_it.max(initial=0.0))
-        weak = self.method is not Method.OWN_MAP and float(for_it.sum()) < LEAST_EVIDENCE
+        if self.method is Method.OWN_MAP:
+            weak = highest < LEAST_OWN
+        else:
+            weak = float(for_it.sum()) < LEAST_EVIDENCE
         levels = np.zeros(for_it.shape, dtype=np.uint8)
         if highest > 0.0 and not weak:
             levels = np.rint(for_it * (_LEVELS / highest)).astype(np.uint8)

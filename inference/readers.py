@@ -11,6 +11,7 @@ import structlog
 from .bundle import Bundle
 from .decode_pool import DecodePool
 from .engines.choose import EngineSettings
+from .engines.errors import EngineUnavailableError
 from .engines.onnx_cache import OnnxCache
 from .heap import give_back
 from .model import LoadedReader, load_reader
@@ -82,13 +83,21 @@ class WarmReaders:
         return WarmReader(self, bundle)
 
     def warm(self, bundles: Mapping[str, Bundle]) -> None:
-        """Load bundles now, so that the first study does not wait: as many as there is room for."""
+        """Load bundles now, so that the first study does not wait: as many as there is room for.
+
+        One whose engine cannot be had is told and left: its analyses fail and say so, and what
+        others read, and receiving, goes on.
+        """
         for bundle in bundles.values():
             if not self._store.fits(bundle.name, self._estimate(bundle)):
                 _log.info("model.left_out", model=bundle.name, reason="no room beside the others")
                 continue
-            with self._store.held(bundle.name, self._estimate(bundle), partial(self._made, bundle)):
-                pass
+            load = partial(self._made, bundle)
+            try:
+                with self._store.held(bundle.name, self._estimate(bundle), load):
+                    pass
+            except EngineUnavailableError as error:
+                _log.error("model.not_loaded", model=bundle.name, reason=str(error))
 
     def read(self, bundle: Bundle, images: Sequence[SourceImage]) -> Reading:
         """Read a series with a bundle, loading it first if it is not there."""

@@ -254,7 +254,7 @@ class Worker:
         asked = self._settings.memory.n_bytes
         if self._settings.memory.raised_for(at_start):
             reason = (
-                f"the models alone take {at_start >> 20} MiB, too near to the mark of "
+                f"the worker and its models take {at_start >> 20} MiB, too near to the mark of "
                 f"{asked >> 20} MiB: it is {self._settings.memory.n_bytes >> 20} MiB for this "
                 "process; set inference.memory_mb higher, or load fewer models"
             )

@@ -26,7 +26,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import TypeAlias
 
-from pydicom.datadict import keyword_dict
+from pydicom.datadict import keyword_dict, tag_for_keyword
 
 from .errors import RuleError
 
@@ -64,6 +64,12 @@ def check(when: Mapping[str, Condition]) -> None:
 
 def _check_keyword(keyword: str) -> None:
     if keyword in keyword_dict:
+        # Of the head of a file (PS3.10) and of network messages; conditions see data sets alone.
+        if (tag_for_keyword(keyword) or 0) >> 16 <= 0x0002:
+            raise RuleError(
+                f"{keyword!r} stands in no data set, so that rules never see it; for AE titles "
+                "take what the sender writes into its images, such as StationName"
+            )
         return
     by_folded = {known.lower(): known for known in keyword_dict}
     near = get_close_matches(keyword.lower(), by_folded, n=1, cutoff=0.5)

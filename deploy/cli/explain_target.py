@@ -86,8 +86,9 @@ def find_target(
     paths = {one.sop_instance_uid: one.path for one in analysis.images}
     if uid not in paths:
         raise DeployError(
-            f"no image shows {finding['label']} in analysis {analysis.id[:12]}; name one by its "
-            "SOP Instance UID"
+            f"finding {finding['label']!r} of analysis {analysis.id[:12]} is {finding['presence']} "
+            "and has no key image; name an image by its SOP Instance UID"
+            + _most_probable(connection, analysis, str(finding["label"]))
         )
     if frame is None:
         shown = (
@@ -97,6 +98,12 @@ def find_target(
         )
         frame = next(shown, 0)
     return Target(analysis, str(finding["label"]), str(uid), paths[uid], frame)
+
+
+def _most_probable(connection: sa.Connection, analysis: RequestedAnalysis, label: str) -> str:
+    wanted = {"analysis_id": analysis.id, "label": label, "scope": "image"}
+    rows = rows_of(connection, "v_findings", order_by="probability", limit=1, equals=wanted)
+    return f", such as its most probable one: {rows[0]['sop_instance_uid']}" if rows else ""
 
 
 def _analysis(

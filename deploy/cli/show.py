@@ -141,7 +141,8 @@ def _stored(connection: sa.Connection, uid: str) -> str:
     if not found:
         raise DeployError(f"{uid} is no file, and no result object or study of this node")
     if len(reports) != 1:
-        listed = ", ".join(str(row["sop_instance_uid"]) for row in reports) or "none is current"
+        named = (f"{row['sop_instance_uid']} ({row['model_name']})" for row in reports)
+        listed = ", ".join(named) or "none is current"
         raise DeployError(f"{uid} is a study with {len(reports)} reports; show one: {listed}")
     return str(reports[0]["path"])
 

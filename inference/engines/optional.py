@@ -75,20 +75,25 @@ def open_optional(bundle: Bundle, device: str, open_: Open, settings: EngineSett
 
 def _missing(wanted: str, device: str) -> str | None:
     """Say what a machine lacks for an engine, and what to do."""
-    if wanted == "openvino":
-        if find_spec("openvino") is None:
-            return "and its package is not installed: pip install 'preread[openvino]'"
-        return None
-    if not device.startswith("cuda"):
+    if wanted == "tensorrt" and not device.startswith("cuda"):
         return f"which needs a GPU of NVIDIA, and the device is {device}: take the engine auto"
+    return missing_package(wanted)
+
+
+def missing_package(wanted: str) -> str | None:
+    """Say which package an engine lacks, and how it is installed; None if it lacks none."""
+    if wanted == "openvino" and find_spec("openvino") is None:
+        return "and its package is not installed: pip install 'preread[openvino]'"
+    if wanted != "tensorrt":
+        return None
     from .tensorrt_engine import is_there
 
-    if not is_there():
-        return (
-            "and this ONNX Runtime is built without it: pip uninstall onnxruntime, then "
-            "pip install 'preread[tensorrt]'"
-        )
-    return None
+    if is_there():
+        return None
+    return (
+        "and this ONNX Runtime is built without it: pip uninstall onnxruntime, then "
+        "pip install 'preread[tensorrt]'"
+    )
 
 
 def _made(bundle: Bundle, device: str, exported: Exported, settings: EngineSettings) -> Engine:

@@ -336,6 +336,23 @@ def test_what_cannot_be_explained_is_said(
         chest.explain(*filled)
 
 
+def test_where_nothing_is_found_the_most_probable_slice_is_named(tmp_path: Path) -> None:
+    spec = InputSpec("ct_slices", 64, (BRAIN,))
+    bundle = write(tmp_path / "bundle", spec, above=0.9, labels=("bright",))
+    dark = [one for one in head(generate_uid(), generate_uid()) if one.InstanceNumber != 4]
+    there = node(tmp_path, bundle, dark)
+    with pytest.raises(DeployError, match="is Absent and has no key image") as raised:
+        there.explain(there.study)
+    with there.engine.connect() as connection:
+        query = "SELECT sop_instance_uid, probability FROM v_findings WHERE scope = 'image'"
+        known = {
+            row.sop_instance_uid: row.probability for row in connection.execute(sa.text(query))
+        }
+    named = str(raised.value).rpartition(" ")[2]
+    assert known[named] == max(known.values())
+    assert "stored with analysis" in there.explain(named)
+
+
 def test_a_model_that_changed_explains_nothing(chest: Node, tmp_path: Path) -> None:
     bundle = write(tmp_path / "bundle", InputSpec("radiograph", 64), above=0.4)
     weights = bundle.weights_path

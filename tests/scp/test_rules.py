@@ -201,6 +201,7 @@ def test_one_of_several_keywords() -> None:
     [
         ({"Modalty": "CT"}, "did you mean Modality"),
         ({"AnatomicRegionSequence.CodeMeening": "x"}, "did you mean CodeMeaning"),
+        ({"SourceApplicationEntityTitle": "ER*"}, "rules never see it; for AE titles take"),
         ({"Modality": {"minimum": 1}}, "'minimum' is not one of"),
         ({"Rows": {"min": "many"}}, "min must be a number"),
         ({"Modality": {"absent": "yes"}}, "absent must be true or false"),

@@ -1,0 +1,31 @@
+"""What the doctor says of a model whose engine has no package here."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import pytest
+
+from deploy.check import Verdict
+from deploy.doctor_models import examine_model
+from inference.bundle import Bundle
+from inference.catalogue import open_catalogue
+from inference.settings import InferenceSettings, ModelSettings
+
+
+def _model(engine: str) -> Bundle:
+    asked = ModelSettings.model_validate({"name": "pneumothorax", "engine": engine})
+    return open_catalogue(InferenceSettings(), [asked])["pneumothorax"]
+
+
+def test_an_engine_that_has_its_package_is_good() -> None:
+    assert examine_model(_model("auto")).verdict is Verdict.GOOD
+
+
+@pytest.mark.parametrize("engine", ["openvino", "tensorrt"])
+def test_an_engine_that_lacks_its_package_is_bad_and_says_how_to_go_on(engine: str) -> None:
+    if find_spec(engine) is not None:
+        pytest.skip(f"{engine} is installed")
+    check = examine_model(_model(engine))
+    assert check.verdict is Verdict.BAD
+    assert f"pip install 'preread[{engine}]'; or take engine = \"auto\"" in check.message
