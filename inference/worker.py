@@ -49,6 +49,8 @@ _INDEXED_AT_ONCE = 500
 _JOBS_KEPT = timedelta(days=28)
 _ATTEMPTS = 3
 _RETRY_SECONDS = 1.0
+# Of the time that an analysis may take: a batch that takes so much of it may be the one stuck.
+_SUSPECT_SHARE = 0.1
 # Processes that lose their GPU with one analysis; by then `device_seen` has left the GPU alone.
 _MOST_PASSED_ON = 5
 
@@ -207,9 +209,13 @@ class Worker:
             running=lambda: self._watchdog.running,
             fail=self._analyst.fail,
             put_back=self._queue.put_back,
-            suspects=lambda: self._device.computing,
+            suspects=self._suspects,
         )
         self._watchdog.start(self._settings.timeout_seconds, exit_stuck)
+
+    def _suspects(self, late: str) -> tuple[str, ...]:
+        """Return the analyses that hold one up; a batch that has just begun is none's fault."""
+        return self._device.held_up_by(late, _SUSPECT_SHARE * self._settings.timeout_seconds)
 
     def _leave(self) -> None:
         with self._engine.begin() as connection:

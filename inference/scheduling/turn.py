@@ -30,6 +30,8 @@ class Turn:
         Told how many seconds its rows waited for others, each time they are done.
     rows, batches : int
         What was computed for it so far, and in how many batches.
+    asks : bool
+        Whether it waits for rows to be computed.
     waited_seconds : float
         For others, all together.
     first_seconds : float or None
@@ -45,6 +47,7 @@ class Turn:
     waited: Callable[[float], None] = _heed_nothing
     rows: int = 0
     batches: int = 0
+    asks: bool = False
     waited_seconds: float = 0.0
     first_seconds: float | None = None
     served: dict[object, float] = field(default_factory=dict)

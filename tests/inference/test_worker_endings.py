@@ -246,7 +246,7 @@ def test_of_those_that_share_a_batch_each_is_suspected_once_and_who_waits_is_not
         running=lambda: ("waits", "a", "b"),
         fail=lambda name, _code, _reason: failed.append(name),
         put_back=back.extend,
-        suspects=lambda: sharing.pop(0),
+        suspects=lambda _late: sharing.pop(0),
     )
     ends("waits")  # it runs longest, because it waits for the others
     assert (failed, back) == ([], ["waits"])
