@@ -87,13 +87,15 @@ class WarmReaders:
             if not self._store.fits(bundle.name, self._estimate(bundle)):
                 _log.info("model.left_out", model=bundle.name, reason="no room beside the others")
                 continue
-            with self._store.held(bundle.name, self._estimate(bundle), partial(self._made, bundle)):
+            estimate = partial(self._estimate, bundle)
+            with self._store.held(bundle.name, estimate, partial(self._made, bundle)):
                 pass
 
     def read(self, bundle: Bundle, images: Sequence[SourceImage]) -> Reading:
         """Read a series with a bundle, loading it first if it is not there."""
-        load = partial(self._made, bundle)
-        with self._store.held(bundle.name, self._estimate(bundle), load) as reader:
+        # The estimate reads the exported network from end to end: not for each analysis.
+        estimate, load = partial(self._estimate, bundle), partial(self._made, bundle)
+        with self._store.held(bundle.name, estimate, load) as reader:
             return reader.read(images)
 
     def _made(self, bundle: Bundle) -> LoadedReader:

@@ -15,7 +15,9 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -24,6 +26,9 @@ from ..bundle import Bundle
 
 # Grows with every change of what is exported or how it is checked.
 EXPORTER = 3
+_NEW = ".new-"
+# No export takes so long.
+_LEFT_OVER_SECONDS = 86400.0
 _ABOUT, _NETWORK = "about.json", "network.onnx"
 # What makes the layers of a network, exports them and runs them.
 _LIBRARIES = ("torch", "monai", "onnxruntime")
@@ -110,8 +115,9 @@ class OnnxCache:
             If nothing can be written there.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._tidy()
         place = self._folder / key_of(bundle)
-        new = Path(tempfile.mkdtemp(prefix=".new-", dir=self._folder))
+        new = Path(tempfile.mkdtemp(prefix=_NEW, dir=self._folder))
         try:
             about = write(new / _NETWORK)
             if about.refused:
@@ -135,6 +141,14 @@ class OnnxCache:
         finally:
             shutil.rmtree(new, ignore_errors=True)
         return Exported(place / _NETWORK, about)
+
+    def _tidy(self) -> None:
+        """Take away what processes that were killed while they exported left behind."""
+        latest = time.time() - _LEFT_OVER_SECONDS
+        for path in self._folder.glob(f"{_NEW}*"):
+            with suppress(OSError):
+                if path.stat().st_mtime < latest:
+                    shutil.rmtree(path, ignore_errors=True)
 
 
 def key_of(bundle: Bundle) -> str:
