@@ -5,10 +5,12 @@ What takes long to import is imported where it is needed: a worker is to have it
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,6 +18,8 @@ from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
+
+import structlog
 
 from db.worker_events import WorkerStep, count
 from db.workers import WorkerIdentity
@@ -40,6 +44,9 @@ if TYPE_CHECKING:
     from inference.readers import WarmReaders
     from inference.scheduling import DeviceQueue
     from inference.worker import Worker, WorkerSettings
+
+_log = structlog.get_logger()
+_LOOK_SECONDS = 0.2
 
 
 def serve_worker(
@@ -66,14 +73,14 @@ def serve_worker(
         parts = _Parts(place, machine or Machine(), decoding, _counting(base.settings, place))
         found = _device(base, place, parts.machine)
         try:
-            worker = stack.enter_context(_worker(base, parts, found))
+            worker = stack.enter_context(_worker(base, parts, found, stop))
         except (RuntimeError, MemoryError, InferenceError) as error:
             fault = device_fault(error)
             if found.name == "cpu" or fault is None:
                 raise
             # To end would be to start again, and to end again.
             found = Device("cpu", found.name, f"{found.name} cannot be used: {fault}")
-            worker = stack.enter_context(_worker(base, parts, found))
+            worker = stack.enter_context(_worker(base, parts, found, stop))
         garbage.settle()
         with hearing(base.settings.data_dir, Bell.JOBS, worker.wake):
             return worker.serve(stop)
@@ -90,7 +97,7 @@ class _Parts:
 
 
 @contextmanager
-def _worker(base: Ground, parts: _Parts, found: Device) -> Iterator[Worker]:
+def _worker(base: Ground, parts: _Parts, found: Device, stop: Event) -> Iterator[Worker]:
     """Load the models onto a device and yield a worker that is ready."""
     from inference.device import configure_torch
     from inference.event_book import EventBook
@@ -110,7 +117,7 @@ def _worker(base: Ground, parts: _Parts, found: Device) -> Iterator[Worker]:
             from inference.analyst import Analyst, AnalystSettings
             from inference.worker import Worker
 
-            warmed.result()
+            _wait_or_end(warmed, stop)
         analyst = Analyst(
             base.engine,
             base.files,
@@ -131,6 +138,22 @@ def _worker(base: Ground, parts: _Parts, found: Device) -> Iterator[Worker]:
             found.trouble,
         )  # fmt: skip
         yield Worker(base.engine, analyst, identity, _worker_settings(settings), events, shared)
+
+
+def _wait_or_end(warmed: Future[None], stop: Event) -> None:
+    """Wait until the models are loaded; if the process is to stop meanwhile, end it at once.
+
+    A first start exports networks, which takes a minute and cannot be told to stop; whoever ends
+    in the ordinary way waits for it, and is killed. Nothing is under way yet, and what is exported
+    appears whole or not at all.
+    """
+    while not stop.is_set():
+        if wait_for([warmed], _LOOK_SECONDS).done:
+            warmed.result()
+            return
+    _log.info("worker.stopped", why="stopped", loaded=warmed.done())
+    logging.shutdown()
+    os._exit(Ending.STOPPED)
 
 
 def _readers(
