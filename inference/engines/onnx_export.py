@@ -24,6 +24,7 @@ from .parity import DRIFT, drift_of
 from .pool_first import rewrite
 from .probe_pictures import probe_pictures
 from .probes import probes
+from .row_by_row import mixes_rows
 from .torch_engine import TorchEngine
 from .torch_faults import typed
 
@@ -63,13 +64,14 @@ def export_checked(bundle: Bundle, network: nn.Module, path: Path) -> About:
         export(plain.traced, torch.from_numpy(inputs[-1]), path)
         made = OnnxEngine(path, class_maps=plain.has_class_maps)
         drift = max(drift_of(bundle, plain, made, rows) for rows in inputs)
+        mixes = mixes_rows(bundle, plain, inputs[1])
     except EngineOutOfMemoryError as error:
         raise ExportError(f"no memory to export: {error}") from error
     except (EngineError, BundleError) as error:
         return About(refused=str(error))
     if not drift <= DRIFT:  # also where it is no number
         return About(refused=f"ONNX Runtime differs from torch by {drift:.2g} of a probability")
-    return About(class_maps=plain.has_class_maps, drift=drift)
+    return About(class_maps=plain.has_class_maps, drift=drift, mixes_rows=mixes)
 
 
 def export(network: nn.Module, rows: torch.Tensor, path: Path) -> None:

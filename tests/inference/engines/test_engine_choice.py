@@ -243,6 +243,27 @@ def test_want_of_memory_is_not_remembered_as_a_property_of_the_network(
     assert choose_engine(bundle, "cpu", settings).engine.identity.name == "onnxruntime"
 
 
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_network_that_mixes_its_rows_gets_one_at_a_time(
+    make: Make, settings: EngineSettings, monkeypatch: pytest.MonkeyPatch, cached: bool
+) -> None:
+    """It takes the spread of all rows: of another study's, where they share a batch."""
+
+    class Spread(nn.Module):
+        def forward(self, rows: torch.Tensor) -> torch.Tensor:
+            scaled = (rows - rows.mean()) / rows.std()
+            return scaled.flatten(1)[:, :2] * 3.0
+
+    monkeypatch.setattr("inference.network.load_network", lambda *_: Spread().eval())
+    chosen = choose_engine(make(), "cpu", settings if cached else EngineSettings(threads=1))
+    assert chosen.engine.identity.name == ("onnxruntime" if cached else "torch")
+    assert chosen.engine.identity.best_batch == 1
+    rows = _rows(3) * np.array([1.0, 20.0, 400.0], np.float32)[:, None, None, None]
+    together = chosen.engine.run(rows).tensors[0]
+    alone = [chosen.engine.run(rows[row : row + 1]).tensors[0] for row in range(3)]
+    np.testing.assert_allclose(together, np.concatenate(alone), atol=1e-5)
+
+
 def test_what_killed_exports_leave_behind_goes(make: Make, settings: EngineSettings) -> None:
     assert settings.cache is not None
     for name, age in ((".new-old", 2 * 86400), (".new-now", 0)):
