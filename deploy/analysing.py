@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from inference.scheduling import DeviceQueue
     from inference.worker import Worker, WorkerSettings
 
-
 _log = structlog.get_logger()
 
 

@@ -346,6 +346,10 @@ class DecodePool:
         if has is not None and status in _BY_OTHERS and not has[1].killed:
             has[1].killed = True
             self._again(*has)
+        elif has is not None and status in _BY_OTHERS:
+            # No word on the image to a PACS: what ends processes is the node's, and can be mended.
+            said = f"the process that decodes was ended from outside ({how}), twice for one image"
+            self._done(*has, InferenceError(f"{said}; is there too little memory?"))
         elif has is not None:
             self._done(*has, _refusal(f"the decoder ended its process ({how})"))
         self._replace()

@@ -94,15 +94,16 @@ class WarmReaders:
                 continue
             load = partial(self._made, bundle)
             try:
-                with self._store.held(bundle.name, self._estimate(bundle), load):
+                with self._store.held(bundle.name, partial(self._estimate, bundle), load):
                     pass
             except EngineUnavailableError as error:
                 _log.error("model.not_loaded", model=bundle.name, reason=str(error))
 
     def read(self, bundle: Bundle, images: Sequence[SourceImage]) -> Reading:
         """Read a series with a bundle, loading it first if it is not there."""
-        load = partial(self._made, bundle)
-        with self._store.held(bundle.name, self._estimate(bundle), load) as reader:
+        # The estimate reads the exported network from end to end: not for each analysis.
+        estimate, load = partial(self._estimate, bundle), partial(self._made, bundle)
+        with self._store.held(bundle.name, estimate, load) as reader:
             return reader.read(images)
 
     def _made(self, bundle: Bundle) -> LoadedReader:

@@ -40,9 +40,9 @@ class StuckExit:
     put_back : callable
         Queues other analyses of this process as if they had not begun: they are no poison.
     suspects : callable
-        Gives the analyses whose rows are computed now, where several share a device: who waits
-        for them runs longer, too. Each is counted; as `was_stuck` tells, whoever was among them is
-        to run alone from then on, and so the second time it is known which one it is.
+        Given the analysis that runs longer, gives those that hold it up, where several share a
+        device; none if it is stuck elsewhere. Each is counted; as `was_stuck` tells, whoever was
+        among them is to run alone from then on, and so the second time it is known which one it is.
     """
 
     engine: sa.Engine
@@ -51,12 +51,12 @@ class StuckExit:
     running: Callable[[], Sequence[str]]
     fail: Callable[[str, str, str], None]
     put_back: Callable[[Sequence[str]], object]
-    suspects: Callable[[], Sequence[str]] = tuple
+    suspects: Callable[[str], Sequence[str]] = lambda _late: ()
 
     def __call__(self, late: str) -> None:
         """Say what is stuck, and end the process."""
         reason = f"it ran longer than {self.seconds:g} s"
-        stuck = tuple(self.suspects()) or (late,)
+        stuck = tuple(self.suspects(late)) or (late,)
         for one in stuck:
             _log.critical("analysis.stuck", analysis=one[:12], reason=reason, shared=len(stuck))
         # What is stuck may hold what is needed to say so.

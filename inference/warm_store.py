@@ -101,7 +101,7 @@ class WarmStore(Generic[T]):
             return not self._budget or not self._kept or self._total() + needed <= self._budget
 
     @contextmanager
-    def held(self, name: str, estimate: int, load: Callable[[], T]) -> Iterator[T]:
+    def held(self, name: str, estimate: Callable[[], int], load: Callable[[], T]) -> Iterator[T]:
         """Hold what has this name for the duration of the block, loading it if it is not there.
 
         Several threads may load different things at the same time; of one thing the first loads
@@ -110,12 +110,12 @@ class WarmStore(Generic[T]):
         Parameters
         ----------
         name : str
-        estimate : int
-            Bytes that it is thought to take, until it was loaded once.
+        estimate : callable
+            Gives the bytes that it is thought to take; asked when it has to be loaded.
         load : callable
             What it raises reaches all who wait for it; the next one who asks tries again.
         """
-        kept = self._taken(name) or self._loaded(name, estimate, load)
+        kept = self._taken(name) or self._loaded(name, estimate(), load)
         assert kept.value is not None
         try:
             yield kept.value
@@ -146,21 +146,22 @@ class WarmStore(Generic[T]):
                 over = self._total() if self._is_over() else None
         if kept is None:
             return self._taken(name) or self._loaded(name, estimate, load)
-        self._let_go(gone)
-        if over is not None:
-            self._tell(Told("over_budget", name, kept.n_bytes, over))
-        return self._filled(kept, load)
-
-    def _filled(self, kept: _Kept[T], load: Callable[[], T]) -> _Kept[T]:
-        moves, before = self._moves_alone(kept), self._measure()
         try:
+            self._let_go(gone)
+            if over is not None:
+                self._tell(Told("over_budget", name, kept.n_bytes, over))
+            moves, before = self._moves_alone(kept), self._measure()
             value = load()
+            taken = self._measure() - before
         except BaseException:
+            # Whatever failed: with the mark there, others would wait for ever.
             with self._changed:
-                del self._kept[kept.name]
+                del self._kept[name]
                 self._changed.notify_all()
             raise
-        taken = self._measure() - before
+        return self._filled(kept, value, taken, moves)
+
+    def _filled(self, kept: _Kept[T], value: T, taken: int, moves: int | None) -> _Kept[T]:
         with self._changed:
             # What others did meanwhile is in the difference too: then the estimate is better.
             is_alone = moves is not None and moves == self._moves

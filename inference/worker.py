@@ -49,6 +49,8 @@ _INDEXED_AT_ONCE = 500
 _JOBS_KEPT = timedelta(days=28)
 _ATTEMPTS = 3
 _RETRY_SECONDS = 1.0
+# Of the time that an analysis may take: a batch that takes so much of it may be the one stuck.
+_SUSPECT_SHARE = 0.1
 # Processes that lose their GPU with one analysis; by then `device_seen` has left the GPU alone.
 _MOST_PASSED_ON = 5
 
@@ -162,14 +164,17 @@ class Worker:
         now = time.monotonic()
         if now < self._next_beat:
             return
-        self._beat_now_and_then()
         try:
+            self._beat_now_and_then()
             self._analyst.facts.index_new(_INDEXED_AT_ONCE)
             if now >= self._next_sweep:
                 self._sweep()
                 self._next_sweep = now + _SWEEP_SECONDS
         except sa.exc.SQLAlchemyError as error:
             _log.warning("worker.database_away", error=type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - what runs must not end for it
+            # Such as no thread or file more: to leave here is to close what others compute with.
+            _log.error("worker.not_looked_after", error=type(error).__name__, where=_where(error))
 
     def _ending(self) -> Ending | None:
         """Return why this process has to end by itself, if it has to."""
@@ -208,9 +213,13 @@ class Worker:
             running=lambda: self._watchdog.running,
             fail=self._analyst.fail,
             put_back=self._queue.put_back,
-            suspects=lambda: self._device.computing,
+            suspects=self._suspects,
         )
         self._watchdog.start(self._settings.timeout_seconds, exit_stuck)
+
+    def _suspects(self, late: str) -> tuple[str, ...]:
+        """Return the analyses that hold one up; a batch that has just begun is none's fault."""
+        return self._device.held_up_by(late, _SUSPECT_SHARE * self._settings.timeout_seconds)
 
     def _leave(self) -> None:
         with self._engine.begin() as connection:
@@ -315,6 +324,9 @@ class Worker:
             _log_turn(turn)
         except Exception as error:  # noqa: BLE001 - the boundary of the job; logged by the caller
             return error
+        except BaseException as error:  # noqa: BLE001 - libraries raise such
+            # The job engine takes down exceptions alone: the job would never end.
+            return InferenceError(_explain(error))
         return None
 
     def _under_way(self) -> str | None:
@@ -366,7 +378,7 @@ def _log_turn(turn: Turn) -> None:
         )
 
 
-def _where(error: Exception) -> str:
+def _where(error: BaseException) -> str:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -375,7 +387,7 @@ def _where(error: Exception) -> str:
     return f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
 
 
-def _explain(error: Exception) -> str:
+def _explain(error: BaseException) -> str:
     """Name the error without its message where that may quote patient data."""
     if isinstance(error, (InferenceError, DatabaseError)):
         return str(error)

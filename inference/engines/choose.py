@@ -20,6 +20,7 @@ from .engine import Engine, EngineIdentity
 from .errors import EngineUnavailableError, ExportError
 from .ladder import Event, Ladder, log_event
 from .onnx_cache import Exported, OnnxCache
+from .row_by_row import RowByRow, mixes_rows
 
 if TYPE_CHECKING:
     from torch import nn
@@ -163,7 +164,10 @@ def _on_torch(bundle: Bundle, device: str, settings: EngineSettings, instead: st
     place = torch.device(device)
     network = load_network(bundle, place)
     wants = wants_class_maps(bundle)
-    probe = torch.from_numpy(probes(bundle)[0])
+    inputs = probes(bundle)
+    probe = torch.from_numpy(inputs[0])
+    # In single precision, in which kernels for one row and for several differ by rounding alone.
+    mixes = mixes_rows(bundle, TorchEngine(network, place), inputs[1])
     engine: Engine
     if place.type == "cuda" and bundle.engine.name == "auto":
         engine = CudaEngine(
@@ -177,6 +181,8 @@ def _on_torch(bundle: Bundle, device: str, settings: EngineSettings, instead: st
     else:
         shown = probe if wants else None
         engine = TorchEngine(network, place, shown, precision=bundle.engine.precision)
+    if mixes:
+        engine = _alone(bundle, engine)
     spare = None if place.type == "cpu" else _spare_of(bundle, settings)
     return Chosen(Ladder(engine, spare, settings.tell), network, instead)
 
@@ -213,20 +219,28 @@ def open_exported(
     if missing := [name for name in _PACKAGES[:1] if find_spec(name) is None]:
         raise ExportError(f"the package {missing[0]} is not installed")
     if settings.cache is not None:
-        return _opened(_exported(bundle, OnnxCache(settings.cache)), settings, make)
+        return _opened(bundle, _exported(bundle, OnnxCache(settings.cache)), settings, make)
     # The library reads all of the file at once: it may go.
     with tempfile.TemporaryDirectory(prefix="preread-engine-") as folder:
-        return _opened(_exported(bundle, OnnxCache(Path(folder))), settings, make)
+        return _opened(bundle, _exported(bundle, OnnxCache(Path(folder))), settings, make)
 
 
 def _opened(
+    bundle: Bundle,
     exported: Exported,
     settings: EngineSettings,
     make: Callable[[Exported, EngineSettings], Engine],
 ) -> Engine:
     if exported.about.refused:
         raise ExportError(exported.about.refused)
-    return make(exported, settings)
+    engine = make(exported, settings)
+    return _alone(bundle, engine) if exported.about.mixes_rows else engine
+
+
+def _alone(bundle: Bundle, engine: Engine) -> Engine:
+    """Return an engine of a network whose rows must not stand beside others."""
+    _log.warning("engine.row_by_row", model=bundle.name, reason="what is beside a row changes it")
+    return RowByRow(engine)
 
 
 def _onnx(exported: Exported, settings: EngineSettings) -> Engine:

@@ -19,6 +19,7 @@ from enum import StrEnum
 import numpy as np
 import structlog
 
+from ..errors import BundleError
 from .engine import Engine, EngineIdentity, RawOutputs, Rows
 from .errors import DeviceLostError, EngineOutOfMemoryError, EngineRunError, PoisonedRowsError
 
@@ -230,7 +231,7 @@ class Ladder:
         poisoned: dict[int, EngineRunError],
     ) -> None:
         try:
-            parts.append((start, engine.run(rows[start:stop])))
+            outputs = engine.run(rows[start:stop])
         except EngineRunError as error:
             if stop - start == 1:
                 poisoned[start] = error
@@ -238,6 +239,9 @@ class Ladder:
             middle = (start + stop) // 2
             self._bisect(engine, rows, start, middle, parts, poisoned)
             self._bisect(engine, rows, middle, stop, parts, poisoned)
+        else:
+            _check_rows(outputs, stop - start)
+            parts.append((start, outputs))
 
     def _sizes(self, count: int) -> list[int]:
         """Return the sizes to try, largest first; what failed lately is not tried again yet."""
@@ -274,6 +278,13 @@ class Ladder:
     def _note(self, step: Step, rows: int, error: Exception, engine: Engine | None = None) -> None:
         known = (engine or self._engine).identity
         self._tell(Event(step, known.name, known.device, rows, str(error)))
+
+
+def _check_rows(outputs: RawOutputs, count: int) -> None:
+    """Raise BundleError unless each row has outputs: else one study would get those of another."""
+    for one in (*outputs.tensors, outputs.class_maps):
+        if one is not None and one.shape[:1] != (count,):
+            raise BundleError(f"the network gives outputs of shape {one.shape} for {count} rows")
 
 
 def _joined(parts: list[RawOutputs]) -> RawOutputs | None:

@@ -20,14 +20,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
 from ..bundle import Bundle
 
 # Grows with every change of what is exported or how it is checked.
-EXPORTER = 3
+EXPORTER = 4
 _UNFINISHED = ".new-"
 # No export takes so long.
 _ABANDONED_SECONDS = 3600.0
@@ -49,6 +49,8 @@ class About:
         Whether its last output are class maps.
     drift : float
         Largest difference of a probability from what torch gives, over the inputs that were tried.
+    mixes_rows : bool
+        Whether the result of a row depends on what is beside it; see `row_by_row`.
     refused : str
         Why there is none, although the exporter was there.
     """
@@ -56,6 +58,7 @@ class About:
     sha256: str = ""
     class_maps: bool = False
     drift: float = 0.0
+    mixes_rows: bool = False
     refused: str = ""
 
 
@@ -125,7 +128,7 @@ class OnnxCache:
             if about.refused:
                 (new / _NETWORK).unlink(missing_ok=True)
             else:
-                about = About(_sha256(new / _NETWORK), about.class_maps, about.drift)
+                about = replace(about, sha256=_sha256(new / _NETWORK))
             (new / _ABOUT).write_text(json.dumps(asdict(about)) + "\n", encoding="utf-8")
             for path in new.iterdir():
                 _sync(path)

@@ -17,14 +17,16 @@ from torch import nn
 from ..bundle import Bundle
 from ..errors import BundleError
 from .class_maps import wants_class_maps
-from .errors import EngineError, ExportError
+from .errors import EngineError, EngineOutOfMemoryError, ExportError
 from .onnx_cache import About
 from .onnx_engine import INPUT, OnnxEngine
 from .parity import DRIFT, drift_of
 from .pool_first import rewrite
 from .probe_pictures import probe_pictures
 from .probes import probes
+from .row_by_row import mixes_rows
 from .torch_engine import TorchEngine
+from .torch_faults import typed
 
 _OPSET = 17
 # The exporter keeps state of its own for the whole process.
@@ -52,6 +54,8 @@ def export_checked(bundle: Bundle, network: nn.Module, path: Path) -> About:
     ------
     OSError
         If the file cannot be written.
+    ExportError
+        If there is no memory now: that is no property of the network, and not remembered.
     """
     inputs = (*probes(bundle), probe_pictures(bundle))
     try:
@@ -60,11 +64,14 @@ def export_checked(bundle: Bundle, network: nn.Module, path: Path) -> About:
         export(plain.traced, torch.from_numpy(inputs[-1]), path)
         made = OnnxEngine(path, class_maps=plain.has_class_maps)
         drift = max(drift_of(bundle, plain, made, rows) for rows in inputs)
+        mixes = mixes_rows(bundle, plain, inputs[1])
+    except EngineOutOfMemoryError as error:
+        raise ExportError(f"no memory to export: {error}") from error
     except (EngineError, BundleError) as error:
         return About(refused=str(error))
     if not drift <= DRIFT:  # also where it is no number
         return About(refused=f"ONNX Runtime differs from torch by {drift:.2g} of a probability")
-    return About(class_maps=plain.has_class_maps, drift=drift)
+    return About(class_maps=plain.has_class_maps, drift=drift, mixes_rows=mixes)
 
 
 def export(network: nn.Module, rows: torch.Tensor, path: Path) -> None:
@@ -74,6 +81,8 @@ def export(network: nn.Module, rows: torch.Tensor, path: Path) -> None:
     ------
     ExportError
         If it has parts that cannot be exported, or the package onnx is missing.
+    EngineOutOfMemoryError
+        If there is not enough memory.
     """
     with _EXPORTING, warnings.catch_warnings(), torch.no_grad():
         # That the exporter is the older one, and that sizes become constants, which they are.
@@ -89,8 +98,14 @@ def export(network: nn.Module, rows: torch.Tensor, path: Path) -> None:
                 opset_version=_OPSET,
             )
             rewrite(path)
+        except MemoryError as error:
+            raise typed(error) from error
         # Tracing runs the network with tensors in the place of sizes, which may end in anything.
         except (RuntimeError, TypeError, ValueError, AttributeError, LookupError) as error:
+            if isinstance(error, RuntimeError) and isinstance(
+                known := typed(error), EngineOutOfMemoryError
+            ):
+                raise known from error
             said = (str(error).splitlines() or [""])[0][:200]
             raise ExportError(
                 f"the network cannot be exported: {type(error).__name__}: {said}"

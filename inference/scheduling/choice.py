@@ -11,7 +11,7 @@ from .requests import Batch
 # Routine work has a ninth of the device whatever STAT asks for: it goes on, and a STAT analysis
 # takes an eighth longer at most. After so many STAT batches in a row, and where STAT analyses are
 # under way and ask for nothing (they decode, or make a report), after as many times what a routine
-# batch takes, one routine batch is let in.
+# batch takes, counted from the last one, one routine batch is let in.
 STAT_PER_ROUTINE = 8
 # What a routine batch is thought to take before there was one.
 _UNKNOWN_SECONDS = 0.05
@@ -27,13 +27,14 @@ class Course:
         STAT batches that routine rows have waited for, since the last one with a routine row.
     routine_seconds : float
         What the last routine batch took.
-    idle_since : float
-        When the last batch ended, or the first of the STAT analyses under way began after it.
+    held_since : float
+        When the last batch with a routine row ended, or the first of the STAT analyses under way
+        began after it.
     """
 
     stat_in_row: int = 0
     routine_seconds: float = _UNKNOWN_SECONDS
-    idle_since: float = 0.0
+    held_since: float = 0.0
 
     def note(self, batch: Batch, seconds: float, now: float, routine_waits: bool) -> None:
         """Take note of a batch that has ended, and whether routine rows wait."""
@@ -41,7 +42,8 @@ class Course:
         self.stat_in_row = self.stat_in_row + 1 if alone and routine_waits else 0
         if not batch.is_stat:
             self.routine_seconds = seconds
-        self.idle_since = now
+        if not alone:
+            self.held_since = now
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ def choose(
     if not routine:
         return Choice()
     if stat_under_way and not stat:
-        held = course.idle_since + STAT_PER_ROUTINE * course.routine_seconds - now
+        held = course.held_since + STAT_PER_ROUTINE * course.routine_seconds - now
         if held > 0:
             return Choice(again=held)
     return _fullest(routine, 0.0 if stat else wait_seconds, now)

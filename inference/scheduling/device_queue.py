@@ -8,14 +8,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 
+import structlog
+
 from ..engines.engine import RawOutputs, Rows
-from ..engines.errors import EngineRunError
+from ..engines.errors import EngineError, EngineRunError
 from ..errors import InferenceError
 from .choice import Course, choose
 from .giving_way import GivingWay
 from .lane import Lane
 from .requests import Batch, Request, kind_of
 from .turn import Turn, as_current
+
+_log = structlog.get_logger()
+# How often it is told how long an analysis has waited for others, while it still does.
+_TOLD_SECONDS = 0.5
+_ENDS = "the process ends; nothing is computed any more"
 
 
 class DeviceQueue:
@@ -50,6 +57,8 @@ class DeviceQueue:
         self._course = Course()
         self._way = GivingWay(clock)
         self._batch: Batch | None = None
+        # When the batch that is computed now began, and when the last one ended.
+        self._began = self._ended = 0.0
         self._thread: threading.Thread | None = None
         self._is_closed = False
 
@@ -81,7 +90,7 @@ class DeviceQueue:
         turn.gives_way = partial(self._gives_way, turn)
         with self._changed:
             if is_stat and not self._is_stat_under_way():
-                self._course.idle_since = max(self._course.idle_since, turn.began)
+                self._course.held_since = max(self._course.held_since, turn.began)
             self._turns.add(turn)
         try:
             with self._way.stat() if is_stat else nullcontext(), as_current(turn):
@@ -102,6 +111,20 @@ class DeviceQueue:
         batch = self._batch
         return () if batch is None else tuple(turn.analysis_id for turn in batch.turns)
 
+    def held_up_by(self, analysis_id: str, seconds: float) -> tuple[str, ...]:
+        """Return the analyses whose rows are computed now, if these hold up another one, or itself.
+
+        Parameters
+        ----------
+        analysis_id : str
+            One that waits for the device; there are none if it does something else.
+        seconds : float
+            For so long at least have they been computed; there are none if it is shorter.
+        """
+        asks = any(one.asks and one.analysis_id == analysis_id for one in tuple(self._turns))
+        computing = self.computing
+        return computing if asks and self._clock() - self._began >= seconds else ()
+
     def has(self, turn: Turn) -> bool:
         """Tell whether an analysis is under way here."""
         return turn in self._turns
@@ -118,13 +141,18 @@ class DeviceQueue:
         request = Request(turn, rows, self._clock(), kind_of(rows, turn))
         with self._changed:
             if self._is_closed:
-                raise InferenceError("the process ends; nothing is computed any more")
+                raise InferenceError(_ENDS)
             self._join(lane, request)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._serve, name="device", daemon=True)
                 self._thread.start()
             self._changed.notify_all()
-        request.done.wait()
+        turn.asks = True
+        try:
+            while not request.done.wait(_TOLD_SECONDS):
+                self._account(request)
+        finally:
+            turn.asks = False
         self._account(request)
         return request.outputs()
 
@@ -138,8 +166,9 @@ class DeviceQueue:
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
-        if self._thread is not None:
-            self._thread.join()
+            thread = self._thread
+        if thread is not None:
+            thread.join()
 
     def _join(self, lane: Lane, request: Request) -> None:
         """Take up a call; as of analyses, a model has no claim for time without a request."""
@@ -159,16 +188,26 @@ class DeviceQueue:
         try:
             while self._serve_one():
                 pass
-        finally:
-            # Also if this thread fails: nobody may wait for ever.
-            self._refuse_all()
+        except BaseException as error:  # noqa: BLE001 - the boundary of the thread; told to all who wait
+            _log.critical("device.thread_failed", error=type(error).__name__)
+            self._refuse_all(f"the thread of the device failed ({type(error).__name__})")
+        else:
+            self._refuse_all(_ENDS)
 
     def _serve_one(self) -> bool:
         """Compute the next batch; no longer than that does this thread refer to its model."""
         found = self._next()
-        if found is not None:
-            self._compute(*found)
-        return found is not None
+        if found is None:
+            return False
+        lane, batch = found
+        try:
+            self._compute(lane, batch)
+        except BaseException:
+            # Its rows wait in no lane any more; nobody may wait for them for ever.
+            with self._changed:
+                lane.requests += [one for one in batch.calls if one not in lane.requests]
+            raise
+        return True
 
     def _next(self) -> tuple[Lane, Batch] | None:
         """Wait for the next batch and take it; None when the queue is closed."""
@@ -188,34 +227,39 @@ class DeviceQueue:
         return None
 
     def _compute(self, lane: Lane, batch: Batch) -> None:
-        began = self._clock()
+        began = self._began = self._clock()
         error: Exception | None = None
         self._batch = batch
         try:
             batch.hand_out(batch.answers.answer(batch.rows))
         except Exception as raised:  # noqa: BLE001 - the boundary of the thread; goes to the callers
             error = raised
+        except BaseException as raised:  # noqa: BLE001 - libraries raise such; no caller expects one
+            error = EngineError(f"the engine raised {type(raised).__name__}")
         self._batch = None
         ended = self._clock()
         self._heard(batch, ended - began)
         with self._changed:
+            self._ended = ended
             lane.served += ended - began
             routine_waits = any(one.waits(stat=False) for one in self._lanes)
             self._course.note(batch, ended - began, ended, routine_waits)
-            self._settle(lane, batch, error, ended - began)
+            self._settle(lane, batch, error, began, ended)
             for turn, rows in batch.turns.items():
                 turn.rows += rows
                 turn.batches += 1
                 if turn.first_seconds is None:
                     turn.first_seconds = ended - turn.began
 
-    def _settle(self, lane: Lane, batch: Batch, error: Exception | None, seconds: float) -> None:
-        calls = list(dict.fromkeys(piece.request for piece in batch.pieces))
+    def _settle(
+        self, lane: Lane, batch: Batch, error: Exception | None, began: float, ended: float
+    ) -> None:
+        calls = batch.calls
         # All rows of a batch failed. Those of one call are judged together with its other rows.
         by_row = isinstance(error, EngineRunError) and len(calls) == 1
         for piece in batch.pieces:
             request = piece.request
-            request.computing += seconds
+            request.computing += ended - began
             request.answered += piece.stop - piece.start
             if isinstance(error, EngineRunError) and by_row:
                 request.poisoned |= dict.fromkeys(range(piece.start, piece.stop), error)
@@ -225,19 +269,26 @@ class DeviceQueue:
             lane.drop(calls)
         for request in calls:
             if request.error is not None or request.answered == len(request.rows):
-                request.ended = self._course.idle_since
+                request.ended = ended
                 request.done.set()
 
     def _account(self, request: Request) -> None:
-        waited = max(0.0, request.ended - request.arrived - request.computing)
+        """Tell how long a call has waited for batches that ended: others may be stuck."""
+        with self._changed:
+            until = request.ended if request.done.is_set() else self._ended
+            waited = until - request.arrived - request.computing - request.told
+            if waited <= 0:
+                return
+            request.told += waited
         request.turn.waited_seconds += waited
         request.turn.waited(waited)
 
-    def _refuse_all(self) -> None:
+    def _refuse_all(self, reason: str) -> None:
+        """Tell all who wait that nothing comes; who asks after that gets a new thread."""
         with self._changed:
-            self._is_closed = True
+            self._thread, self._batch = None, None
             for lane in self._lanes:
                 for request in lane.requests:
-                    request.error = InferenceError("the process ends; nothing is computed any more")
+                    request.error = InferenceError(reason)
                     request.done.set()
                 lane.requests = []

@@ -58,6 +58,8 @@ class Request:
         What reached the whole batch.
     computing : float
         Seconds of the device's time.
+    told : float
+        Seconds that it was told to have waited for others.
     ended : float
         Monotonic seconds.
     done : threading.Event
@@ -73,6 +75,7 @@ class Request:
     poisoned: dict[int, EngineRunError] = field(default_factory=dict)
     error: Exception | None = None
     computing: float = 0.0
+    told: float = 0.0
     ended: float = 0.0
     done: threading.Event = field(default_factory=threading.Event)
 
@@ -142,6 +145,11 @@ class Batch:
             turn = piece.request.turn
             counted[turn] = counted.get(turn, 0) + piece.stop - piece.start
         return counted
+
+    @property
+    def calls(self) -> list[Request]:
+        """The calls with rows in it, each once."""
+        return list(dict.fromkeys(piece.request for piece in self.pieces))
 
     def __len__(self) -> int:
         """Return how many rows it has."""

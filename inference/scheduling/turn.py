@@ -42,6 +42,8 @@ class Turn:
         Tells whether it has to wait now for others that are more urgent.
     rows, batches : int
         What was computed for it so far, and in how many batches.
+    asks : bool
+        Whether it waits for rows to be computed.
     waited_seconds : float
         For others, all together.
     first_seconds : float or None
@@ -59,6 +61,7 @@ class Turn:
     gives_way: Callable[[], bool] = _never
     rows: int = 0
     batches: int = 0
+    asks: bool = False
     waited_seconds: float = 0.0
     first_seconds: float | None = None
     served: dict[object, float] = field(default_factory=dict)

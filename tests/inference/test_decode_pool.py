@@ -180,6 +180,30 @@ def test_an_image_whose_process_somebody_else_ended_is_decoded_again(
         thread.join()
 
 
+def test_processes_that_are_ended_again_and_again_are_no_fault_of_the_image(
+    slices: list[Path], tmp_path: Path
+) -> None:
+    waits = tmp_path / "waits.dcm"
+    os.mkfifo(waits)
+    with DecodePool(PoolSettings(1)) as pool:
+        pool.start()
+
+        def end_them() -> None:
+            for _ in range(2):
+                with waits.open("wb"):  # waits until a process reads
+                    (now,) = pool.pids
+                    os.kill(now, signal.SIGKILL)
+                    wait_until(lambda now=now: now not in pool.pids)  # type: ignore[misc]
+
+        thread = threading.Thread(target=end_them, daemon=True)
+        thread.start()
+        with pytest.raises(InferenceError, match="ended from outside") as raised:
+            list(pool.decode([task(waits)]))
+        assert not isinstance(raised.value, NotAnalysableError)
+        thread.join()
+        assert taken(pool, [task(slices[4])]) == [-920.0]
+
+
 def test_all_threads_share_the_processes_fairly(slices: list[Path]) -> None:
     """Who asks for one image does not wait for the ninety that somebody else asked for before."""
     with DecodePool(PoolSettings(1, ahead=90)) as pool:

@@ -16,6 +16,7 @@ from inference.errors import InferenceError
 from inference.explaining import Wanted, wanted_of
 from inference.explanation import (
     LEAST_EVIDENCE,
+    LEAST_OWN,
     Evidence,
     Explanation,
     Method,
@@ -148,8 +149,10 @@ def test_too_little_evidence_is_not_blown_up_to_a_picture() -> None:
     assert not Evidence(CAM, weak).placed("x", place).is_shown
     assert not Evidence(CAM, -100 * weak).placed("x", place).is_shown
     assert Evidence(CAM, 1.2 * weak).placed("x", place).is_shown
-    # Probabilities of a map of the network's own are no log-odds.
-    assert Evidence(Method.OWN_MAP, weak).placed("x", place).is_shown
+    # A map of the network's own is of probabilities: how many places there are does not matter.
+    low = np.full((8, 8), 0.9 * LEAST_OWN, dtype=np.float32)
+    assert not Evidence(Method.OWN_MAP, low).placed("x", place).is_shown
+    assert Evidence(Method.OWN_MAP, 1.2 * low).placed("x", place).is_shown
 
 
 def test_it_says_how_it_was_made_and_how_coarse_it_is() -> None:

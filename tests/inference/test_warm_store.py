@@ -37,7 +37,7 @@ class Machine:
         )
 
     def held(self, name: str) -> AbstractContextManager[Model]:
-        return self.store.held(name, self.sizes[name] + 5, lambda: self._load(name))
+        return self.store.held(name, lambda: self.sizes[name] + 5, lambda: self._load(name))
 
     def use(self, *names: str) -> None:
         for name in names:
@@ -113,7 +113,7 @@ def test_loading_one_blocks_no_reading_of_another_and_is_done_once() -> None:
         return machine._load("slow")
 
     def hold() -> int:
-        with machine.store.held("slow", 40, slowly) as model:
+        with machine.store.held("slow", lambda: 40, slowly) as model:
             return id(model)
 
     machine.use("other")
@@ -134,7 +134,7 @@ def test_what_cannot_be_loaded_says_so_to_all_and_is_tried_again() -> None:
         raise ValueError("broken")
 
     for _ in range(2):
-        with pytest.raises(ValueError, match="broken"), machine.store.held("a", 40, fails):
+        with pytest.raises(ValueError, match="broken"), machine.store.held("a", lambda: 40, fails):
             pass
     assert machine.store.names == ()
     machine.use("a")
@@ -148,7 +148,7 @@ def test_a_load_among_others_is_not_measured_by_what_they_take() -> None:
         machine.use("b")
         return machine._load("a")
 
-    with machine.store.held("a", 45, beside):
+    with machine.store.held("a", lambda: 45, beside):
         pass
     sizes = {one.name: one.n_bytes for one in machine.told if one.event == "loaded"}
     assert sizes == {"a": 45, "b": 45}  # the estimates: each was loaded while the other was
@@ -166,3 +166,31 @@ def test_the_budget_holds_whatever_is_asked_for(asked: list[str], sizes: list[in
         assert loaded[-1] == name
         assert sum(machine.sizes[one] for one in loaded) <= 100
         assert machine.in_use == 1000 + sum(machine.sizes[one] for one in loaded)
+
+
+def test_whatever_fails_while_it_is_loaded_nobody_waits_for_ever() -> None:
+    fails = True
+
+    def measure() -> int:
+        if fails:
+            raise OSError("too many open files")
+        return 0
+
+    store = WarmStore[Model](0, measure, lambda: None)
+    with pytest.raises(OSError, match="too many"), store.held("a", lambda: 1, Model):
+        pass
+    fails = False
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(store.held("a", lambda: 1, Model).__enter__)
+        assert isinstance(held.result(10), Model)
+
+
+def test_what_is_loaded_is_not_estimated_again() -> None:
+    machine = Machine({"a": 10})
+    machine.use("a")
+
+    def estimate() -> int:
+        raise AssertionError("it reads files")
+
+    with machine.store.held("a", estimate, Model):
+        pass

@@ -163,6 +163,52 @@ def test_want_of_memory_where_input_is_made_is_coded(engine: sa.Engine) -> None:
     assert [(name, code) for name, code, _ in analyst.failed] == [("one", "out_of_memory")]
 
 
+def test_what_is_no_exception_ends_the_analysis_too(engine: sa.Engine) -> None:
+    queue = enqueue(engine, "one")
+    stop = threading.Event()
+
+    class Panic(BaseException):
+        """As libraries of Rust raise it."""
+
+    def panics(_analysis: str) -> None:
+        raise Panic("said of a patient")
+
+    class Telling(FakeAnalyst):
+        def fail(self, analysis_id: str, code: str, reason: str) -> None:
+            super().fail(analysis_id, code, reason)
+            stop.set()
+
+    analyst = Telling(panics)
+    threading.Timer(30, stop.set).start()
+    worker_of(engine, analyst, timeout_seconds=60).serve(stop)
+    ((name, code, reason),) = analyst.failed
+    assert (name, code) == ("one", "error")
+    assert reason.startswith("Panic at test_worker_endings.py")
+    assert [job.state for job in queue.jobs(["one"])] == [JobState.ENDED]
+
+
+def test_what_fails_beside_the_analyses_does_not_end_them(engine: sa.Engine) -> None:
+    enqueue(engine, "one")
+    stop = threading.Event()
+    looked = threading.Event()
+
+    def waits(_analysis: str) -> None:
+        assert looked.wait(20)
+        stop.set()
+
+    analyst = FakeAnalyst(waits)
+
+    class Full(Facts):
+        def index_new(self, _most: int) -> None:
+            looked.set()
+            raise RuntimeError("can't start new thread")
+
+    analyst.facts = Full()
+    threading.Timer(30, stop.set).start()
+    assert worker_of(engine, analyst).serve(stop) is Ending.STOPPED
+    assert analyst.ended == ["one"]
+
+
 @pytest.fixture
 def facts(database_url: str) -> Iterator[sa.Engine]:
     made = create_engine(database_url)
@@ -246,7 +292,7 @@ def test_of_those_that_share_a_batch_each_is_suspected_once_and_who_waits_is_not
         running=lambda: ("waits", "a", "b"),
         fail=lambda name, _code, _reason: failed.append(name),
         put_back=back.extend,
-        suspects=lambda: sharing.pop(0),
+        suspects=lambda _late: sharing.pop(0),
     )
     ends("waits")  # it runs longest, because it waits for the others
     assert (failed, back) == ([], ["waits"])

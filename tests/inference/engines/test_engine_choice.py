@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -224,6 +225,54 @@ def test_what_cannot_be_exported_runs_on_torch_and_says_why(
     assert "cannot be exported" in chosen.instead
     with pytest.raises(EngineUnavailableError, match='"engine" is onnx, and the network cannot'):
         choose_engine(make("pinned", engine="onnx"), "cpu", settings)
+
+
+def test_want_of_memory_is_not_remembered_as_a_property_of_the_network(
+    make: Make, settings: EngineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = make("classifier")
+    with monkeypatch.context() as patch:
+
+        def full(*_: object, **__: object) -> None:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+        patch.setattr(torch.onnx, "export", full)
+        chosen = choose_engine(bundle, "cpu", settings)
+        assert chosen.engine.identity.name == "torch"
+        assert "no memory" in chosen.instead
+    assert choose_engine(bundle, "cpu", settings).engine.identity.name == "onnxruntime"
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_network_that_mixes_its_rows_gets_one_at_a_time(
+    make: Make, settings: EngineSettings, monkeypatch: pytest.MonkeyPatch, cached: bool
+) -> None:
+    """It takes the spread of all rows: of another study's, where they share a batch."""
+
+    class Spread(nn.Module):
+        def forward(self, rows: torch.Tensor) -> torch.Tensor:
+            scaled = (rows - rows.mean()) / rows.std()
+            return scaled.flatten(1)[:, :2] * 3.0
+
+    monkeypatch.setattr("inference.network.load_network", lambda *_: Spread().eval())
+    chosen = choose_engine(make(), "cpu", settings if cached else EngineSettings(threads=1))
+    assert chosen.engine.identity.name == ("onnxruntime" if cached else "torch")
+    assert chosen.engine.identity.best_batch == 1
+    rows = _rows(3) * np.array([1.0, 20.0, 400.0], np.float32)[:, None, None, None]
+    together = chosen.engine.run(rows).tensors[0]
+    alone = [chosen.engine.run(rows[row : row + 1]).tensors[0] for row in range(3)]
+    np.testing.assert_allclose(together, np.concatenate(alone), atol=1e-5)
+
+
+def test_what_killed_exports_leave_behind_goes(make: Make, settings: EngineSettings) -> None:
+    assert settings.cache is not None
+    for name, age in ((".new-old", 2 * 86400), (".new-now", 0)):
+        folder = settings.cache / name
+        folder.mkdir(parents=True)
+        (folder / "network.onnx").write_bytes(b"part")
+        os.utime(folder, (time.time() - age, time.time() - age))
+    choose_engine(make("classifier"), "cpu", settings)
+    assert {path.name for path in settings.cache.glob(".new-*")} == {".new-now"}
 
 
 def test_without_the_package_a_node_runs_on_torch(

@@ -31,7 +31,7 @@ from inference.engines.choose import EngineSettings, choose_engine
 from inference.engines.engine import on_host
 from inference.engines.errors import EngineError, EngineRunError, PoisonedRowsError
 from inference.engines.ladder import Ladder
-from inference.errors import InferenceError
+from inference.errors import BundleError, InferenceError
 from inference.scheduling import Batcher, DeviceQueue, Turn
 from inference.scheduling.lane import Lane
 from inference.scheduling.requests import Answers, Batch, Request
@@ -259,6 +259,65 @@ def test_an_error_that_no_engine_should_raise_ends_no_thread() -> None:
         assert node.ask(sound, "b", [1]).result(20) == [2]
 
 
+class Panic(BaseException):
+    """As libraries of Rust raise it."""
+
+
+@pytest.mark.parametrize("error", [Panic, SystemExit, KeyboardInterrupt])
+def test_what_is_no_exception_reaches_the_caller_as_one(error: type[BaseException]) -> None:
+    engine = Doubling()
+    engine.let_go.set()
+
+    class Broken(Ladder):
+        def answer(self, rows: Rows) -> None:  # type: ignore[override]
+            raise error
+
+    with device() as node:
+        broken = Batcher("x", Broken(engine), node.queue)
+        sound = Batcher("y", Ladder(engine), node.queue)
+        with pytest.raises(EngineError, match=error.__name__):
+            node.ask(broken, "a", [1]).result(20)
+        assert node.ask(sound, "b", [1]).result(20) == [2]
+
+
+def test_a_thread_that_fails_leaves_nobody_waiting_and_another_takes_over() -> None:
+    engine, other = Doubling(), Doubling()
+    with device() as node:
+        batcher = Batcher("x", Ladder(engine), node.queue)
+        first = node.occupy(batcher, engine)
+        beside = node.ask(Batcher("y", Ladder(other), node.queue), "b", [2])
+
+        def fails(_batch: Batch, _seconds: float) -> None:
+            raise ZeroDivisionError
+
+        heard, node.queue._heard = node.queue._heard, fails
+        engine.let_go.set()
+        for told in (first, beside):
+            with pytest.raises(InferenceError, match="thread of the device"):
+                told.result(20)
+        node.queue._heard = heard
+        assert node.ask(batcher, "c", [3]).result(20) == [6]
+
+
+def test_a_network_that_gives_one_row_for_several_gives_nobody_anothers() -> None:
+    engine = Doubling()
+
+    class Mean(Doubling):
+        def run(self, rows: Rows) -> RawOutputs:
+            told = engine.run(rows)
+            return RawOutputs((told.tensors[0][:1],), None, told.made_with)
+
+    with device() as node:
+        batcher = Batcher("x", Ladder(Mean()), node.queue)
+        node.occupy(batcher, engine)
+        beside = [node.ask(batcher, name, [number]) for name, number in (("a", 2), ("b", 3))]
+        engine.let_go.set()
+        for told in beside:
+            with pytest.raises(BundleError, match="for 2 rows"):
+                told.result(20)
+    assert engine.batches == [[1], [2, 3]]
+
+
 def test_a_batch_waits_for_an_analysis_that_is_under_way_and_no_longer() -> None:
     engine = Doubling()
     engine.let_go.set()
@@ -304,6 +363,70 @@ def test_time_spent_waiting_for_others_is_told() -> None:
     assert (turn.rows, turn.batches) == (1, 1)
     assert turn.first_seconds is not None
     assert turn.first_seconds >= turn.waited_seconds
+
+
+def test_who_waits_is_excused_for_batches_that_end_and_not_for_one_that_is_stuck() -> None:
+    engine, waited = Doubling(), []
+    engine.let_go.set()
+    with device() as node:
+        batcher = Batcher("ct", Ladder(engine), node.queue)
+        stuck = Doubling()
+        films = Batcher("cxr", Ladder(stuck), node.queue)
+        now = 0.0
+        node.queue._clock = lambda: now
+        first = node.occupy(films, stuck)
+
+        def second() -> None:
+            with node.queue.turn("second", waited=waited.append):
+                batcher.run(rows_of([2]))
+
+        told = node.pool.submit(second)
+        wait_until(lambda: node.queue.joined == 2)
+        now = 500.0
+        time.sleep(0.7)
+        assert waited == []  # nothing has ended: whoever is computed may be stuck
+        assert node.queue.held_up_by("second", 60.0) == ("first",)
+        assert node.queue.held_up_by("first", 60.0) == ("first",)
+        assert node.queue.held_up_by("second", 600.0) == ()  # not for so long
+        with node.queue.turn("decodes"):
+            assert node.queue.held_up_by("decodes", 60.0) == ()
+        stuck.let_go.set()
+        assert first.result(20) == [2]
+        told.result(20)
+    assert waited == [500.0]
+
+
+def test_it_is_told_how_long_one_waits_while_it_still_waits() -> None:
+    engine, waited = Doubling(), []
+    with device() as node:
+        batcher = Batcher("ct", Ladder(engine), node.queue)
+        now = 0.0
+        node.queue._clock = lambda: now
+        first = node.occupy(batcher, engine)
+        engine.best_batch = 1
+        stats = [node.ask(batcher, f"stat{number}", [3], stat=True) for number in range(2)]
+
+        def second() -> None:
+            with node.queue.turn("second", waited=waited.append):
+                batcher.run(rows_of([2]))
+
+        told = node.pool.submit(second)
+        wait_until(lambda: node.queue.joined == 4)
+        now = 700.0
+        stepped = threading.Event()
+
+        class Steps(threading.Event):
+            def wait(self, timeout: float | None = None) -> bool:
+                return stepped.wait(timeout)
+
+        gate, engine.let_go = engine.let_go, Steps()
+        gate.set()  # the first ends, the next one goes on
+        assert first.result(20) == [2]
+        wait_until(lambda: waited)
+        assert waited == [700.0]
+        stepped.set()
+        told.result(20)
+        assert [one.result(20) for one in stats] == [[6], [6]]
 
 
 def test_a_closed_queue_leaves_nobody_waiting() -> None:

@@ -155,13 +155,38 @@ def test_stat_batches_for_which_nobody_waited_do_not_count() -> None:
 def test_while_stat_decodes_routine_is_held_for_some_time_not_for_ever() -> None:
     routine = lane()
     ask(routine, turn("ct"), 8)
-    course = Course(routine_seconds=0.1, idle_since=10.0)
+    course = Course(routine_seconds=0.1, held_since=10.0)
     held = chosen(routine, course=course, stat_under_way=True, now=10.3)
     assert held.batch is None
     assert held.again is not None
     assert abs(held.again - 0.5) < 1e-9
     assert shares(chosen(routine, course=course, stat_under_way=True, now=10.81).batch) == {"ct": 4}
     assert shares(chosen(routine, course=course, now=10.3).batch) == {"ct": 4}
+
+
+def test_stat_that_asks_now_and_then_does_not_take_routine_works_ninth() -> None:
+    """It decodes for a while, asks for one row, decodes: no pause is as long as eight batches."""
+    model, routine, stat = lane(), turn("routine"), turn("stat", stat=True)
+    ask(model, routine, 100)
+    course, now, began, got = Course(routine_seconds=0.1), 0.0, 0.0, []
+    while now < 20.0:
+        if now - began >= 0.7:
+            ask(model, stat, 1)
+        choice = chosen(model, course=course, stat_under_way=True, now=now)
+        if choice.batch is None:
+            assert choice.again is not None
+            now += min(0.01, choice.again)
+            continue
+        assert choice.lane is not None
+        choice.lane.take(choice.batch)
+        seconds = 0.02 if choice.batch.is_stat else 0.1
+        now += seconds
+        if choice.batch.is_stat:
+            began = now
+        else:
+            got.append(now)
+        course.note(choice.batch, seconds, now, routine_waits=True)
+    assert 0.1 * len(got) > 20.0 / 10
 
 
 def test_routine_rows_fill_a_stat_batch_where_that_costs_no_time() -> None:
