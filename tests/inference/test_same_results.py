@@ -126,7 +126,7 @@ def compare_films(bundle: Bundle, engine: str, folder: Path, paths: list[Path]) 
         for path, found in scored(reader, came, batch):
             largest = max(largest, float(np.abs(found - results[path]).max()))
     assert largest <= CLOSE
-    made = reader._loaded().made_with
+    made = reader.network.made_with
     assert made is not None and made.engine == NAMES[engine]
     return largest
 
