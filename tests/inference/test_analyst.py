@@ -282,7 +282,7 @@ def test_a_report_that_cannot_be_made_loses_no_finding(
     ct_bundle: Bundle,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def fail(_basis: object) -> None:
+    def fail(*_: object) -> None:
         raise ObjectError("a report on SOP class 1.2 cannot be written")
 
     monkeypatch.setattr("inference.result_objects.make_objects", fail)
