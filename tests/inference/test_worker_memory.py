@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import time
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from inference.memory import MemoryMark, allowed_bytes, mark_for, resident_bytes
+from inference.memory import MemoryMark, allowed_bytes, mark_for
 
 GIB = 1 << 30
 
@@ -80,33 +81,54 @@ def test_what_is_set_counts_and_else_a_share() -> None:
     assert mark_for(512, 2).n_bytes == 512 << 20
 
 
+def in_a_process_of_its_own(script: str) -> None:
+    """Run a script; this process has children of its own, which grow and end as they like."""
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        cwd=root, env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
 def test_memory_that_is_written_to_is_resident_and_memory_that_is_freed_is_not() -> None:
-    before = resident_bytes()
-    taken = np.ones(64 << 20, dtype=np.uint8)
-    assert 60 << 20 <= resident_bytes() - before <= 80 << 20
-    mark = MemoryMark(before + (32 << 20))
-    assert mark.passed() is not None
-    del taken
-    assert mark.passed() is None
+    in_a_process_of_its_own("""
+        import numpy as np
+        from inference.memory import MemoryMark, resident_bytes
+
+        before = resident_bytes()
+        taken = np.ones(64 << 20, dtype=np.uint8)
+        assert 60 << 20 <= resident_bytes() - before <= 80 << 20
+        mark = MemoryMark(before + (32 << 20))
+        assert mark.passed() is not None
+        del taken
+        assert mark.passed() is None
+    """)
 
 
 def test_memory_of_children_counts() -> None:
-    before = resident_bytes()
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:  # pragma: no cover - another process
-        taken = np.ones(64 << 20, dtype=np.uint8)
-        os.write(writer, taken[:1].tobytes())
-        time.sleep(60)
-        os._exit(0)
-    os.close(writer)
-    try:
-        os.read(reader, 1)
-        assert resident_bytes() - before >= 60 << 20
-    finally:
-        os.kill(child, 9)
-        os.waitpid(child, 0)
-        os.close(reader)
+    in_a_process_of_its_own("""
+        import os, time
+        import numpy as np
+        from inference.memory import resident_bytes
+
+        before = resident_bytes()
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            taken = np.ones(64 << 20, dtype=np.uint8)
+            os.write(writer, taken[:1].tobytes())
+            time.sleep(60)
+            os._exit(0)
+        os.close(writer)
+        try:
+            os.read(reader, 1)
+            assert resident_bytes() - before >= 60 << 20
+        finally:
+            os.kill(child, 9)
+            os.waitpid(child, 0)
+    """)
 
 
 def test_a_mark_that_the_models_alone_reach_is_raised_once() -> None:
