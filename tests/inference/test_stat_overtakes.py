@@ -164,19 +164,6 @@ def overtake(
     )
 
 
-@pytest.mark.slow
-def test_a_stat_film_behind_200_routine_series_waits_for_the_batch_in_flight(
-    engine: sa.Engine, files: FileStore, tmp_path: Path, record_property: Callable[..., None]
-) -> None:
-    bundles = [open_bundle(path) for path in shipped_bundles()]
-    found = overtake(
-        engine, files, tmp_path, bundles, series=200, slices=12, size=128, concurrency=2
-    )
-    record_property("overtaken", found)
-    print(found)
-    assert found.batches_before <= 1
-
-
 def test_a_stat_film_overtakes_a_series_that_is_being_read(
     engine: sa.Engine,
     files: FileStore,
