@@ -141,7 +141,7 @@ def _tell(
 
     assert isinstance(taken, Figures)
     text = report.markdown(taken, options, facts)
-    typer.echo(text)
+    typer.echo(text, nl=False)
     if out is None:
         return
     out.mkdir(parents=True, exist_ok=True)
