@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from inference.event_book import EventBook
     from inference.readers import WarmReaders
     from inference.scheduling import DeviceQueue
-    from inference.worker import Worker, WorkerSettings
+    from inference.worker import Worker
+    from inference.worker_settings import WorkerSettings
 
 _log = structlog.get_logger()
 
@@ -120,7 +121,8 @@ def _worker(base: Ground, parts: _Parts, found: Device, stop: Event) -> Iterator
         readers = _readers(settings, parts, device, events, shared)
         # Loading a network leaves Python free to import the rest: the job engine above all.
         loaded = beside(partial(readers.warm, bundles))
-        from inference.analyst import Analyst, AnalystSettings
+        from inference.analyst import Analyst
+        from inference.analyst_settings import AnalystSettings
         from inference.worker import Worker
 
         from .destined import destinations_for
@@ -181,7 +183,7 @@ def _readers(
 
 def _worker_settings(settings: Settings) -> WorkerSettings:
     from inference.memory import mark_for
-    from inference.worker import WorkerSettings
+    from inference.worker_settings import WorkerSettings
 
     return WorkerSettings(
         concurrency=settings.inference.concurrency,

@@ -22,7 +22,8 @@ from db.loop_guard import count_requested, is_requested
 from db.results import AnalysisRequest, request_analysis
 from inference.bundle import Bundle
 from inference.catalogue import open_catalogue
-from inference.jobs import JobQueue, Priority
+from inference.job_states import Priority
+from inference.jobs import JobQueue
 from inference.requests import request_analysis_of
 from scp import (
     CommitmentDesk,

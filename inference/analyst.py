@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import pydicom
 import sqlalchemy as sa
@@ -14,25 +14,19 @@ import structlog
 
 from db.corrections import still_holds
 from db.files import FileStore
-from db.notifications import Notified
-from db.outcomes import (
-    Destined,
-    FindingRecord,
-    MeasurementRecord,
-    ObjectRecord,
-    Outcome,
-    record_outcome,
-)
+from db.outcomes import Destined, ObjectRecord, Outcome, record_outcome
 from db.results import RequestedAnalysis, latest_object, load, mark_started
 from db.schema import AnalysisState
 
+from .analyst_settings import AnalystSettings, ReaderSource
 from .bundle import Bundle
 from .engines import DeviceLostError
 from .errors import CorrectedMeanwhileError, InferenceError, NotAnalysableError, ObjectError
 from .fact_store import FactStore
-from .objects import DeviceIdentity, object_bytes
+from .objects import object_bytes
 from .objects.corrected import correct
-from .reading import Finding, Measurement, Reading, SourceImage
+from .outcome_records import finding_record, measurement_record
+from .reading import Reading, SourceImage
 from .scheduling import yield_to_stat
 from .stored_explanations import record_of
 
@@ -40,49 +34,6 @@ if TYPE_CHECKING:
     from .result_objects import MadeObject
 
 _log = structlog.get_logger()
-
-
-class Reads(Protocol):
-    """What an analyst needs of a reader."""
-
-    def read(self, images: Sequence[SourceImage]) -> Reading:
-        """Return the findings, or raise NotAnalysableError."""
-
-
-class ReaderSource(Protocol):
-    """Gives the loaded reader of a bundle, loading it the first time."""
-
-    def __call__(self, bundle: Bundle) -> Reads:
-        """Return the reader."""
-
-
-@dataclass(frozen=True, slots=True)
-class AnalystSettings:
-    """What an analyst must know besides images and models.
-
-    Attributes
-    ----------
-    worker, device : str
-        Who analyses, and on what; recorded with each analysis.
-    node : DeviceIdentity
-        The node, as written into the report.
-    destinations : callable
-        Where a kind of object goes, by the AE title that sent the images if that is known.
-    report_not_analysed : bool
-        Whether "not analysed because ..." is delivered as a report too.
-    notify : callable
-        Who is to be told of an analysis that ends so.
-    recorded : callable
-        Called after an outcome was stored, with all that is to be delivered of it.
-    """
-
-    worker: str
-    device: str
-    node: DeviceIdentity
-    destinations: Callable[[str, str | None], tuple[Destined, ...]]
-    report_not_analysed: bool = True
-    notify: Callable[[str, Outcome], tuple[Notified, ...]] = lambda _analysis_id, _outcome: ()
-    recorded: Callable[[], None] = lambda: None
 
 
 class Analyst:
@@ -206,8 +157,8 @@ class Analyst:
         seconds = round(time.monotonic() - began, 4)
         _log.info("analysis.read", trace=asked.trace_id, analysis=asked.id[:12], seconds=seconds)
         used = reading.used_sop_instance_uids
-        findings = tuple(_record(finding) for finding in reading.findings)
-        measured = tuple(_measured(one) for one in reading.measurements)
+        findings = tuple(finding_record(finding) for finding in reading.findings)
+        measured = tuple(measurement_record(one) for one in reading.measurements)
         explained = tuple(
             record_of(one.explanation, one.sop_instance_uid, one.frame, one.window)
             for one in reading.illustrations
@@ -340,38 +291,4 @@ def _same_model(asked: RequestedAnalysis, bundle: Bundle) -> bool:
         asked.model_version,
         asked.weights_sha256,
         asked.configuration_digest,
-    )
-
-
-def _record(finding: Finding) -> FindingRecord:
-    label, made = finding.label, finding.made_with
-    return FindingRecord(
-        label=label.name,
-        code_value=label.code.value,
-        code_scheme=label.code.scheme,
-        code_meaning=label.code.meaning,
-        scope=finding.scope,
-        sop_instance_uid=finding.sop_instance_uid,
-        probability=finding.probability,
-        threshold_low=label.thresholds.low,
-        threshold_high=label.thresholds.high,
-        presence=finding.presence,
-        key_sop_instance_uid=next(iter(finding.key_sop_instance_uids), finding.sop_instance_uid),
-        engine=None if made is None else made.engine,
-        engine_version=None if made is None else made.version,
-        engine_device=None if made is None else made.device,
-        engine_precision=None if made is None else made.precision,
-        engine_batch=None if made is None else made.batch,
-    )
-
-
-def _measured(measurement: Measurement) -> MeasurementRecord:
-    quantity = measurement.quantity
-    return MeasurementRecord(
-        label=measurement.label,
-        code_value=quantity.value,
-        code_scheme=quantity.scheme,
-        code_meaning=quantity.meaning,
-        value=measurement.value,
-        unit=measurement.unit.value,
     )

@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions
 
 from db.wakeable import WakeableEvents
+
+from .job_states import Job, JobState, Priority
 
 _APPLICATION = "preread"
 # Of routine work. Older versions put STAT into it too, with a priority: such jobs still run.
@@ -37,28 +37,9 @@ _POLL_SECONDS = 0.2
 # in a second cost a worker 1 % of a core, and twenty 3 %.
 _STAT_POLL_SECONDS = 0.1
 
-
-class Priority(StrEnum):
-    """Which queued analysis goes first."""
-
-    STAT = "stat"
-    ROUTINE = "routine"
-
-
 _RANK = {Priority.STAT: 1, Priority.ROUTINE: 10}
 _SECONDS = {_STAT_QUEUE: _STAT_POLL_SECONDS, _QUEUE: _POLL_SECONDS}
 _QUEUES = {Priority.STAT: _STAT_QUEUE, Priority.ROUTINE: _QUEUE}
-
-
-class JobState(StrEnum):
-    """Where the engine has a job."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    ENDED = "ended"
-    CANCELLED = "cancelled"
-    DEAD = "dead"
-
 
 _STATES = {
     "ENQUEUED": JobState.QUEUED,
@@ -71,17 +52,6 @@ _STATES = {
 }
 
 _ENDED = (JobState.ENDED, JobState.CANCELLED, JobState.DEAD)
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One attempt series of one analysis, as the engine sees it."""
-
-    id: str
-    analysis_id: str
-    state: JobState
-    attempts: int
-    executor: str | None
 
 
 def prepare(engine: sa.Engine) -> None:

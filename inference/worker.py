@@ -7,35 +7,30 @@ status says why (`endings`).
 
 from __future__ import annotations
 
-import functools
 import threading
 import time
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import sqlalchemy as sa
 import structlog
 
-from db.errors import DatabaseError
-from db.results import priority_of, still_pending
-from db.worker_events import WorkerStep, prune
-from db.workers import WorkerIdentity, beat, enter, leave, set_trouble, sweep_silent
+from db.worker_events import WorkerStep
+from db.workers import WorkerIdentity, beat, enter, leave, set_trouble
 
 from .analyst import Analyst
-from .device_fault import device_fault
+from .attempts import Attempts
 from .drain import drain
 from .endings import Ending
-from .engines.errors import DeviceLostError
-from .errors import InferenceError
+from .error_words import where
 from .event_book import EventBook
 from .heap import keep_freed_memory
-from .jobs import JobQueue, JobRunner, Priority
+from .jobs import JobQueue, JobRunner
 from .late import import_late
-from .memory import MemoryMark, resident_bytes
-from .scheduling import DeviceQueue, Turn
-from .stuck import StuckExit, was_stuck
+from .memory import resident_bytes
+from .scheduling import DeviceQueue
+from .stuck import StuckExit
+from .sweep import Sweep
 from .watchdog import Watchdog
+from .worker_settings import WorkerSettings
 
 _log = structlog.get_logger()
 
@@ -45,42 +40,8 @@ _LOOK_SECONDS = 0.2
 _SWEEP_SECONDS = 10.0
 # Half a second's work, between two beats.
 _INDEXED_AT_ONCE = 500
-# Work is kept for weeks, facts for years.
-_JOBS_KEPT = timedelta(days=28)
-_ATTEMPTS = 3
-_RETRY_SECONDS = 1.0
 # Of the time that an analysis may take: a batch that takes so much of it may be the one stuck.
 _SUSPECT_SHARE = 0.1
-# Processes that lose their GPU with one analysis; by then `device_seen` has left the GPU alone.
-_MOST_PASSED_ON = 5
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerSettings:
-    """How a worker behaves.
-
-    Attributes
-    ----------
-    concurrency : int
-        Routine analyses at once.
-    stat_slots : int
-        STAT analyses at once, beside those.
-    timeout_seconds : float
-        An analysis that takes longer ends the process; the job is tried again, a few times.
-    memory : MemoryMark
-        Above it the process ends between analyses.
-    silence_seconds : float
-        Jobs of a worker silent for so long go to another one.
-    grace_seconds : int
-        How long running analyses may go on after a request to stop.
-    """
-
-    concurrency: int = 1
-    stat_slots: int = 1
-    timeout_seconds: float = 600.0
-    silence_seconds: float = 120.0
-    grace_seconds: int = 20
-    memory: MemoryMark = field(default_factory=lambda: MemoryMark(0))
 
 
 class Worker:
@@ -118,8 +79,12 @@ class Worker:
         self._grown: int | None = None
         self._next_beat = self._next_sweep = 0.0
         self._queue = JobQueue(engine)
+        self._sweep = Sweep(engine, self._queue, settings.silence_seconds, analyst.fail)
+        attempts = Attempts(
+            engine, analyst, self._queue, self._device, self._watchdog, self._events
+        )
         self._runner = JobRunner(
-            engine, identity.id, self._run, settings.concurrency, settings.stat_slots
+            engine, identity.id, attempts.run, settings.concurrency, settings.stat_slots
         )
 
     def wake(self) -> None:
@@ -168,13 +133,13 @@ class Worker:
             self._beat_now_and_then()
             self._analyst.facts.index_new(_INDEXED_AT_ONCE)
             if now >= self._next_sweep:
-                self._sweep()
+                self._sweep.run()
                 self._next_sweep = now + _SWEEP_SECONDS
         except sa.exc.SQLAlchemyError as error:
             _log.warning("worker.database_away", error=type(error).__name__)
         except Exception as error:  # noqa: BLE001 - what runs must not end for it
             # Such as no thread or file more: to leave here is to close what others compute with.
-            _log.error("worker.not_looked_after", error=type(error).__name__, where=_where(error))
+            _log.error("worker.not_looked_after", error=type(error).__name__, where=where(error))
 
     def _ending(self) -> Ending | None:
         """Return why this process has to end by itself, if it has to."""
@@ -274,61 +239,6 @@ class Worker:
         if self._grown is None:
             self._grown = self._settings.memory.passed()
 
-    def _run(self, analysis_id: str) -> None:
-        """Do one job: a few attempts, then a coded failure.
-
-        What kills the process is counted by the engine, which gives the job up after a bounded
-        number of starts.
-        """
-        with self._watchdog.watching(analysis_id):
-            attempt = 1
-            while (error := self._attempt(analysis_id)) is not None:
-                _log.warning(
-                    "analysis.attempt_failed",
-                    analysis=analysis_id[:12],
-                    attempt=attempt,
-                    error=type(error).__name__,
-                    where=_where(error),
-                )
-                fault = device_fault(error)
-                if isinstance(fault, DeviceLostError):
-                    self._leave_to_the_next(analysis_id, fault)
-                    return
-                if attempt >= _ATTEMPTS:
-                    code = fault.code if fault is not None else "error"
-                    self._analyst.fail(analysis_id, code, _explain(fault or error))
-                    return
-                time.sleep(_RETRY_SECONDS * attempt)
-                # A database that is away is no fault of the study: until the watchdog bites, wait.
-                attempt += not isinstance(error, sa.exc.OperationalError)
-
-    def _leave_to_the_next(self, analysis_id: str, fault: DeviceLostError) -> None:
-        """Queue an analysis once more: what it needs lies on a device that is lost."""
-        self._events.lose("torch", fault)
-        if len(self._queue.jobs([analysis_id])) > _MOST_PASSED_ON:
-            self._analyst.fail(analysis_id, fault.code, str(fault))
-            return
-        with self._engine.begin() as connection:
-            priority = Priority(priority_of(connection, analysis_id) or Priority.ROUTINE)
-            self._queue.enqueue_again(connection, analysis_id, priority)
-
-    def _attempt(self, analysis_id: str) -> Exception | None:
-        try:
-            with self._engine.connect() as connection:
-                is_stat = priority_of(connection, analysis_id) == Priority.STAT
-            excuse = functools.partial(self._watchdog.excuse, analysis_id)
-            alone = was_stuck(self._engine, analysis_id)
-            with self._device.turn(analysis_id, is_stat, excuse, alone=alone) as turn:
-                turn.pause()
-                self._analyst.analyse(analysis_id)
-            _log_turn(turn)
-        except Exception as error:  # noqa: BLE001 - the boundary of the job; logged by the caller
-            return error
-        except BaseException as error:  # noqa: BLE001 - libraries raise such
-            # The job engine takes down exceptions alone: the job would never end.
-            return InferenceError(_explain(error))
-        return None
-
     def _under_way(self) -> str | None:
         """Return the analysis that this thread works for, if it is known."""
         computing = self._device.computing
@@ -337,58 +247,3 @@ class Worker:
     def _beat(self) -> None:
         with self._engine.begin() as connection:
             beat(connection, self._identity.id)
-
-    def _sweep(self) -> None:
-        silence = timedelta(seconds=self._settings.silence_seconds)
-        with self._engine.begin() as connection:
-            silent = sweep_silent(connection, silence)
-        requeued = self._queue.requeue_of_executors(silent)
-        if requeued:
-            _log.warning("worker.swept", silent=list(silent), jobs=requeued)
-        self._give_up_dead_jobs()
-        self._queue.forget(datetime.now(UTC) - _JOBS_KEPT)
-        with self._engine.begin() as connection:
-            prune(connection)
-
-    def _give_up_dead_jobs(self) -> None:
-        """Give pending analyses whose job the engine has given up their coded failure."""
-        dead = {job.analysis_id: job for job in self._queue.dead()}
-        with self._engine.connect() as connection:
-            pending = still_pending(connection, tuple(dead))
-        for analysis_id in pending:
-            if not self._queue.live(analysis_id):
-                self._analyst.fail(
-                    analysis_id,
-                    "worker_lost",
-                    f"given up after {dead[analysis_id].attempts} starts without an outcome",
-                )
-
-
-def _log_turn(turn: Turn) -> None:
-    """Write down what an analysis had of the device, if it asked for anything."""
-    if turn.first_seconds is not None:
-        _log.info(
-            "analysis.computed",
-            analysis=turn.analysis_id[:12],
-            stat=turn.is_stat,
-            rows=turn.rows,
-            batches=turn.batches,
-            first_batch_seconds=round(turn.first_seconds, 3),
-            waited_seconds=round(turn.waited_seconds, 3),
-        )
-
-
-def _where(error: BaseException) -> str:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return ""
-    return f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
-
-
-def _explain(error: BaseException) -> str:
-    """Name the error without its message where that may quote patient data."""
-    if isinstance(error, (InferenceError, DatabaseError)):
-        return str(error)
-    return f"{type(error).__name__} at {_where(error)}"

@@ -12,7 +12,8 @@ from db.outcomes import Outcome, record_outcome
 from db.query import Filter, analyses
 from db.results import reopen
 from db.schema import AnalysisState
-from inference.jobs import Job, JobQueue, Priority
+from inference.job_states import Job, Priority
+from inference.jobs import JobQueue
 
 from ..errors import DeployError
 from .options import Config, opened

@@ -31,7 +31,8 @@ from db.migrate import upgrade
 from deploy import settings
 from deploy.cli import app
 from deploy.errors import DeployError
-from inference.analyst import Analyst, AnalystSettings
+from inference.analyst import Analyst
+from inference.analyst_settings import AnalystSettings
 from inference.bundle import Bundle
 from inference.catalogue import open_catalogue
 from inference.errors import BundleError, InferenceError

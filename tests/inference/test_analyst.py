@@ -23,17 +23,20 @@ from db.outcomes import Destined, Outcome
 from db.query import Filter, analyses, findings, rows_of
 from db.results import request_analysis
 from db.workers import WorkerIdentity
-from inference.analyst import Analyst, AnalystSettings
+from inference.analyst import Analyst
+from inference.analyst_settings import AnalystSettings
 from inference.bundle import Bundle
 from inference.codes import NOT_ANALYSED
 from inference.errors import ObjectError
-from inference.jobs import JobQueue, Priority
+from inference.job_states import Priority
+from inference.jobs import JobQueue
 from inference.model import load_reader
 from inference.objects import DeviceIdentity
 from inference.reading import NotAnalysed, Reading, SourceImage
 from inference.requests import request_analysis_of
-from inference.worker import Worker, WorkerSettings
+from inference.worker import Worker
 from inference.worker_id import claim_worker_id
+from inference.worker_settings import WorkerSettings
 
 NODE = DeviceIdentity("PREREAD", "Preread", "Preread", "0.1", "SN1")
 SETTINGS = AnalystSettings(

@@ -13,7 +13,8 @@ import sqlalchemy as sa
 import inference.jobs
 from db import create_engine
 from db.migrate import upgrade
-from inference.jobs import JobQueue, JobRunner, JobState, Priority, prepare
+from inference.job_states import JobState, Priority
+from inference.jobs import JobQueue, JobRunner, prepare
 
 
 @pytest.fixture

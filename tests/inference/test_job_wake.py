@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from db import create_engine
 from db.migrate import upgrade
 from inference import jobs
-from inference.jobs import JobQueue, JobRunner, Priority, prepare
+from inference.job_states import Priority
+from inference.jobs import JobQueue, JobRunner, prepare
 
 _LONGER_THAN_THE_TEST = 600.0
 

@@ -17,7 +17,8 @@ import sqlalchemy as sa
 
 from db import create_engine
 from db.migrate import upgrade
-from inference.jobs import JobQueue, JobRunner, JobState, Priority, prepare
+from inference.job_states import JobState, Priority
+from inference.jobs import JobQueue, JobRunner, prepare
 
 ROOT = Path(__file__).parents[2]
 

@@ -18,7 +18,8 @@ from db.outcomes import Destined, Outcome, record_outcome
 from db.query import rows_of
 from db.results import request_analysis
 from inference import codes
-from inference.analyst import Analyst, AnalystSettings
+from inference.analyst import Analyst
+from inference.analyst_settings import AnalystSettings
 from inference.bundle import Bundle
 from inference.errors import CorrectedMeanwhileError, ReissueError
 from inference.objects import DeviceIdentity, validate

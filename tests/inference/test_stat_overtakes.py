@@ -17,17 +17,19 @@ from stored_studies import StoredStudies
 
 from db import FileStore
 from db.workers import WorkerIdentity
-from inference.analyst import Analyst, AnalystSettings
+from inference.analyst import Analyst
+from inference.analyst_settings import AnalystSettings
 from inference.bundle import Bundle, open_bundle
 from inference.engines.choose import EngineSettings
-from inference.jobs import Priority
+from inference.job_states import Priority
 from inference.objects import DeviceIdentity
 from inference.readers import WarmReaders
 from inference.scheduling import Batcher, DeviceQueue, giving_way
 from inference.scheduling.requests import Batch
 from inference.settings import shipped_bundles
 from inference.training.phantoms.files import write_chest, write_head_series
-from inference.worker import Worker, WorkerSettings
+from inference.worker import Worker
+from inference.worker_settings import WorkerSettings
 
 pytest.importorskip("onnxruntime")
 

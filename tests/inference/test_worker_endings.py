@@ -25,10 +25,12 @@ from inference.endings import Ending
 from inference.engines import DeviceLostError
 from inference.engines.ladder import Event, Step
 from inference.event_book import EventBook
-from inference.jobs import JobQueue, JobState, Priority, prepare
+from inference.job_states import JobState, Priority
+from inference.jobs import JobQueue, prepare
 from inference.memory import MemoryMark
 from inference.stuck import StuckExit
-from inference.worker import Worker, WorkerSettings
+from inference.worker import Worker
+from inference.worker_settings import WorkerSettings
 
 
 class Facts:

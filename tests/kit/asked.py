@@ -18,7 +18,8 @@ from deploy.ground import Ground, ground
 from deploy.settings import Settings
 from inference.bundle import Bundle
 from inference.catalogue import open_catalogue
-from inference.jobs import JobQueue, Priority
+from inference.job_states import Priority
+from inference.jobs import JobQueue
 from inference.requests import request_analysis_of
 from scp.stored import read_stored
 

@@ -15,7 +15,8 @@ from db import FileStore
 from db.ingest import Ingest, InstanceRecord
 from db.results import request_analysis
 from inference.bundle import Bundle
-from inference.jobs import JobQueue, Priority
+from inference.job_states import Priority
+from inference.jobs import JobQueue
 from inference.requests import request_analysis_of
 
 

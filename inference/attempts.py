@@ -1,0 +1,134 @@
+"""One job in a worker: a few attempts at its analysis, then a coded failure."""
+
+from __future__ import annotations
+
+import functools
+import time
+
+import sqlalchemy as sa
+import structlog
+
+from db.results import priority_of
+
+from .analyst import Analyst
+from .device_fault import device_fault
+from .engines.errors import DeviceLostError
+from .error_words import explained, where
+from .errors import InferenceError
+from .event_book import EventBook
+from .job_states import Priority
+from .jobs import JobQueue
+from .scheduling import DeviceQueue, Turn
+from .stuck import was_stuck
+from .watchdog import Watchdog
+
+_log = structlog.get_logger()
+
+_ATTEMPTS = 3
+_RETRY_SECONDS = 1.0
+# Processes that lose their GPU with one analysis; by then `device_seen` has left the GPU alone.
+_MOST_PASSED_ON = 5
+
+
+class Attempts:
+    """Runs the jobs that a worker takes.
+
+    Parameters
+    ----------
+    engine : sqlalchemy.Engine
+    analyst : Analyst
+        Brings one analysis to its outcome.
+    queue : JobQueue
+        Takes what only another process can carry out.
+    device : DeviceQueue
+        By which analyses share the device.
+    watchdog : Watchdog
+        Knows what is under way.
+    events : EventBook
+        Is told of a device that is lost.
+    """
+
+    def __init__(
+        self,
+        engine: sa.Engine,
+        analyst: Analyst,
+        queue: JobQueue,
+        device: DeviceQueue,
+        watchdog: Watchdog,
+        events: EventBook,
+    ) -> None:
+        self._engine = engine
+        self._analyst = analyst
+        self._queue = queue
+        self._device = device
+        self._watchdog = watchdog
+        self._events = events
+
+    def run(self, analysis_id: str) -> None:
+        """Do one job: a few attempts, then a coded failure.
+
+        What kills the process is counted by the engine, which gives the job up after a bounded
+        number of starts.
+        """
+        with self._watchdog.watching(analysis_id):
+            attempt = 1
+            while (error := self._attempt(analysis_id)) is not None:
+                _log.warning(
+                    "analysis.attempt_failed",
+                    analysis=analysis_id[:12],
+                    attempt=attempt,
+                    error=type(error).__name__,
+                    where=where(error),
+                )
+                fault = device_fault(error)
+                if isinstance(fault, DeviceLostError):
+                    self._leave_to_the_next(analysis_id, fault)
+                    return
+                if attempt >= _ATTEMPTS:
+                    code = fault.code if fault is not None else "error"
+                    self._analyst.fail(analysis_id, code, explained(fault or error))
+                    return
+                time.sleep(_RETRY_SECONDS * attempt)
+                # A database that is away is no fault of the study: until the watchdog bites, wait.
+                attempt += not isinstance(error, sa.exc.OperationalError)
+
+    def _leave_to_the_next(self, analysis_id: str, fault: DeviceLostError) -> None:
+        """Queue an analysis once more: what it needs lies on a device that is lost."""
+        self._events.lose("torch", fault)
+        if len(self._queue.jobs([analysis_id])) > _MOST_PASSED_ON:
+            self._analyst.fail(analysis_id, fault.code, str(fault))
+            return
+        with self._engine.begin() as connection:
+            priority = Priority(priority_of(connection, analysis_id) or Priority.ROUTINE)
+            self._queue.enqueue_again(connection, analysis_id, priority)
+
+    def _attempt(self, analysis_id: str) -> Exception | None:
+        try:
+            with self._engine.connect() as connection:
+                is_stat = priority_of(connection, analysis_id) == Priority.STAT
+            excuse = functools.partial(self._watchdog.excuse, analysis_id)
+            alone = was_stuck(self._engine, analysis_id)
+            with self._device.turn(analysis_id, is_stat, excuse, alone=alone) as turn:
+                turn.pause()
+                self._analyst.analyse(analysis_id)
+            _log_turn(turn)
+        except Exception as error:  # noqa: BLE001 - the boundary of the job; logged by the caller
+            return error
+        except BaseException as error:  # noqa: BLE001 - libraries raise such
+            # The job engine takes down exceptions alone: the job would never end.
+            return InferenceError(explained(error))
+        return None
+
+
+def _log_turn(turn: Turn) -> None:
+    """Write down what an analysis had of the device, if it asked for anything."""
+    if turn.first_seconds is not None:
+        _log.info(
+            "analysis.computed",
+            analysis=turn.analysis_id[:12],
+            stat=turn.is_stat,
+            rows=turn.rows,
+            batches=turn.batches,
+            first_batch_seconds=round(turn.first_seconds, 3),
+            waited_seconds=round(turn.waited_seconds, 3),
+        )
