@@ -15,7 +15,7 @@ import structlog
 
 from db.worker_events import WorkerEventRecord, WorkerStep, add
 
-from .engines.ladder import Event, Step, log_event
+from .engines.engine_events import Event, Step, log_event
 
 _log = structlog.get_logger()
 # Of a database that is away for long the latest are kept.

@@ -17,8 +17,9 @@ import structlog
 from ..bundle import Bundle
 from ..engine_spec import EngineSpec
 from .engine import Engine, EngineIdentity
+from .engine_events import Event, log_event
 from .errors import EngineUnavailableError, ExportError
-from .ladder import Event, Ladder, log_event
+from .ladder import Ladder
 from .onnx_cache import Exported, OnnxCache
 from .row_by_row import RowByRow, mixes_rows
 

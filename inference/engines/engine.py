@@ -171,3 +171,20 @@ def joined_rows(parts: Sequence[Rows]) -> Rows:
     import torch
 
     return torch.cat([torch.as_tensor(one) for one in parts])
+
+
+def joined_outputs(parts: Sequence[RawOutputs]) -> RawOutputs:
+    """Return the outputs of several batches, one at least, as those of one."""
+    if len(parts) == 1:
+        return parts[0]
+    maps = [part.class_maps for part in parts if part.class_maps is not None]
+    made = tuple(one for part in parts for one in part.of_rows)
+    return RawOutputs(
+        tensors=tuple(
+            np.concatenate(same) for same in zip(*(p.tensors for p in parts), strict=True)
+        ),
+        class_maps=np.concatenate(maps) if len(maps) == len(parts) else None,
+        # The largest part: each result would be the same in any of them.
+        made_with=max((part.made_with for part in parts), key=lambda one: one.batch),
+        apart=made if len(set(made)) > 1 else (),
+    )

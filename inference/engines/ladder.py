@@ -12,84 +12,15 @@ A ladder is an engine itself.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Callable
 
-import numpy as np
-import structlog
-
-from ..errors import BundleError
+from .bisection import Answered, in_parts
 from .engine import Engine, EngineIdentity, RawOutputs, Rows
-from .errors import DeviceLostError, EngineOutOfMemoryError, EngineRunError, PoisonedRowsError
+from .engine_events import Event, Step, log_event
+from .errors import DeviceLostError, EngineOutOfMemoryError, PoisonedRowsError
 
-_log = structlog.get_logger()
 # Batches that pass before a size is tried again for which there was no memory.
 _CALM = 64
-
-
-class Step(StrEnum):
-    """What a ladder did."""
-
-    SMALLER = "smaller_batch"
-    SPARE = "spare_engine"
-    DEVICE_LOST = "device_lost"
-    POISONED = "poisoned_row"
-    EXHAUSTED = "exhausted"
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """A step, for those who count and those who are alerted.
-
-    Attributes
-    ----------
-    engine, device : str
-        On which it became necessary.
-    rows : int
-        Of the batch, or of the part of it, that did not pass.
-    reason : str
-        What the engine said; never of a patient.
-    """
-
-    step: Step
-    engine: str
-    device: str
-    rows: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Answered:
-    """What a batch came to.
-
-    Attributes
-    ----------
-    rows : tuple of int
-        Which rows of the batch have results, ascending.
-    outputs : RawOutputs or None
-        Of these rows; None if there are none.
-    poisoned : mapping of int to EngineRunError
-        The other rows, and why.
-    """
-
-    rows: tuple[int, ...]
-    outputs: RawOutputs | None
-    poisoned: Mapping[int, EngineRunError] = field(default_factory=dict)
-
-
-def log_event(event: Event) -> None:
-    """Write a step into the log; a lost device as critical, that somebody comes."""
-    level = {Step.DEVICE_LOST: _log.critical, Step.EXHAUSTED: _log.error}.get(
-        event.step, _log.warning
-    )
-    level(
-        f"engine.{event.step}",
-        engine=event.engine,
-        device=event.device,
-        rows=event.rows,
-        reason=event.reason,
-    )
 
 
 class Ladder:
@@ -209,39 +140,10 @@ class Ladder:
             raise
 
     def _in_parts(self, engine: Engine, rows: Rows, size: int) -> Answered:
-        parts: list[tuple[int, RawOutputs]] = []
-        poisoned: dict[int, EngineRunError] = {}
-        for start in range(0, len(rows), size):
-            self._bisect(engine, rows, start, min(start + size, len(rows)), parts, poisoned)
-        if len(poisoned) == len(rows) > 1:
-            raise next(iter(poisoned.values()))
-        for row, error in poisoned.items():
+        answered = in_parts(engine, rows, size)
+        for error in answered.poisoned.values():
             self._note(Step.POISONED, 1, error, engine)
-            assert row < len(rows)
-        answered = tuple(row for row in range(len(rows)) if row not in poisoned)
-        return Answered(answered, _joined([outputs for _, outputs in parts]), poisoned)
-
-    def _bisect(
-        self,
-        engine: Engine,
-        rows: Rows,
-        start: int,
-        stop: int,
-        parts: list[tuple[int, RawOutputs]],
-        poisoned: dict[int, EngineRunError],
-    ) -> None:
-        try:
-            outputs = engine.run(rows[start:stop])
-        except EngineRunError as error:
-            if stop - start == 1:
-                poisoned[start] = error
-                return
-            middle = (start + stop) // 2
-            self._bisect(engine, rows, start, middle, parts, poisoned)
-            self._bisect(engine, rows, middle, stop, parts, poisoned)
-        else:
-            _check_rows(outputs, stop - start)
-            parts.append((start, outputs))
+        return answered
 
     def _sizes(self, count: int) -> list[int]:
         """Return the sizes to try, largest first; what failed lately is not tried again yet."""
@@ -278,26 +180,3 @@ class Ladder:
     def _note(self, step: Step, rows: int, error: Exception, engine: Engine | None = None) -> None:
         known = (engine or self._engine).identity
         self._tell(Event(step, known.name, known.device, rows, str(error)))
-
-
-def _check_rows(outputs: RawOutputs, count: int) -> None:
-    """Raise BundleError unless each row has outputs: else one study would get those of another."""
-    for one in (*outputs.tensors, outputs.class_maps):
-        if one is not None and one.shape[:1] != (count,):
-            raise BundleError(f"the network gives outputs of shape {one.shape} for {count} rows")
-
-
-def _joined(parts: list[RawOutputs]) -> RawOutputs | None:
-    if len(parts) <= 1:
-        return parts[0] if parts else None
-    maps = [part.class_maps for part in parts if part.class_maps is not None]
-    made = tuple(one for part in parts for one in part.of_rows)
-    return RawOutputs(
-        tensors=tuple(
-            np.concatenate(same) for same in zip(*(p.tensors for p in parts), strict=True)
-        ),
-        class_maps=np.concatenate(maps) if maps else None,
-        # The largest part: each result would be the same in any of them.
-        made_with=max((part.made_with for part in parts), key=lambda one: one.batch),
-        apart=made if len(set(made)) > 1 else (),
-    )

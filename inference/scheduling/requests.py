@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import numpy as np
-
-from ..engines.engine import EngineIdentity, RawOutputs, Rows, joined_rows
+from ..engines.bisection import Answered
+from ..engines.engine import EngineIdentity, RawOutputs, Rows, joined_outputs, joined_rows
 from ..engines.errors import EngineRunError, PoisonedRowsError
-from ..engines.ladder import Answered
 from .turn import Turn
 
 
@@ -101,7 +98,7 @@ class Request:
             if len(self.poisoned) == len(self.rows) > 1:
                 raise first  # as a ladder has it: then it is not the rows
             raise PoisonedRowsError(tuple(sorted(self.poisoned)), str(first)) from first
-        return joined(self.parts)
+        return joined_outputs(self.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,23 +178,6 @@ def kind_of(rows: Rows, turn: Turn) -> tuple[object, ...]:
     """Return what rows must have in common to stand in one batch: shape, type and place."""
     whose = turn if turn.is_alone else None
     return (type(rows), tuple(rows.shape[1:]), rows.dtype, getattr(rows, "device", None), whose)
-
-
-def joined(parts: Sequence[RawOutputs]) -> RawOutputs:
-    """Return the outputs of one call's rows as one."""
-    if len(parts) == 1:
-        return parts[0]
-    maps = [part.class_maps for part in parts if part.class_maps is not None]
-    made = tuple(one for part in parts for one in part.of_rows)
-    return RawOutputs(
-        tensors=tuple(
-            np.concatenate(same) for same in zip(*(p.tensors for p in parts), strict=True)
-        ),
-        class_maps=np.concatenate(maps) if len(maps) == len(parts) else None,
-        # Each result would be the same in any of them.
-        made_with=max((part.made_with for part in parts), key=lambda one: one.batch),
-        apart=made if len(set(made)) > 1 else (),
-    )
 
 
 def _own_of(outputs: RawOutputs, places: list[int]) -> RawOutputs:

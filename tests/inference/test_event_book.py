@@ -13,7 +13,7 @@ from db import create_engine
 from db.migrate import upgrade
 from db.query import rows_of
 from db.worker_events import WorkerStep
-from inference.engines.ladder import Event, Step
+from inference.engines.engine_events import Event, Step
 from inference.event_book import EventBook
 
 

@@ -12,8 +12,8 @@ from plain_ct import write_plain_bundle, write_plain_series
 
 from inference.bundle import open_bundle
 from inference.engines.choose import EngineSettings
+from inference.engines.engine_events import Event
 from inference.engines.errors import EngineRunError
-from inference.engines.ladder import Event
 from inference.model import load_reader
 from inference.poison import PoisonedImagesError
 from inference.reading import Scope, SourceImage

@@ -27,8 +27,9 @@ from inference.engines import (
     Rows,
 )
 from inference.engines.choose import Chosen, EngineSettings
+from inference.engines.engine_events import Event
 from inference.engines.errors import EngineRunError
-from inference.engines.ladder import Event, Ladder
+from inference.engines.ladder import Ladder
 from inference.engines.volume_engine import VolumeEngine
 from inference.errors import BundleError, NotAnalysableError
 from inference.model import load_reader

@@ -23,7 +23,7 @@ from db.workers import WorkerIdentity
 from inference import stuck
 from inference.endings import Ending
 from inference.engines import DeviceLostError
-from inference.engines.ladder import Event, Step
+from inference.engines.engine_events import Event, Step
 from inference.event_book import EventBook
 from inference.job_states import JobState, Priority
 from inference.jobs import JobQueue, prepare

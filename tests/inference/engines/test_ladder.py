@@ -20,8 +20,9 @@ from inference.engines import (
     Rows,
 )
 from inference.engines.engine import on_host
+from inference.engines.engine_events import Event, Step
 from inference.engines.errors import EngineRunError, PoisonedRowsError
-from inference.engines.ladder import Event, Ladder, Step
+from inference.engines.ladder import Ladder
 
 
 @dataclass

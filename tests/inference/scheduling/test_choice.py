@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inference.engines.bisection import Answered
 from inference.engines.engine import EngineIdentity, RawOutputs, Rows
-from inference.engines.ladder import Answered
 from inference.scheduling.choice import STAT_PER_ROUTINE, Choice, Course, choose
 from inference.scheduling.lane import Lane
 from inference.scheduling.requests import Batch, Request, kind_of
