@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +9,10 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from .engine import EngineIdentity, RawOutputs, Rows, on_host
-from .errors import EngineError, EngineOutOfMemoryError, EngineRunError, ExportError
+from .errors import EngineError, ExportError
+from .exported import CPU_BATCH, cpu_threads, exported_outputs, typed_error
 
 INPUT = "rows"
-# Measured: a row costs least in batches of 1 to 4, and the more rows the more memory.
-_BATCH = 4
-_NO_MEMORY = ("failed to allocate", "bad_alloc", "out of memory", "bad allocation")
 # All that the library raises; they have no root of their own below Exception.
 RAISED = (
     state.EPFail, state.EngineError, state.Fail, state.InvalidArgument, state.InvalidGraph,
@@ -51,7 +48,7 @@ class OnnxEngine:
             raise ExportError(f"{path} cannot be loaded: {said_by(error)}") from error
         self._class_maps = class_maps
         self._identity = EngineIdentity(
-            "onnxruntime", onnxruntime.__version__, "cpu", "float32", _BATCH
+            "onnxruntime", onnxruntime.__version__, "cpu", "float32", CPU_BATCH
         )
 
     @property
@@ -66,8 +63,7 @@ class OnnxEngine:
             outputs = self._session.run(None, {INPUT: given})
         except (*RAISED, MemoryError) as error:
             raise typed_of_onnx(error) from error
-        maps = outputs.pop() if self._class_maps else None
-        return RawOutputs(tuple(outputs), maps, self._identity.made(len(given)))
+        return exported_outputs(outputs, self._class_maps, self._identity.made(len(given)))
 
     def release(self) -> None:
         """Do nothing: what the library holds is needed for the next batch."""
@@ -75,7 +71,7 @@ class OnnxEngine:
 
 def _options(threads: int) -> Any:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+    options.intra_op_num_threads = cpu_threads(threads)
     options.inter_op_num_threads = 1
     # Threads that wait for the next batch must not take the cores of those that decode it.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -85,10 +81,7 @@ def _options(threads: int) -> Any:
 
 def typed_of_onnx(error: Exception) -> EngineError:
     """Return an error of ONNX Runtime as one of this room."""
-    said = said_by(error)
-    if isinstance(error, MemoryError) or any(mark in said.lower() for mark in _NO_MEMORY):
-        return EngineOutOfMemoryError(f"ONNX Runtime has not enough memory: {said}")
-    return EngineRunError(f"ONNX Runtime cannot carry the network out: {said}")
+    return typed_error("ONNX Runtime", error, said_by(error))
 
 
 def said_by(error: Exception) -> str:

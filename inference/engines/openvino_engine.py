@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,8 @@ import numpy as np
 import openvino
 
 from .engine import EngineIdentity, RawOutputs, Rows, on_host
-from .errors import EngineError, EngineOutOfMemoryError, EngineRunError, ExportError
-
-_BATCH = 4
-_NO_MEMORY = ("bad_alloc", "out of memory", "failed to allocate", "not enough memory")
+from .errors import ExportError
+from .exported import CPU_BATCH, cpu_threads, exported_outputs, typed_error
 
 
 class OpenVinoEngine:
@@ -45,7 +42,7 @@ class OpenVinoEngine:
         # A request has one memory for its outputs.
         self._local = threading.local()
         self._identity = EngineIdentity(
-            "openvino", str(openvino.__version__).partition("-")[0], "cpu", "float32", _BATCH
+            "openvino", str(openvino.__version__).partition("-")[0], "cpu", "float32", CPU_BATCH
         )
 
     @property
@@ -64,9 +61,8 @@ class OpenVinoEngine:
                 for number in range(len(self._compiled.outputs))
             ]
         except (RuntimeError, MemoryError) as error:
-            raise _typed(error) from error
-        maps = outputs.pop() if self._class_maps else None
-        return RawOutputs(tuple(outputs), maps, self._identity.made(len(given)))
+            raise typed_error("OpenVINO", error, _said(error)) from error
+        return exported_outputs(outputs, self._class_maps, self._identity.made(len(given)))
 
     def release(self) -> None:
         """Give back what the library holds for later."""
@@ -84,17 +80,10 @@ def _how(threads: int) -> dict[str, object]:
         "INFERENCE_PRECISION_HINT": "f32",
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
-        "INFERENCE_NUM_THREADS": threads or len(os.sched_getaffinity(0)),
+        "INFERENCE_NUM_THREADS": cpu_threads(threads),
         # Pinned threads of two workers would share the same cores.
         "ENABLE_CPU_PINNING": False,
     }
-
-
-def _typed(error: Exception) -> EngineError:
-    said = _said(error)
-    if isinstance(error, MemoryError) or any(mark in said.lower() for mark in _NO_MEMORY):
-        return EngineOutOfMemoryError(f"OpenVINO has not enough memory: {said}")
-    return EngineRunError(f"OpenVINO cannot carry the network out: {said}")
 
 
 def _said(error: Exception) -> str:

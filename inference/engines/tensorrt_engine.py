@@ -15,6 +15,7 @@ import onnxruntime
 from ..engine_spec import Precision
 from .engine import EngineIdentity, RawOutputs, Rows, on_host
 from .errors import ExportError
+from .exported import exported_outputs
 from .onnx_engine import INPUT, RAISED, said_by, typed_of_onnx
 
 _TENSORRT, _CUDA = "TensorrtExecutionProvider", "CUDAExecutionProvider"
@@ -97,9 +98,8 @@ class TensorRtEngine:
         except (*RAISED, MemoryError) as error:
             raise typed_of_onnx(error) from error
         outputs = [np.concatenate(same).astype(np.float32) for same in zip(*each, strict=True)]
-        maps = outputs.pop() if self._class_maps else None
         made = self._identity.made(min(len(given), self._largest))
-        return RawOutputs(tuple(outputs), maps, made)
+        return exported_outputs(outputs, self._class_maps, made)
 
     def release(self) -> None:
         """Do nothing: what the library holds is needed for the next batch."""
