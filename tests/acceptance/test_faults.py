@@ -16,9 +16,10 @@ from typing import Any
 import faulty_worker
 import pydicom
 import pytest
-from node_process import Node, free_port, wait_for
+from node_process import Node, free_port
 from pacs import Pacs
 from plain_ct import write_plain_bundle, write_plain_series
+from waiting import wait_for
 
 from scp import Peer, send_files
 

@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from own_postgresql import OwnPostgresql
 from records import BAD_RECORD, RECORD, count, records, rows
 from structlog.testing import capture_logs
+from waiting import wait_for
 
 from db import create_engine
 from db.associations import AssociationRecord
@@ -32,13 +33,6 @@ from db.ledger_queue import LedgerQueue
 from db.migrate import upgrade
 
 WAIT_SECONDS = 0.5
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.02)
 
 
 class LockedSqlite:

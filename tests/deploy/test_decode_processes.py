@@ -6,11 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from waiting import wait_for
 
 from db import create_engine
 from db.migrate import upgrade
@@ -40,13 +39,6 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def wait_until(is_so: Callable[[], bool], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.05)
-
-
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM])
 def test_no_decode_process_outlives_its_worker(tmp_path: Path, ending: signal.Signals) -> None:
     engine = create_engine(f"sqlite:///{tmp_path / 'preread.sqlite'}")
@@ -69,13 +61,13 @@ def test_no_decode_process_outlives_its_worker(tmp_path: Path, ending: signal.Si
             stderr=output,
         )
     try:
-        wait_until(lambda: b"worker.started" in log.read_bytes() or worker.poll() is not None)
+        wait_for(lambda: b"worker.started" in log.read_bytes() or worker.poll() is not None)
         assert worker.poll() is None, log.read_text()
-        wait_until(lambda: len(processes_of(worker.pid)) == 2)
+        wait_for(lambda: len(processes_of(worker.pid)) == 2)
         children = processes_of(worker.pid)
         worker.send_signal(ending)
         worker.wait(60)
-        wait_until(lambda: not any(is_alive(pid) for pid in children))
+        wait_for(lambda: not any(is_alive(pid) for pid in children))
     finally:
         worker.kill()
         worker.wait()

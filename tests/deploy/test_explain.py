@@ -22,11 +22,12 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     generate_uid,
 )
+from stored_files import store
 from typer.testing import CliRunner
 
 from db import FileStore, create_engine
 from db.explanations import of_analysis
-from db.ingest import Ingest, InstanceRecord
+from db.ingest import Ingest
 from db.migrate import upgrade
 from deploy import settings
 from deploy.cli import app
@@ -135,24 +136,10 @@ def node(folder: Path, bundle: Bundle, images: list[Dataset]) -> Node:
     upgrade(engine)
     prepare(engine)
     ingest = Ingest(engine)
-    for number, dataset in enumerate(images):
+    for dataset in images:
         path = folder / "image.dcm"
         dataset.save_as(path, enforce_file_format=True)
-        content = path.read_bytes()
-        cut = 144 + int.from_bytes(content[140:144], "little")
-        stored = files.write_image(dataset.SOPInstanceUID, content[:cut], content[cut:])
-        ingest.add(
-            InstanceRecord(
-                study_instance_uid=dataset.StudyInstanceUID, patient_id="P", patient_name=None,
-                patient_birth_date=None, patient_sex=None, accession_number=None, study_date=None,
-                study_description=None, series_instance_uid=dataset.SeriesInstanceUID,
-                modality=dataset.Modality, series_number=None, series_description=None,
-                body_part=None, sop_instance_uid=dataset.SOPInstanceUID,
-                sop_class_uid=dataset.SOPClassUID, transfer_syntax_uid=ExplicitVRLittleEndian,
-                instance_number=number, path=stored.path, size_bytes=1, sha256=stored.sha256,
-                received_at=datetime.now(UTC), association_id="t" * 32,
-            )
-        )  # fmt: skip
+        store(ingest, files, dataset.SOPInstanceUID, path.read_bytes())
     with engine.connect() as connection:
         ids = tuple(connection.execute(sa.text("SELECT id FROM instance ORDER BY id")).scalars())
     first = images[0]

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from node_process import Node, wait_for
+from node_process import Node
 from senders import Senders, store_one
+from waiting import wait_for
 
 pytestmark = pytest.mark.slow
 

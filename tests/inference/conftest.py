@@ -71,6 +71,17 @@ def engine(tmp_path: Path) -> Iterator[sa.Engine]:
 
 
 @pytest.fixture
+def jobs_engine(database_url: str) -> Iterator[sa.Engine]:
+    """The same in a database of each kind."""
+    engine = create_engine(database_url)
+    upgrade(engine)
+    prepare(engine)
+    prepare(engine)  # which may be repeated
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
 def write_image(tmp_path: Path) -> Callable[..., Path]:
     """Write an image of 16-bit cells; keywords set, or with None remove, attributes."""
 

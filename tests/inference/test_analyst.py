@@ -15,9 +15,10 @@ import numpy as np
 import pydicom
 import pytest
 import sqlalchemy as sa
+from stored_files import store
 
 from db import FileStore
-from db.ingest import Ingest, InstanceRecord
+from db.ingest import Ingest
 from db.notifications import Notified
 from db.outcomes import Destined, Outcome
 from db.query import Filter, analyses, findings, rows_of
@@ -68,39 +69,9 @@ def head_ct(
             PixelSpacing=[0.5, 0.5],
             SliceThickness=5,
         )
-        content = path.read_bytes()
-        cut = 144 + int.from_bytes(content[140:144], "little")
-        stored = files.write_image(f"1.2.3.4.{number}", content[:cut], content[cut:])
-        ingest.add(_record(number, stored.path, stored.sha256))
+        store(ingest, files, f"1.2.3.4.{number}", path.read_bytes())
     with engine.connect() as connection:
         return tuple(connection.execute(sa.text("SELECT id FROM instance ORDER BY id")).scalars())
-
-
-def _record(number: int, path: str, sha256: str) -> InstanceRecord:
-    return InstanceRecord(
-        study_instance_uid="1.2.3",
-        patient_id="P-1",
-        patient_name=None,
-        patient_birth_date=None,
-        patient_sex=None,
-        accession_number=None,
-        study_date=None,
-        study_description=None,
-        series_instance_uid="1.2.3.4",
-        modality="CT",
-        series_number=None,
-        series_description=None,
-        body_part="HEAD",
-        sop_instance_uid=f"1.2.3.4.{number}",
-        sop_class_uid="1.2.840.10008.5.1.4.1.1.2",
-        transfer_syntax_uid="1.2.840.10008.1.2.1",
-        instance_number=number,
-        path=path,
-        size_bytes=1,
-        sha256=sha256,
-        received_at=datetime.now(UTC),
-        association_id="t" * 32,
-    )
 
 
 def ask(

@@ -9,11 +9,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from waiting import wait_for
 
 from inference.decode_pool import DecodePool
 from inference.decode_settings import PoolSettings
@@ -24,6 +26,9 @@ from inference.open_source import index_file
 from inference.pixels import hounsfield_values, open_image
 from inference.reading import NotAnalysed, SourceImage
 from inference.windows import BRAIN
+
+wait_until = partial(wait_for, seconds=10.0, every=0.01)
+
 
 Write = Callable[..., Path]
 
@@ -67,13 +72,6 @@ def alive(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return state != "Z"
-
-
-def wait_until(is_so: Callable[[], bool], seconds: float = 10.0) -> None:
-    end = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("processes", [0, 2])

@@ -4,41 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 import sqlalchemy as sa
+from queued_jobs import enqueue
+from waiting import wait_for
 
 import inference.jobs
 from db import create_engine
 from db.migrate import upgrade
 from inference.job_states import JobState, Priority
 from inference.jobs import JobQueue, JobRunner, prepare
-
-
-@pytest.fixture
-def jobs_engine(database_url: str) -> Iterator[sa.Engine]:
-    engine = create_engine(database_url)
-    upgrade(engine)
-    prepare(engine)
-    yield engine
-    engine.dispose()
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.01)
-
-
-def enqueue(engine: sa.Engine, *names: str, priority: Priority = Priority.ROUTINE) -> None:
-    queue = JobQueue(engine)
-    with engine.begin() as connection:
-        for name in names:
-            queue.enqueue(connection, name, priority)
-    queue.close()
 
 
 class Working:

@@ -8,43 +8,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from queued_jobs import enqueue
+from waiting import wait_for
 
-from db import create_engine
-from db.migrate import upgrade
 from inference.job_states import JobState, Priority
-from inference.jobs import JobQueue, JobRunner, prepare
+from inference.jobs import JobQueue, JobRunner
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def jobs_engine(database_url: str) -> Iterator[sa.Engine]:
-    engine = create_engine(database_url)
-    upgrade(engine)
-    prepare(engine)
-    prepare(engine)
-    yield engine
-    engine.dispose()
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.05)
-
-
-def enqueue(engine: sa.Engine, *names: str, priority: Priority = Priority.ROUTINE) -> None:
-    queue = JobQueue(engine)
-    with engine.begin() as connection:
-        for name in names:
-            queue.enqueue(connection, name, priority)
 
 
 def test_jobs_run_once_stat_first_and_a_rollback_leaves_none(jobs_engine: sa.Engine) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 from monai.networks.nets import Classifier
+from small_bundles import PNEUMOTHORAX, small_bundle
 from structlog.testing import capture_logs
 
-from inference.bundle import Bundle, open_bundle
-from inference.bundle_writing import write_bundle
+from inference.bundle import Bundle
 from inference.heap import give_back
 from inference.input_spec import InputSpec
 from inference.model import load_reader
@@ -34,26 +34,15 @@ _MIB = 1 << 20
 
 def _large(path: Path, seed: int) -> Bundle:
     torch.manual_seed(seed)
-    write_bundle(
+    return small_bundle(
         path,
-        name=path.name,
-        version="1",
-        network_def={"_target_": "monai.networks.nets.Classifier", **_ARGUMENTS},
-        state_dict=Classifier(**_ARGUMENTS).state_dict(),
-        preread={
-            "input": InputSpec("radiograph", 64).to_dict(),
-            "labels": [
-                {
-                    "name": "pneumothorax",
-                    "code": {"value": "36118008", "scheme": "SCT", "meaning": "Pneumothorax"},
-                    "thresholds": {"low": 0.1, "high": 0.9},
-                }
-            ],
-        },
-        metadata={},
-        card="# For tests\n",
+        Classifier(**_ARGUMENTS),
+        {"_target_": "monai.networks.nets.Classifier", **_ARGUMENTS},
+        InputSpec("radiograph", 64),
+        ["pneumothorax"],
+        code=PNEUMOTHORAX,
+        thresholds=(0.1, 0.9),
     )
-    return open_bundle(path)
 
 
 @pytest.fixture(scope="module")

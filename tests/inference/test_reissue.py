@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from db import FileStore, create_engine
 from db.corrections import correct
-from db.ingest import Ingest, InstanceRecord
+from db.ingest import Ingest
 from db.outcomes import Destined, Outcome, record_outcome
 from db.query import rows_of
 from db.results import request_analysis
@@ -74,10 +74,7 @@ def ask(
             InstanceNumber=number + 1,
             RequestAttributesSequence=[request],
         )
-        content = path.read_bytes()
-        cut = 144 + int.from_bytes(content[140:144], "little")
-        stored = files.write_image(f"1.2.3.4.{number}", content[:cut], content[cut:])
-        Ingest(engine).add(_record(number, stored.path, stored.sha256))
+        store(Ingest(engine), files, f"1.2.3.4.{number}", path.read_bytes(), received_at=NOW)
 
     def asked(count: int) -> str:
         with engine.connect() as connection:
@@ -101,33 +98,6 @@ def ask(
         return request.id
 
     return asked
-
-
-def _record(number: int, path: str, sha256: str) -> InstanceRecord:
-    return InstanceRecord(
-        study_instance_uid=STUDY,
-        patient_id="P-1",
-        patient_name="Müller^Eva",
-        patient_birth_date=None,
-        patient_sex=None,
-        accession_number="A-1",
-        study_date=None,
-        study_description=None,
-        series_instance_uid="1.2.3.4",
-        modality="CT",
-        series_number=None,
-        series_description=None,
-        body_part="HEAD",
-        sop_instance_uid=f"1.2.3.4.{number}",
-        sop_class_uid="1.2.840.10008.5.1.4.1.1.2",
-        transfer_syntax_uid="1.2.840.10008.1.2.1",
-        instance_number=number,
-        path=path,
-        size_bytes=1,
-        sha256=sha256,
-        received_at=NOW,
-        association_id="t" * 32,
-    )
 
 
 @pytest.fixture

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from stored_studies import StoredStudies
+from waiting import wait_for
 
 from db import FileStore
 from db.workers import WorkerIdentity
@@ -31,14 +33,10 @@ from inference.training.phantoms.files import write_chest, write_head_series
 from inference.worker import Worker
 from inference.worker_settings import WorkerSettings
 
+wait_until = partial(wait_for, seconds=120.0, every=0.005)
+
+
 pytest.importorskip("onnxruntime")
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 120.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.005)
 
 
 @dataclass
@@ -136,10 +134,10 @@ def overtake(
     ((uid, rows),) = studies.copies([film], 1)
     asked = [studies.ask(ct, *one, Priority.ROUTINE) for one in routine]
     with working(engine, files, bundles, tmp_path / "engines", concurrency) as computed:
-        wait_for(lambda: len(computed.batches) >= 3)
+        wait_until(lambda: len(computed.batches) >= 3)
         urgent = studies.ask(chest, uid, rows, Priority.STAT)
         committed, moment = time.monotonic(), datetime.now(UTC)
-        wait_for(lambda: done(engine, urgent))
+        wait_until(lambda: done(engine, urgent))
         ended = time.monotonic()
         place, (begun, first, batch) = computed.first_of(urgent)
         arrived = min(
@@ -150,7 +148,7 @@ def overtake(
         before = [one for one in computed.batches[:place] if one[1] > arrived]
         # Routine work goes on where it was.
         count = done(engine, *asked)
-        wait_for(lambda: done(engine, *asked) > count or count == len(asked))
+        wait_until(lambda: done(engine, *asked) > count or count == len(asked))
         assert begun >= arrived
     studies.close()
     state, started = told(engine, urgent)
@@ -166,43 +164,32 @@ def overtake(
     )
 
 
-def test_a_stat_film_overtakes_a_series_that_is_being_read(
+@pytest.mark.parametrize(
+    ("series", "slices", "concurrency"),
+    [
+        pytest.param(30, 12, 1, id="many short series"),
+        pytest.param(3, 300, 2, id="long series in every routine slot", marks=pytest.mark.slow),
+    ],
+)
+def test_a_stat_film_overtakes_series_that_are_being_read(
     engine: sa.Engine,
     files: FileStore,
     tmp_path: Path,
     ct_bundle: Bundle,
     chest_bundle: Bundle,
+    series: int,
+    slices: int,
+    concurrency: int,
 ) -> None:
     found = overtake(
         engine,
         files,
         tmp_path,
         [ct_bundle, chest_bundle],
-        series=30,
-        slices=12,
+        series=series,
+        slices=slices,
         size=64,
-        concurrency=1,
-    )
-    assert found.batches_before <= 1
-
-
-@pytest.mark.slow
-def test_a_stat_film_comes_while_every_routine_slot_reads_a_series_of_300(
-    engine: sa.Engine,
-    files: FileStore,
-    tmp_path: Path,
-    ct_bundle: Bundle,
-    chest_bundle: Bundle,
-) -> None:
-    found = overtake(
-        engine,
-        files,
-        tmp_path,
-        [ct_bundle, chest_bundle],
-        series=3,
-        slices=300,
-        size=64,
-        concurrency=2,
+        concurrency=concurrency,
     )
     assert found.batches_before <= 1
 
@@ -225,7 +212,7 @@ def test_who_gives_way_holds_no_transaction_and_ends_when_the_worker_does(
         working(engine, files, bundles, tmp_path / "engines", 2) as computed,
         computed.queue.turn("urgent", is_stat=True),
     ):
-        wait_for(lambda: len(computed.queue._way._waiting) >= 2)
+        wait_until(lambda: len(computed.queue._way._waiting) >= 2)
         began = time.monotonic()
         with engine.begin() as connection:
             connection.execute(sa.text("UPDATE analysis SET trace_id = trace_id"))
@@ -233,7 +220,7 @@ def test_who_gives_way_holds_no_transaction_and_ends_when_the_worker_does(
         time.sleep(0.3)
         assert done(engine, *asked) == 0
         computed.queue.hold_nobody()  # as a worker does that is told to end
-        wait_for(lambda: done(engine, *asked) == 2)
+        wait_until(lambda: done(engine, *asked) == 2)
     studies.close()
 
 
@@ -280,11 +267,11 @@ def test_findings_of_whole_analyses_are_the_same_alone_and_beside_others(
     alone = []
     with working(engine, files, opened, tmp_path / "engines", 1):
         for asked in ask(0):
-            wait_for(lambda: done(engine, asked))  # noqa: B023 - called before the next
+            wait_until(lambda: done(engine, asked))  # noqa: B023 - called before the next
             alone.append(found_in(engine, asked))
     beside = ask(1)
     with working(engine, files, opened, tmp_path / "engines", 6) as computed:
-        wait_for(lambda: done(engine, *beside) == len(beside))
+        wait_until(lambda: done(engine, *beside) == len(beside))
     studies.close()
     assert any(len(batch.turns) > 1 for _, _, batch in computed.batches)
     for asked, expected in zip(beside, alone, strict=True):

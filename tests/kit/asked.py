@@ -11,6 +11,7 @@ from pathlib import Path
 import pydicom
 import sqlalchemy as sa
 from pydicom.uid import generate_uid
+from stored_files import store
 
 from db.ingest import Ingest
 from db.results import request_analysis
@@ -21,7 +22,6 @@ from inference.catalogue import open_catalogue
 from inference.job_states import Priority
 from inference.jobs import JobQueue
 from inference.requests import request_analysis_of
-from scp.stored import read_stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +62,7 @@ class Asking:
         dataset.save_as(made, enforce_file_format=True)
         content = made.read_bytes()
         made.unlink()
-        cut = 144 + int.from_bytes(content[140:144], "little")
-        kept = self.base.files.write_image(uid, content[:cut], content[cut:])
-        self.ingest.add(read_stored(self.base.files, kept.path, "a" * 32))
+        store(self.ingest, self.base.files, uid, content)
         row = sa.text("SELECT id FROM instance WHERE sop_instance_uid = :uid")
         with self.base.engine.connect() as connection:
             return int(connection.execute(row, {"uid": uid}).scalar_one())

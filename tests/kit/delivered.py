@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pydicom
-from node_process import Node, wait_for
+from node_process import Node
 from pacs import SR_3D, Pacs
 from pydicom.dataset import Dataset
 from running import Orthanc, data_set_bytes, data_set_of
+from waiting import wait_for
 
 from scp import Peer, send_files
 

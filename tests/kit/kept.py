@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pydicom
-from node_process import Node, wait_for
+from node_process import Node
+from waiting import wait_for
 
 
 def data_set_of(path: Path) -> bytes:

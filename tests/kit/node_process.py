@@ -9,14 +9,14 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psycopg
+from waiting import wait_for
 from warm import SYNC_SECONDS, WarmProcess, WarmStart
 
 
@@ -24,21 +24,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def wait_for(
-    condition: Callable[[], Any],
-    seconds: float = 60.0,
-    what: str = "condition",
-    every: float = 0.1,
-) -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(every)
-    raise AssertionError(f"{what} did not come true within {seconds:.0f} s")
 
 
 def process_tree(pid: int) -> list[int]:

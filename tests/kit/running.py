@@ -13,9 +13,10 @@ from typing import Any
 
 import pydicom
 import pytest
-from node_process import Node, free_port, wait_for
+from node_process import Node, free_port
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
+from waiting import wait_for
 
 __all__ = ["Node", "free_port", "wait_for"]  # from here they are imported too
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import sqlalchemy as sa
 from pydicom import Dataset, dcmread
 from pydicom.uid import generate_uid
+from stored_files import store
 
 from db import FileStore
-from db.ingest import Ingest, InstanceRecord
+from db.ingest import Ingest
 from db.results import request_analysis
 from inference.bundle import Bundle
 from inference.job_states import Priority
@@ -75,33 +76,8 @@ class StoredStudies:
         image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = generate_uid()
         buffer = io.BytesIO()
         image.save_as(buffer, enforce_file_format=True)
-        content = buffer.getvalue()
-        cut = 144 + int.from_bytes(content[140:144], "little")
-        stored = self._files.write_image(image.SOPInstanceUID, content[:cut], content[cut:])
-        self._ingest.add(
-            InstanceRecord(
-                study_instance_uid=series,
-                patient_id=series[-10:],
-                patient_name=None,
-                patient_birth_date=None,
-                patient_sex=None,
-                accession_number=None,
-                study_date=None,
-                study_description=None,
-                series_instance_uid=series,
-                modality=image.Modality,
-                series_number=None,
-                series_description=None,
-                body_part=image.BodyPartExamined,
-                sop_instance_uid=image.SOPInstanceUID,
-                sop_class_uid=image.SOPClassUID,
-                transfer_syntax_uid=image.file_meta.TransferSyntaxUID,
-                instance_number=int(image.InstanceNumber),
-                path=stored.path,
-                size_bytes=stored.size_bytes,
-                sha256=stored.sha256,
-                received_at=datetime.now(UTC),
-                association_id="t" * 32,
-            )
-        )
+        store(
+            self._ingest, self._files, image.SOPInstanceUID, buffer.getvalue(),
+            study_instance_uid=series, patient_id=series[-10:],
+        )  # fmt: skip
         return str(image.SOPInstanceUID)

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from encoded import image
-from node_process import Node, process_tree, wait_for
+from node_process import Node, process_tree
 from raw_pdus import Instance
 from senders import Senders
+from waiting import wait_for
 
 N_WARM_UP = 16
 # What may come for good reasons: threads that are started late, two connections to SQLite.

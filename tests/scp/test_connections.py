@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
@@ -14,15 +13,9 @@ import pytest
 from pynetdicom import AE
 from pynetdicom.association import Association
 from raw_scu import RawAssociation, rejection
+from waiting import wait_for
 
 from scp.server import StorageServer
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 def associate(node: Any) -> Association:

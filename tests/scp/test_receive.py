@@ -7,7 +7,6 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from pydicom.uid import UID, generate_uid
 from pynetdicom import AE
 from pynetdicom.association import Association
 from raw_scu import Aborted, RawAssociation, rejection
+from waiting import wait_for
 
 from db.errors import DatabaseError, StorageFullError
 from db.files import FreeSpace
@@ -67,13 +67,6 @@ def encoded(image: Dataset) -> bytes:
 def stored_data_set(node: Any, path: str) -> bytes:
     content = node.files.absolute(path).read_bytes()
     return content[read_layout(content).data_set_offset :]
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 def associate(node: Any, calling: str = "SENDER", called: str = "PREREAD") -> Association:

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from node_process import Node, free_port, process_tree, wait_for
+from node_process import Node, free_port, process_tree
 from raw_pdus import Instance
 from raw_scu import RawAssociation
+from waiting import wait_for
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 

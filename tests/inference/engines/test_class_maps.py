@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from monai.networks.nets import Classifier, DenseNet, EfficientNetBN, resnet18
+from monai.networks.nets import Classifier, EfficientNetBN, resnet18
+from small_bundles import small_bundle, small_dense
 from torch import nn
 
 from inference.activations import activated
-from inference.bundle import Bundle, open_bundle
-from inference.bundle_writing import write_bundle
+from inference.bundle import Bundle
 from inference.engines.choose import EngineSettings
 from inference.engines.class_maps import find_head, with_class_maps
 from inference.evidence import enlarged, evidence_for, log_odds, share_of
@@ -29,47 +29,17 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 
 
-SMALL: dict[str, Any] = {
-    "spatial_dims": 2,
-    "in_channels": 1,
-    "out_channels": 3,
-    "init_features": 8,
-    "growth_rate": 4,
-    "block_config": [2, 2],
-}
-CODE = {"value": "50960005", "scheme": "SCT", "meaning": "Hemorrhage"}
-
-
-def _small() -> nn.Module:
-    return DenseNet(**SMALL)
-
-
-def _written(path: Path, network: nn.Module, size: int, **preread: Any) -> Bundle:
-    thresholds = {"low": 0.1, "high": 0.5}
-    write_bundle(
-        path,
-        name="b",
-        version="1",
-        network_def={"_target_": "monai.networks.nets.DenseNet", **SMALL},
-        state_dict=network.state_dict(),
-        preread={
-            "input": InputSpec("radiograph", size).to_dict(),
-            "labels": [
-                {"name": name, "code": CODE, "thresholds": thresholds}
-                for name in ("one", "two", "three")
-            ],
-            **preread,
-        },
-        metadata={},
-        card="# For tests\n",
-    )
-    return open_bundle(path)
+def _written(path: Path, size: int, **preread: Any) -> tuple[nn.Module, Bundle]:
+    network, definition = small_dense(5, out_channels=3)
+    spec = InputSpec("radiograph", size)
+    bundle = small_bundle(path, network, definition, spec, ("one", "two", "three"), **preread)
+    return network.eval().requires_grad_(False), bundle
 
 
 @pytest.mark.parametrize(
     ("network", "channels", "size"),
     [
-        (_small(), 1, 96),
+        (small_dense(out_channels=3)[0], 1, 96),
         (EfficientNetBN("efficientnet-b0", pretrained=False, in_channels=3, num_classes=4), 3, 64),
         (resnet18(spatial_dims=2, n_input_channels=1, num_classes=2), 1, 64),
     ],
@@ -128,9 +98,7 @@ def test_other_heads_have_none(network: nn.Module, channels: int, size: int) -> 
 def test_the_map_of_the_pass_is_the_map_of_the_gradients(
     tmp_path: Path, activation: Any, engine: str
 ) -> None:
-    torch.manual_seed(5)
-    network = _small().eval().requires_grad_(False)
-    bundle = _written(tmp_path / "b", network, 96, activation=activation, engine=engine)
+    network, bundle = _written(tmp_path / "b", 96, activation=activation, engine=engine)
     told = Network(bundle, "cpu", EngineSettings(tmp_path / "engines", 1))
     looked = Saliency(network)
     rows = torch.rand(3, 1, 96, 96)
@@ -164,9 +132,7 @@ def test_the_map_of_the_pass_is_the_map_of_the_gradients(
 
 def test_coarse_maps_of_the_pass_are_shown_as_what_they_are(tmp_path: Path) -> None:
     """Those of the last layers are 4 x 4 here: one cell is an eighth of the picture's width."""
-    torch.manual_seed(5)
-    network = _small().eval().requires_grad_(False)
-    bundle = _written(tmp_path / "b", network, 32)
+    network, bundle = _written(tmp_path / "b", 32)
     row = torch.rand(1, 1, 32, 32)
     told = Network(bundle, "cpu", EngineSettings(tmp_path / "engines", 1))
     found = told.explained(row, 0, Wanted())

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,10 @@ import numpy as np
 import plane_bundles
 import pytest
 import torch
-from monai.networks.nets import DenseNet
+from small_bundles import small_bundle, small_dense
 from torch import nn
 
 from inference.bundle import Bundle, open_bundle
-from inference.bundle_writing import write_bundle
 from inference.engine_spec import EngineSpec
 from inference.engines import EngineIdentity, MadeWith
 from inference.engines import choose as choose_module
@@ -46,20 +45,7 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 
 SIZE = 96
-DENSE: Mapping[str, Any] = {
-    "spatial_dims": 2,
-    "in_channels": 1,
-    "out_channels": 2,
-    "init_features": 8,
-    "growth_rate": 4,
-    "block_config": [2, 2],
-}
 NAMES = ("one", "two")
-
-
-def _label(name: str) -> dict[str, Any]:
-    code = {"value": "50960005", "scheme": "SCT", "meaning": "Hemorrhage"}
-    return {"name": name, "code": code, "thresholds": {"low": 0.1, "high": 0.5}}
 
 
 Make = Callable[..., Bundle]
@@ -70,23 +56,8 @@ def make(tmp_path: Path) -> Make:
     """Write a bundle of a small network whose last maps are 12 x 12."""
 
     def write(name: str = "dense", *, seed: int = 3, **preread: Any) -> Bundle:
-        torch.manual_seed(seed)
-        network = DenseNet(**DENSE)
-        write_bundle(
-            tmp_path / name,
-            name=name,
-            version="1",
-            network_def={"_target_": "monai.networks.nets.DenseNet", **DENSE},
-            state_dict=network.state_dict(),
-            preread={
-                "input": InputSpec("radiograph", SIZE).to_dict(),
-                "labels": [_label(label) for label in NAMES],
-                **preread,
-            },
-            metadata={},
-            card="# For tests\n",
-        )
-        return open_bundle(tmp_path / name)
+        spec = InputSpec("radiograph", SIZE)
+        return small_bundle(tmp_path / name, *small_dense(seed), spec, NAMES, **preread)
 
     return write
 
@@ -358,27 +329,17 @@ def test_maps_beside_the_numbers_are_those_of_torch(
     torch.manual_seed(2)
     windows = (BRAIN, SUBDURAL, SOFT)
     names = [*NAMES, "three"]
+    sizes = {"in_channels": 3, "num_classes": 3, "num_maps": 2}
     for name, engine in (("auto", "auto"), ("plain", "torch")):
         torch.manual_seed(2)
-        write_bundle(
+        small_bundle(
             tmp_path / name,
-            name=name,
-            version="1",
-            network_def={
-                "_target_": "inference.networks.SliceNetwork",
-                "in_channels": 3,
-                "num_classes": 3,
-                "num_maps": 2,
-            },
-            state_dict=SliceNetwork(3, 3, 2).state_dict(),
-            preread={
-                "input": InputSpec("ct_slices", 64, windows).to_dict(),
-                "labels": [_label(one) for one in names],
-                "masks": names,
-                "engine": engine,
-            },
-            metadata={},
-            card="# For tests\n",
+            SliceNetwork(**sizes),
+            {"_target_": "inference.networks.SliceNetwork", **sizes},
+            InputSpec("ct_slices", 64, windows),
+            names,
+            masks=names,
+            engine=engine,
         )
     rows = np.random.default_rng(4).random((2, 3, 64, 64), dtype=np.float32)
     (numbers, maps), (plain, plain_maps) = (
@@ -402,23 +363,8 @@ def test_probes_have_the_shape_and_the_range_of_the_input(make: Make) -> None:
 
 
 def test_a_network_that_normalises_each_picture_is_exported(tmp_path: Path) -> None:
-    torch.manual_seed(3)
-    norm = ["INSTANCE", {"affine": True}]
-    network = DenseNet(**DENSE, norm=norm)
-    write_bundle(
-        tmp_path / "instance",
-        name="instance",
-        version="1",
-        network_def={"_target_": "monai.networks.nets.DenseNet", **DENSE, "norm": norm},
-        state_dict=network.state_dict(),
-        preread={
-            "input": InputSpec("radiograph", SIZE).to_dict(),
-            "labels": [_label(label) for label in NAMES],
-        },
-        metadata={},
-        card="# For tests\n",
-    )
-    bundle = open_bundle(tmp_path / "instance")
+    dense = small_dense(norm=["INSTANCE", {"affine": True}])
+    bundle = small_bundle(tmp_path / "instance", *dense, InputSpec("radiograph", SIZE), NAMES)
     made = OnnxCache(tmp_path / "engines").keep(
         bundle,
         lambda path: export_checked(bundle, load_network(bundle, torch.device("cpu")), path),

@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from monai.networks.nets import DenseNet
+from small_bundles import PNEUMOTHORAX, small_bundle, small_dense
 from structlog.testing import capture_logs
 
-from inference.bundle import Bundle, open_bundle
-from inference.bundle_writing import write_bundle
+from inference.bundle import Bundle
 from inference.engines import (
     DeviceLostError,
     EngineIdentity,
@@ -51,35 +49,14 @@ def film(write_image: Callable[..., Path], sources: Sources) -> list[SourceImage
 
 
 def _dense(path: Path) -> Bundle:
-    arguments = {
-        "spatial_dims": 2,
-        "in_channels": 1,
-        "out_channels": 1,
-        "init_features": 8,
-        "growth_rate": 4,
-        "block_config": [2, 2],
-    }
-    torch.manual_seed(3)
-    write_bundle(
+    return small_bundle(
         path,
-        name="dense",
-        version="1",
-        network_def={"_target_": "monai.networks.nets.DenseNet", **arguments},
-        state_dict=DenseNet(**arguments).state_dict(),
-        preread={
-            "input": InputSpec("radiograph", 64).to_dict(),
-            "labels": [
-                {
-                    "name": "pneumothorax",
-                    "code": {"value": "36118008", "scheme": "SCT", "meaning": "Pneumothorax"},
-                    "thresholds": {"low": 0.1, "high": 0.9},
-                }
-            ],
-        },
-        metadata={},
-        card="# For tests\n",
+        *small_dense(out_channels=1),
+        InputSpec("radiograph", 64),
+        ["pneumothorax"],
+        code=PNEUMOTHORAX,
+        thresholds=(0.1, 0.9),
     )
-    return open_bundle(path)
 
 
 def test_a_reading_says_what_it_was_made_with_and_is_the_same_on_all_engines(

@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-import torch
-from monai.networks.nets import DenseNet
+from small_bundles import small_bundle, small_dense
 
-from inference.bundle import Bundle, open_bundle
-from inference.bundle_writing import write_bundle
+from inference.bundle import Bundle
 from inference.engine_spec import EngineSpec
 from inference.engines import optional
 from inference.engines.choose import EngineSettings, choose_engine
@@ -29,30 +27,8 @@ def make(tmp_path: Path) -> Make:
     """Write a bundle of a small network whose last maps are 12 x 12."""
 
     def write(engine: object, name: str = "dense") -> Bundle:
-        torch.manual_seed(3)
-        sizes: dict[str, Any] = {
-            "spatial_dims": 2, "in_channels": 1, "out_channels": 2,
-            "init_features": 8, "growth_rate": 4, "block_config": [2, 2],
-        }  # fmt: skip
-        code = {"value": "50960005", "scheme": "SCT", "meaning": "Hemorrhage"}
-        write_bundle(
-            tmp_path / name,
-            name=name,
-            version="1",
-            network_def={"_target_": "monai.networks.nets.DenseNet", **sizes},
-            state_dict=DenseNet(**sizes).state_dict(),
-            preread={
-                "input": InputSpec("radiograph", SIZE).to_dict(),
-                "labels": [
-                    {"name": one, "code": code, "thresholds": {"low": 0.1, "high": 0.5}}
-                    for one in ("one", "two")
-                ],
-                "engine": engine,
-            },
-            metadata={},
-            card="# For tests\n",
-        )
-        return open_bundle(tmp_path / name)
+        spec = InputSpec("radiograph", SIZE)
+        return small_bundle(tmp_path / name, *small_dense(), spec, ("one", "two"), engine=engine)
 
     return write
 

@@ -6,10 +6,11 @@ import gc
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from waiting import wait_for
 
 from inference.bundle import Bundle, open_bundle
 from inference.engines import (
@@ -37,12 +39,7 @@ from inference.scheduling.lane import Lane
 from inference.scheduling.requests import Answers, Batch, Request
 from inference.settings import shipped_bundles
 
-
-def wait_until(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.001)
+wait_until = partial(wait_for, seconds=20.0, every=0.001)
 
 
 @dataclass

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from functools import partial
 
 import pytest
+from waiting import wait_for
 
 from inference.decode_share import Job, JobState, Stream, next_job
 from inference.scheduling import DeviceQueue, Turn, giving_way, yield_to_stat
 from inference.scheduling.choice import STAT_PER_ROUTINE
 
-
-def wait_until(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.001)
+wait_until = partial(wait_for, seconds=20.0, every=0.001)
 
 
 class Steps(threading.Thread):
