@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from pydicom import Dataset
@@ -95,53 +96,33 @@ def key_images(
         SOP Instance UIDs of images that cannot be shown, or not with where the model looked,
         and the kind of error: a picture that fails must not lose the findings.
     """
-    wanted = wanted_of(reader.bundle)
     places = [(decoded.uids[view.row], decoded.frames[view.row]) for view in views]
     tasks = [DecodeTask(sources[uid], frame, reader.shown_spec) for uid, frame in places]
+    looked = _Looked(reader, passes, decoded.last)
     shown: list[Illustration] = []
     failed: dict[str, str] = {}
-    for view, image, (uid, frame) in zip(
-        views, decoded_again(reader.decoding, tasks, decoded.last), places, strict=True
-    ):
+    images = decoded_again(reader.decoding, tasks, decoded.last)
+    for view, task, image in zip(views, tasks, images, strict=True):
         yield_to_stat()
+        uid = task.image.sop_instance_uid
         if isinstance(image, Exception):
             failed[uid] = type(image).__name__
             continue
         try:
-            dataset = open_image(sources[uid].path)
-            picture = reader.show(image, dataset, frame, view.columns)
+            dataset = open_image(task.image.path)
+            picture = reader.show(image, dataset, task.frame, view.columns)
         except (NotAnalysableError, *ODD_DATA) as error:
             failed[uid] = type(error).__name__
             continue
-        labels = tuple(reader.bundle.labels[column].name for column in view.columns)
-        outlined = marked(masks, uid, frame, labels)
+        made = _illustration(reader.bundle, view, task, picture, decoded)
+        made = replace(made, marked=marked(masks, uid, task.frame, made.labels))
         explanation = None
         try:
-            if view.looked is not None and outlined is None and wanted is not None:
-                made = passes.of(view.row)
-                spacing = pixel_spacing_mm(dataset, frame)
-                explanation = _told(reader, view.looked, wanted, made, spacing)
-                if explanation is None:
-                    task = DecodeTask(sources[uid], frame, reader.bundle.spec)
-                    seen = _seen(reader, task, image, decoded.last)
-                    explanation = _asked(reader, view.looked, wanted, seen, spacing)
+            if made.marked is None:
+                explanation = looked.of(view, task, image, dataset)
         except (InferenceError, *ODD_DATA) as error:
             failed[uid] = type(error).__name__
-        position = float(decoded.positions_mm[view.row])
-        shown.append(
-            Illustration(
-                sop_instance_uid=uid,
-                frame=frame,
-                pixels=picture.pixels,
-                window=picture.window,
-                pixel_aspect=picture.pixel_aspect,
-                saliency=None if explanation is None else explanation.over_source(),
-                explanation=explanation,
-                marked=outlined,
-                labels=labels,
-                position_mm=position if reader.bundle.spec.kind == "ct_slices" else None,
-            )
-        )
+        shown.append(_explained(made, explanation))
     return tuple(shown), failed
 
 
@@ -178,31 +159,82 @@ def decoded_again(
         yield found
 
 
-def _told(
-    reader: Shows, looked: int, wanted: Wanted, made: RowPass | None, spacing: Spacing
-) -> Explanation | None:
-    """Return where the model looked by the pass that was made, if that tells it."""
-    found = None if made is None else reader.network.evidence_of(made, looked, wanted)
-    if made is None or found is None:
-        return None
-    return found.placed(reader.bundle.labels[looked].name, made.placement, spacing)
+def _illustration(
+    bundle: Bundle, view: View, task: DecodeTask, picture: Shown, decoded: Decoded
+) -> Illustration:
+    """Return a picture, without anything over it."""
+    position = float(decoded.positions_mm[view.row])
+    return Illustration(
+        sop_instance_uid=task.image.sop_instance_uid,
+        frame=task.frame,
+        pixels=picture.pixels,
+        window=picture.window,
+        pixel_aspect=picture.pixel_aspect,
+        labels=tuple(bundle.labels[column].name for column in view.columns),
+        position_mm=position if bundle.spec.kind == "ct_slices" else None,
+    )
 
 
-def _seen(reader: Shows, task: DecodeTask, shown: ModalityImage, last: LastImage) -> ModalityImage:
-    """Return the values that the network saw, where they are not those that a person sees."""
-    if task.spec == reader.shown_spec:
-        return shown
-    (seen,) = decoded_again(reader.decoding, [task], last)
-    if isinstance(seen, Exception):
-        raise seen
-    return seen
+def _explained(made: Illustration, explanation: Explanation | None) -> Illustration:
+    if explanation is None:
+        return made
+    return replace(made, saliency=explanation.over_source(), explanation=explanation)
 
 
-def _asked(
-    reader: Shows, looked: int, wanted: Wanted, seen: ModalityImage, spacing: Spacing
-) -> Explanation | None:
-    """Return where the model looks by asking its network again."""
-    tensor, place = reader.seen(seen)
-    found = reader.network.explained(tensor, looked, wanted)
-    label = reader.bundle.labels[looked].name
-    return None if found is None else found.placed(label, place, spacing)
+class _Looked:
+    """Tells where a model looked, in the way that its bundle wants.
+
+    Parameters
+    ----------
+    reader : Shows
+    passes : KeptPasses
+    last : LastImage
+        Is not decoded once more.
+    """
+
+    def __init__(self, reader: Shows, passes: KeptPasses, last: LastImage) -> None:
+        self._reader = reader
+        self._passes = passes
+        self._last = last
+        self._wanted = wanted_of(reader.bundle)
+
+    def of(
+        self, view: View, task: DecodeTask, image: ModalityImage, dataset: Dataset
+    ) -> Explanation | None:
+        """Return where it looked in an image that a person sees so; None if that is not told."""
+        if view.looked is None or self._wanted is None:
+            return None
+        made = self._passes.of(view.row)
+        spacing = pixel_spacing_mm(dataset, task.frame)
+        told = self._told(view.looked, self._wanted, made, spacing)
+        if told is not None:
+            return told
+        seen = self._seen(replace(task, spec=self._reader.bundle.spec), image)
+        return self._asked(view.looked, self._wanted, seen, spacing)
+
+    def _told(
+        self, looked: int, wanted: Wanted, made: RowPass | None, spacing: Spacing
+    ) -> Explanation | None:
+        """Return it by the pass that was made, if that tells it."""
+        found = None if made is None else self._reader.network.evidence_of(made, looked, wanted)
+        if made is None or found is None:
+            return None
+        return found.placed(self._reader.bundle.labels[looked].name, made.placement, spacing)
+
+    def _seen(self, task: DecodeTask, shown: ModalityImage) -> ModalityImage:
+        """Return the values that the network saw, where they are not those that a person sees."""
+        if task.spec == self._reader.shown_spec:
+            return shown
+        (seen,) = decoded_again(self._reader.decoding, [task], self._last)
+        if isinstance(seen, Exception):
+            raise seen
+        return seen
+
+    def _asked(
+        self, looked: int, wanted: Wanted, seen: ModalityImage, spacing: Spacing
+    ) -> Explanation | None:
+        """Return it by asking the network again."""
+        tensor, place = self._reader.seen(seen)
+        found = self._reader.network.explained(tensor, looked, wanted)
+        label = self._reader.bundle.labels[looked].name
+        return None if found is None else found.placed(label, place, spacing)
