@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 import typer
@@ -14,6 +14,20 @@ from db import FileStore, explanations
 
 from .. import settings
 from ..errors import DeployError
+from .explain_options import (
+    Baseline,
+    Cell,
+    Frame,
+    How,
+    Inputs,
+    Label,
+    Model,
+    Out,
+    Patch,
+    Steps,
+    Stride,
+    What,
+)
 from .explain_target import Target, find_target
 from .files import window_from
 from .options import Config, opened
@@ -28,13 +42,27 @@ if TYPE_CHECKING:
 _MUCH = 0.05
 
 
-class Method(StrEnum):
-    """How it is found out; without one the way of the analysis is taken."""
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the options say.
 
-    CLASS_ACTIVATION = "class-activation"
-    GRADIENTS = "gradients"
-    OCCLUSION = "occlusion"
-    INTEGRATED_GRADIENTS = "integrated-gradients"
+    Attributes
+    ----------
+    model, label : str or None
+    frame : int or None
+        From 0.
+    wanted : Wanted
+    device, window : str
+    out : Path or None
+    """
+
+    model: str | None
+    label: str | None
+    frame: int | None
+    wanted: Wanted
+    device: str
+    window: str
+    out: Path | None
 
 
 def add_to(app: typer.Typer) -> None:
@@ -43,77 +71,21 @@ def add_to(app: typer.Typer) -> None:
 
 
 def explain(
-    what: Annotated[
-        str,
-        typer.Argument(
-            help="Id of an analysis, UID of a study, series, result object or image that was read "
-            "(of each its last digits do, 6 or more; of an id its first), or an image file."
-        ),
-    ],
+    what: What,
     config: Config = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="Of several analyses that of this model. For a file: folder of a bundle, or name "
-            "of a model."
-        ),
-    ] = None,
-    method: Annotated[
-        Method | None,
-        typer.Option(
-            help="How; the way of the analysis if not given. Integrated gradients need captum: "
-            "pip install 'preread[explain]'.",
-            show_default=False,
-        ),
-    ] = None,
-    label: Annotated[
-        str | None,
-        typer.Option(
-            help="Name of the finding; the surest, of a file the model's primary one, if not given."
-        ),
-    ] = None,
-    frame: Annotated[
-        int | None,
-        typer.Option(min=1, help="Frame, from 1; the one that was pictured, or the first."),
-    ] = None,
-    patch: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="occlusion: side of what covers, in pixels of the network's input; twice the "
-            "stride if not given.",
-        ),
-    ] = None,
-    stride: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="occlusion: how far it is moved, and the side of a cell; a 16th of the input.",
-        ),
-    ] = None,
-    steps: Annotated[
-        int, typer.Option(min=1, help="integrated-gradients: points on the way from black.")
-    ] = 50,
-    cell: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="integrated-gradients: side of the cells that are summed up, in pixels of the "
-            "input; a 32nd of it.",
-        ),
-    ] = None,
-    baseline: Annotated[
-        float | None,
-        typer.Option(
-            help="Value of the input that covers, or where the way begins; its black if not given."
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="PNG file to write; needed for an image file.")
-    ] = None,
+    model: Model = None,
+    method: How = None,
+    label: Label = None,
+    frame: Frame = None,
+    patch: Patch = None,
+    stride: Stride = None,
+    steps: Steps = 50,
+    cell: Cell = None,
+    baseline: Baseline = None,
+    out: Out = None,
     window: Window = "brain",
     device: Device = "auto",
-    batch: Annotated[int, typer.Option(min=1, help="Inputs at the network at once.")] = 8,
+    batch: Inputs = 8,
 ) -> None:
     """Show where a model looked in one image; of an analysis the map is stored with it.
 
@@ -125,34 +97,41 @@ def explain(
         raise DeployError("the picture is a PNG: give --out x.png")
     # torch takes seconds to import; only what runs a network needs it.
     from inference.explaining import Wanted
-    from inference.explanation import Method as How
+    from inference.explanation import Method as Known
 
     wanted = Wanted(
-        None if method is None else How(method), patch, stride, steps, cell, baseline, batch
+        None if method is None else Known(method), patch, stride, steps, cell, baseline, batch
     )
-    path = Path(what)
-    if path.is_file():
-        if model is None or out is None:
-            raise DeployError("for a file say which model, and where to write: --model, --out")
-        bundle = named_bundle(model, config)
-        found = _explained(bundle, path, (frame or 1) - 1, label, wanted, device, window)
-        _say(found, str(path))
-        _write(found, bundle, out)
-        return
+    place = None if frame is None else frame - 1
+    asked = _Asked(model, label, place, wanted, device, window, out)
+    if (path := Path(what)).is_file():
+        _explain_file(path, config, asked)
+    else:
+        _explain_analysis(what, config, asked)
+
+
+def _explain_file(path: Path, config: Path | None, asked: _Asked) -> None:
+    """Show where a model looks in a file, which no analysis has to know."""
+    if asked.model is None or asked.out is None:
+        raise DeployError("for a file say which model, and where to write: --model, --out")
+    bundle = named_bundle(asked.model, config)
+    found = _explained(bundle, path, asked.frame or 0, asked.label, asked)
+    _say(found, str(path))
+    _write(found, bundle, asked.out)
+
+
+def _explain_analysis(what: str, config: Path | None, asked: _Asked) -> None:
+    """Show where the model of an analysis looked, and store that with it."""
     with opened(config) as engine:
         with engine.connect() as connection:
-            target = find_target(
-                connection, what, model, label, None if frame is None else frame - 1
-            )
+            target = find_target(connection, what, asked.model, asked.label, asked.frame)
         bundle = _bundle_of(target, config)
         data = settings.load(config).data_dir
-        there = FileStore(data).absolute(target.path)
-        found = _explained(
-            bundle, there, target.frame, target.label, wanted, device, window, data / "engines"
-        )
+        path = FileStore(data).absolute(target.path)
+        found = _explained(bundle, path, target.frame, target.label, asked, data / "engines")
         _say(found, f"...{target.sop_instance_uid[-12:]}, frame {target.frame + 1}")
-        if out is not None:
-            _write(found, bundle, out)
+        if asked.out is not None:
+            _write(found, bundle, asked.out)
         _keep(engine, target, found)
 
 
@@ -176,9 +155,7 @@ def _explained(
     path: Path,
     frame: int,
     label: str | None,
-    wanted: Wanted,
-    device: str,
-    window: str,
+    asked: _Asked,
     engines: Path | None = None,
 ) -> Explained:
     if bundle.spec.volume is not None:
@@ -192,12 +169,12 @@ def _explained(
     from inference.model import Reader, load_reader
 
     configure_torch()
-    greys = window_from(window)
+    greys = window_from(asked.window)
     # What the node exported is used again; nothing is exported for a command.
     cache = engines if engines is not None and engines.is_dir() else None
-    reader = load_reader(bundle, device, wanted.batch, EngineSettings(cache))
+    reader = load_reader(bundle, asked.device, asked.wanted.batch, EngineSettings(cache))
     assert isinstance(reader, Reader), "volumes were refused"
-    return explain_image(reader, path, frame, label, wanted, greys)
+    return explain_image(reader, path, frame, label, asked.wanted, greys)
 
 
 def _say(found: Explained, where: str) -> None:
