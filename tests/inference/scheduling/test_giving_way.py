@@ -91,7 +91,9 @@ def test_routine_analyses_have_a_ninth_together(
         time.sleep(0.1)
         began, spent = time.monotonic(), sum(one.spent for one in routine)
         before = [one.taken for one in routine]
-        wait_until(lambda: all(o.taken >= b + 3 for o, b in zip(routine, before, strict=True)), 60)
+        wait_until(
+            lambda: all(o.taken >= b + 3 for o, b in zip(routine, before, strict=True)), seconds=60
+        )
         share = (sum(one.spent for one in routine) - spent) / (time.monotonic() - began)
         # A step under way at either end counts in part.
         assert share < 1.5 / (1 + STAT_PER_ROUTINE)
