@@ -59,7 +59,7 @@ def ask(
 ) -> Callable[[int], str]:
     """Store so many slices and ask for their analysis."""
 
-    def store(number: int) -> None:
+    def add(number: int) -> None:
         request = pydicom.Dataset()
         request.RequestedProcedureID, request.AccessionNumber = "RP", "A-1"
         path = write_image(
@@ -80,7 +80,7 @@ def ask(
         with engine.connect() as connection:
             there = rows_of(connection, "v_instances", order_by="received_at")
         for number in range(len(there), count):
-            store(number)
+            add(number)
         with engine.begin() as connection:
             ids = connection.execute(sa.text("SELECT id FROM instance ORDER BY id")).scalars().all()
             request = request_analysis_of(
