@@ -10,6 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 import sqlalchemy as sa
+from stored_files import store
 
 from db import FileStore, create_engine
 from db.corrections import correct
