@@ -14,6 +14,7 @@ from pydicom import Dataset
 
 from .decode_task import DecodeTask
 from .engines import Rows
+from .input_spec import InputSpec
 from .pixels import ModalityImage
 from .placement import Placement
 
@@ -37,27 +38,35 @@ class Batch:
     placements: tuple[Placement, ...]
 
 
+# Values of a large film are 14 MB, and a study has one or two.
+_RECENT_BYTES = 32 << 20
+
+
 @dataclass(slots=True, eq=False)
 class LastImage:
-    """The frame that was decoded last, for a picture of it: a film alone is decoded once.
+    """The frames that were decoded last, for pictures of them: a film is decoded once.
 
-    One frame and no more: the values of a large film are 14 MB.
+    Always one; of more, what takes no more than `_RECENT_BYTES` together.
     """
 
-    _task: DecodeTask | None = None
-    _image: ModalityImage | None = None
+    _kept: dict[tuple[str, int, InputSpec], ModalityImage] = field(default_factory=dict)
 
     def note(self, task: DecodeTask, image: ModalityImage) -> None:
-        """Keep what became of a task, in the place of the one before."""
-        self._task, self._image = task, image
+        """Keep what became of a task, in the place of the oldest."""
+        self._kept[_key(task)] = image
+        room = sum(one.values.nbytes for one in self._kept.values()) - _RECENT_BYTES
+        for key in list(self._kept)[:-1]:
+            if room <= 0:
+                break
+            room -= self._kept.pop(key).values.nbytes
 
     def of(self, task: DecodeTask) -> ModalityImage | None:
-        """Return what would become of a task, if it is the last one; nobody may change it."""
-        known = self._task
-        if known is None or (known.frame, known.spec) != (task.frame, task.spec):
-            return None
-        same = known.image.sop_instance_uid == task.image.sop_instance_uid
-        return self._image if same else None
+        """Return what would become of a task, if it is one of them; nobody may change it."""
+        return self._kept.get(_key(task))
+
+
+def _key(task: DecodeTask) -> tuple[str, int, InputSpec]:
+    return task.image.sop_instance_uid, task.frame, task.spec
 
 
 @dataclass(frozen=True, slots=True)

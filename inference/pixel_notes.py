@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from enum import StrEnum
 
 from pydicom.uid import UID
@@ -57,6 +57,16 @@ def count_fallback(facts: MutableMapping[str, object], syntax: str, notes: Seque
         Transfer Syntax UID (0002,0010).
     """
     if PixelNote.DECODER_FALLBACK in notes:
-        counted = facts.setdefault("decoder_fallbacks", {})
-        assert isinstance(counted, dict)
-        counted[UID(syntax).name] = counted.get(UID(syntax).name, 0) + 1
+        name = UID(syntax).name
+        add_fallbacks(facts, {"decoder_fallbacks": {name: 1}})
+
+
+def add_fallbacks(facts: MutableMapping[str, object], more: Mapping[str, object]) -> None:
+    """Add what `count_fallback` counted in the facts of a part of a reading."""
+    added = more.get("decoder_fallbacks")
+    if not isinstance(added, dict):
+        return
+    counted = facts.setdefault("decoder_fallbacks", {})
+    assert isinstance(counted, dict)
+    for name, count in added.items():
+        counted[name] = counted.get(name, 0) + count

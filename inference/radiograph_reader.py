@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from pydicom import Dataset
@@ -21,7 +21,7 @@ from .functional_groups import damaged, whole_number
 from .illustrate import View, film_views
 from .input_spec import InputSpec
 from .model_values import check_range
-from .pixel_notes import PixelNote, count_fallback
+from .pixel_notes import PixelNote, add_fallbacks, count_fallback
 from .pixels import ModalityImage, frame_count
 from .placement import Placement
 from .postprocess import Probabilities, image_findings
@@ -31,6 +31,33 @@ from .reading import NotAnalysed, Reading, SourceImage
 
 # What is used if it is there: no functional group holds it, and it has one value.
 _OPTIONAL = {"InstanceNumber": ("", 1)}
+# Input of films that is kept from the look at whether they can be read: some hundred of them.
+_KEPT_BYTES = 64 << 20
+
+
+@dataclass(slots=True, eq=False)
+class _Looked:
+    """What was made of a film when its pixels were looked at.
+
+    Attributes
+    ----------
+    batches : list of Batch or None
+        None: they were not kept.
+    """
+
+    facts: dict[str, object] = field(default_factory=dict)
+    batches: list[Batch] | None = field(default_factory=list)
+
+    def keep(self, batch: Batch, room: int) -> int:
+        """Keep a batch, if it takes no more than `room` bytes; return what it takes."""
+        if self.batches is None:
+            return 0
+        if batch.tensor.nbytes > room:
+            freed = sum(kept.tensor.nbytes for kept in self.batches)
+            self.batches = None
+            return -freed
+        self.batches.append(batch)
+        return batch.tensor.nbytes
 
 
 class RadiographReader(Reader):
@@ -45,19 +72,19 @@ class RadiographReader(Reader):
     def decode(self, images: Sequence[SourceImage]) -> Decoded:
         """Prepare the images that pass the gate, in the order of their number; see `Reader`."""
         opened, set_aside = admitted(images, self.bundle)
-        opened, set_aside = self._readable(opened, set_aside)
+        last = LastImage()
+        opened, set_aside, looked = self._readable(opened, set_aside, last)
         order = sorted(opened, key=lambda uid: (_instance_number(opened[uid].dataset), uid))
         datasets = [opened[uid].dataset for uid in order]
         counts = [frame_count(dataset) for dataset in datasets]
         rows = tuple(uid for uid, count in zip(order, counts, strict=True) for _ in range(count))
         facts: dict[str, object] = {"set_aside": set_aside} if set_aside else {}
-        last = LastImage()
         if found := damaged(datasets, _OPTIONAL):
             facts["damaged_attributes"] = found
         return Decoded(
             uids=rows,
             frames=tuple(frame for count in counts for frame in range(count)),
-            batches=self._batches([opened[uid].source for uid in order], counts, facts, last),
+            batches=self._once([opened[uid].source for uid in order], counts, facts, last, looked),
             positions_mm=np.zeros(len(rows)),
             headers=tuple(opened[uid].header for uid in order),
             facts=facts,
@@ -130,11 +157,20 @@ class RadiographReader(Reader):
             return
         tasks = [DecodeTask(one, frame, spec) for one, frame in frames]
         for decoded, task in zip(self.decoding.decode(tasks), tasks, strict=True):
-            if isinstance(decoded, NotAnalysableError):
-                raise decoded
-            count_fallback(facts, task.image.transfer_syntax_uid, decoded.notes)
-            last.note(task, decoded)
-            yield self._batch(decoded)
+            yield self._noted(task, decoded, facts, last)
+
+    def _noted(
+        self,
+        task: DecodeTask,
+        decoded: ModalityImage | NotAnalysableError,
+        facts: dict[str, object],
+        last: LastImage,
+    ) -> Batch:
+        if isinstance(decoded, NotAnalysableError):
+            raise decoded
+        count_fallback(facts, task.image.transfer_syntax_uid, decoded.notes)
+        last.note(task, decoded)
+        return self._batch(decoded)
 
     def _batch(self, image: ModalityImage) -> Batch:
         spec = self.bundle.spec
@@ -147,17 +183,80 @@ class RadiographReader(Reader):
             raise _flat()
         return Batch(tensor, (notes,), (place,))
 
+    def _once(
+        self,
+        sources: Sequence[SourceImage],
+        counts: Sequence[int],
+        facts: dict[str, object],
+        last: LastImage,
+        looked: Mapping[str, _Looked],
+    ) -> Iterator[Batch]:
+        """Give what was made of films already, and decode the others; see `_batches`."""
+        if not looked:
+            yield from self._batches(sources, counts, facts, last)
+            return
+        for source, count in zip(sources, counts, strict=True):
+            known = looked[source.sop_instance_uid]
+            if known.batches is None:
+                yield from self._batches([source], [count], facts, last)
+                continue
+            add_fallbacks(facts, known.facts)
+            yield from known.batches
+            known.batches = []
+
     def _readable(
-        self, opened: dict[str, Opened], set_aside: dict[str, str]
-    ) -> tuple[dict[str, Opened], dict[str, str]]:
+        self, opened: dict[str, Opened], set_aside: dict[str, str], last: LastImage
+    ) -> tuple[dict[str, Opened], dict[str, str], dict[str, _Looked]]:
         """Set aside the films whose pixels cannot be read: the others of a series are read.
 
-        They are decoded once to see that, because the rows of a reading are fixed before the
-        network sees the first; a film alone is what its reading is, and decoded only then.
+        They are decoded to see that, because the rows of a reading are fixed before the network
+        sees the first; what they became is kept within bounds. A film alone is what its reading is,
+        and decoded only then; on a GPU films go in batches, and are decoded again.
         """
         if len(opened) == 1:
-            return opened, set_aside
+            return opened, set_aside, {}
         refused: dict[str, NotAnalysableError] = {}
+        looked: dict[str, _Looked] = {}
+        if is_made_on(self._device, self.bundle.spec):
+            self._look_on_gpu(opened, refused)
+        else:
+            looked = self._look(opened, refused, last)
+        codes = {**set_aside, **{uid: str(error.code) for uid, error in refused.items()}}
+        if len(refused) == len(opened):
+            raise reason_of_most(list(refused.values()), codes)
+        good = {uid: one for uid, one in opened.items() if uid not in refused}
+        return good, codes, looked
+
+    def _look(
+        self, opened: dict[str, Opened], refused: dict[str, NotAnalysableError], last: LastImage
+    ) -> dict[str, _Looked]:
+        """Decode films, all on their way at once; tell what they became, and add to `refused`."""
+        tasks: list[DecodeTask] = []
+        for uid, one in opened.items():
+            try:
+                count = frame_count(one.dataset)
+            except NotAnalysableError as error:
+                refused[uid] = error
+                continue
+            tasks += [DecodeTask(one.source, frame, self.bundle.spec) for frame in range(count)]
+        looked: dict[str, _Looked] = {}
+        room = _KEPT_BYTES
+        for task, decoded in zip(tasks, self.decoding.decode(tasks), strict=True):
+            uid = task.image.sop_instance_uid
+            if uid in refused:
+                continue
+            film = looked.setdefault(uid, _Looked())
+            try:
+                batch = self._noted(task, decoded, film.facts, last)
+            except NotAnalysableError as error:
+                refused[uid] = error
+                continue
+            room -= film.keep(batch, room)
+        return looked
+
+    def _look_on_gpu(
+        self, opened: dict[str, Opened], refused: dict[str, NotAnalysableError]
+    ) -> None:
         for uid, one in opened.items():
             try:
                 count = frame_count(one.dataset)
@@ -165,10 +264,6 @@ class RadiographReader(Reader):
                     pass
             except NotAnalysableError as error:
                 refused[uid] = error
-        codes = {**set_aside, **{uid: str(error.code) for uid, error in refused.items()}}
-        if len(refused) == len(opened):
-            raise reason_of_most(list(refused.values()), codes)
-        return {uid: one for uid, one in opened.items() if uid not in refused}, codes
 
     def _tensor(self, image: ModalityImage, place: Placement) -> Rows:
         spec = self.bundle.spec

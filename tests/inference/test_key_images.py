@@ -339,9 +339,14 @@ def test_an_image_that_cannot_be_decoded_again_costs_its_picture_alone(
 
 
 def test_a_decoder_that_ends_its_process_costs_a_picture(
-    chest_bundle: Bundle, write_image: Write, sources: Sources, tmp_path: Path
+    chest_bundle: Bundle,
+    write_image: Write,
+    sources: Sources,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The second time, when the picture is made: the findings are there, and so is the worker."""
+    monkeypatch.setattr("inference.decoded._RECENT_BYTES", 0)  # the last one alone is kept
     images = sources(film(write_image, number) for number in range(2))
     bundle = chest_bundle.with_thresholds({"pneumothorax": Thresholds(0.0, 0.0)})
     pipe = tmp_path / "never written"
@@ -380,3 +385,19 @@ def test_the_frame_that_was_decoded_last_is_not_decoded_again(
     (other,) = decoded_again(pool, [replace(task, frame=1)], last)
     assert isinstance(other, Exception)
     assert len(pool.frames) == 2
+
+
+def test_frames_that_were_decoded_last_stay_within_bounds(
+    write_image: Write, sources: Sources
+) -> None:
+    tasks = [
+        DecodeTask(image, 0, InputSpec("radiograph", 64))
+        for image in sources(film(write_image, number) for number in range(3))
+    ]
+    side = np.zeros((2048, 2048), np.float32)  # 16 MiB: two fill the room
+    last = LastImage()
+    for task in tasks:
+        last.note(task, ModalityImage(side, ()))
+    assert [last.of(task) is not None for task in tasks] == [False, True, True]
+    last.note(tasks[0], ModalityImage(np.zeros((8192, 2048), np.float32), ()))
+    assert [last.of(task) is not None for task in tasks] == [True, False, False], "always one"

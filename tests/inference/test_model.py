@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,12 @@ from pydicom import dcmread
 from pydicom.dataelem import RawDataElement
 from pydicom.uid import generate_uid
 
+from inference import radiograph_reader
 from inference.bundle import Bundle, open_bundle
+from inference.decode_task import DecodeTask
 from inference.errors import BundleError, InferenceError, NotAnalysableError
 from inference.model import load_reader
+from inference.pixels import ModalityImage
 from inference.reading import NotAnalysed, Reading, Scope, SourceImage
 from inference.training.phantoms.files import write_chest
 
@@ -171,6 +174,31 @@ def test_a_film_that_cannot_be_read_loses_none_of_the_others(
         assert set(reading.used_sop_instance_uids) == {one.sop_instance_uid for one in images[1:]}
         assert reading.facts["set_aside"] == {images[0].sop_instance_uid: code}
         assert len(reading.headers) == 2
+
+
+def test_films_of_a_series_are_decoded_once(
+    chest_bundle: Bundle, sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = sources([write_chest(tmp_path / str(seed), seed, size=128) for seed in (1, 2, 3)])
+    reader = load_reader(chest_bundle, "cpu")
+    decode, asked = reader.decoding.decode, list[str]()
+
+    def counted(tasks: Iterable[DecodeTask]) -> Iterator[ModalityImage | NotAnalysableError]:
+        tasks = list(tasks)
+        asked.extend(task.image.sop_instance_uid for task in tasks)
+        return decode(tasks)
+
+    monkeypatch.setattr(reader.decoding, "decode", counted)
+    once = reader.read(images)
+    assert sorted(asked) == sorted(image.sop_instance_uid for image in images)
+    # Room for the input of one film and not for that of two: the others are decoded again.
+    one = reader.decode(images[:1])
+    kept = sum(batch.tensor.nbytes for batch in one.batches)
+    monkeypatch.setattr(radiograph_reader, "_KEPT_BYTES", int(1.5 * kept))
+    asked.clear()
+    again = reader.read(images)
+    assert len(asked) == 5
+    assert (again.findings, again.facts) == (once.findings, once.facts)
 
 
 def test_a_lateral_beside_a_frontal_film_is_set_aside(

@@ -33,6 +33,8 @@ from inference.input_spec import InputSpec
 from inference.network import load_network
 from inference.postprocess import Probabilities
 
+_BATCH = 8
+
 
 class Tutorial:
     """``dcmread``, ``pixel_array``, numpy, a resize, the network: one image after the other."""
@@ -74,14 +76,12 @@ class Dictionaries:
         Of the DataLoader; 0 loads in this process.
     """
 
-    def __init__(
-        self, case: Case, bundle: Bundle, device: str, workers: int, batch_size: int
-    ) -> None:
+    def __init__(self, case: Case, bundle: Bundle, device: str, workers: int) -> None:
         self._device = torch.device(device)
         self._network = load_network(bundle, self._device)
         self._loader = DataLoader(
             Dataset([{"image": str(path)} for path in case.files], _transforms(bundle.spec)),
-            batch_size=batch_size,
+            batch_size=_BATCH,
             num_workers=workers,
             persistent_workers=workers > 0,
         )

@@ -18,7 +18,8 @@ from inference.postprocess import Probabilities
 from inference.reading import SourceImage
 from inference.stored_facts import facts_from_bytes
 
-BATCH = 8
+# What a worker gives the network at once: `best_batch` of the engines (`scheduling.lane`).
+_BATCH, _GPU_BATCH = 4, 32
 
 
 class Node:
@@ -39,7 +40,8 @@ class Node:
         self, case: Case, bundle: Bundle, device: str, cache: Path, threads: int, processes: int
     ) -> None:
         settings = EngineSettings(cache=cache, threads=threads)
-        reader = load_reader(bundle, device, BATCH, settings)
+        batch = _BATCH if device == "cpu" else _GPU_BATCH
+        reader = load_reader(bundle, device, batch, settings)
         assert isinstance(reader, Reader)
         self._reader = reader
         self._series = [

@@ -12,7 +12,7 @@ import spawned
 import torch
 from options import BARE, DICTIONARIES, OURS, TUTORIAL, Options
 from others import Dictionaries, Tutorial
-from ours import BATCH, Bare, Node
+from ours import Bare, Node
 
 from inference.bundle import Bundle, open_bundle
 from inference.heap import keep_freed_memory
@@ -60,7 +60,7 @@ def _reading(
     if name == TUTORIAL:
         return Tutorial(case, bundle, options.device)
     if name == DICTIONARIES:
-        return Dictionaries(case, bundle, options.device, options.workers, BATCH)
+        return Dictionaries(case, bundle, options.device, options.workers)
     node = Node(case, bundle, options.device, cache, options.cores, options.processes)
     if name == OURS:
         return node

@@ -45,7 +45,7 @@ class Options:
     n_stat: int = 5
     windows: int = 5
     window_seconds: float = 15.0
-    n_studies: int = 1200
+    n_studies: int = 1500
 
 
 def smallest(options: Options) -> Options:

@@ -1,16 +1,20 @@
-"""One worker process and two, on a queue that was filled before: analyses per second."""
+"""One worker process and two, on a queue that was filled before: analyses per second.
+
+Each worker keeps to a core of its own, as with ``inference.workers = 2``: a worker that may use two
+uses more than one, for it decodes and writes while its network runs. That is measured beside it.
+"""
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 import sqlalchemy as sa
-from field import Field, cpu_seconds, database, wait_for
+from field import Field, confine, cpu_seconds, database, wait_for
 from images import Studies
 from stages import seconds_of
 
@@ -20,6 +24,7 @@ from db import create_engine
 _PER_HEAD = 4
 _PROBE_SECONDS = 0.03
 _BEGIN_AFTER = 4
+_LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +62,17 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """Rounds of one worker and two, side by side."""
+    """Rounds of one worker and two, side by side.
+
+    Attributes
+    ----------
+    free : tuple of Window
+        One worker that may use the cores of both.
+    """
 
     database: str
     rounds: tuple[tuple[Window, Window], ...]
+    free: tuple[Window, ...]
 
     @property
     def ratio(self) -> float:
@@ -72,9 +84,6 @@ class Scaling:
         """What an analysis costs of processor time with two workers, over one."""
         return median(two.cpu_per_analysis / one.cpu_per_analysis for one, two in self.rounds)
 
-    def of(self, n_workers: int, what: Callable[[Window], float]) -> float:
-        return median(what(pair[n_workers - 1]) for pair in self.rounds)
-
 
 def run(folder: Path, on: str, n_studies: int, seconds: float, rounds: int) -> Scaling:
     """Queue `n_studies`, then measure for `seconds` at a time; nothing but workers runs then."""
@@ -82,15 +91,22 @@ def run(folder: Path, on: str, n_studies: int, seconds: float, rounds: int) -> S
         _fill(field, Studies(), n_studies)
         field.start("worker", "first")
         field.wait_for_workers(1)
-        taken = []
+        taken, free = [], []
+        first, *others = sorted(os.sched_getaffinity(0))
+        cores = {"first": {first}, "second": {others[0] if others else first}}
         for number in range(rounds):
             # Now the one goes first, now the two: what happens meanwhile happens to both.
             windows = {}
             for n_workers in (1, 2) if number % 2 == 0 else (2, 1):
                 _have(field, n_workers)
+                for name in field.parts:
+                    confine(field.pid(name), cores[name])
                 windows[n_workers] = _window(field, n_workers, seconds)
             taken.append((windows[1], windows[2]))
-    return Scaling(on, tuple(taken))
+            _have(field, 1)
+            confine(field.pid("first"), set().union(*cores.values()))
+            free.append(_window(field, 1, seconds))
+    return Scaling(on, tuple(taken), tuple(free))
 
 
 def _fill(field: Field, studies: Studies, n_studies: int) -> None:
@@ -118,7 +134,7 @@ def _window(field: Field, n_workers: int, seconds: float) -> Window:
     with _Probe(field) as probe:
         began, used = time.time(), sum(cpu_seconds(field.pid(name)) for name in names)
         while time.time() < began + seconds and field.n_in("pending") > 2 * n_workers:
-            time.sleep(0.05)
+            time.sleep(_LOOK_SECONDS)
         ended, later = time.time(), sum(cpu_seconds(field.pid(name)) for name in names)
     inside = [model for at, model in _ends(field) if began < at <= ended]
     n_films = sum(1 for model in inside if model == "pneumothorax")
