@@ -122,7 +122,7 @@ def slice_candidates(
 ) -> set[int]:
     """Return the slices, of those read until now, that `slice_views` may choose for a finding.
 
-    Those that would be if no other came, and those whose neighbours are still to come.
+    Those whose neighbours are still to come, and the best of the others.
 
     Parameters
     ----------
@@ -134,13 +134,18 @@ def slice_candidates(
     count = len(probabilities)
     known, to_come = positions_mm[:count], positions_mm[count:]
     smoothed = bundle.pooling.smooth(probabilities, known)
-    rows: set[int] = set()
-    for column, label in enumerate(bundle.labels):
-        rows.update(key_rows(bundle, label, smoothed[:, column], probabilities[:, column]))
+    near = np.zeros(count, dtype=bool)
     if len(to_come):
         reach = bundle.pooling.reach_mm
         near = (known > to_come.min() - reach) & (known < to_come.max() + reach)
-        rows.update(np.flatnonzero(near).tolist())
+    rows = set(np.flatnonzero(near).tolist())
+    # Among themselves: one whose neighbours are to come may score less in the end.
+    settled = np.flatnonzero(~near)
+    if not len(settled):
+        return rows
+    for column, label in enumerate(bundle.labels):
+        best = key_rows(bundle, label, smoothed[settled, column], probabilities[settled, column])
+        rows.update(settled[best].tolist())
     return rows
 
 

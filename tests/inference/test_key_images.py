@@ -13,7 +13,7 @@ import numpy as np
 import pooled_bundle
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydicom import dcmread
@@ -205,6 +205,10 @@ def test_a_label_with_its_own_map_costs_no_other_pass(
     ),
     st.floats(0.5, 12.0), st.sampled_from([0.0, 5.0, 30.0]), st.integers(1, 9),
     st.floats(0.0, 1.0), st.booleans(),
+)  # fmt: skip
+@example(  # the seventh slice scores more than the fourth until the last one has come
+    rows=[[0.0]] * 4 + [[1.0], [0.5]] + [[0.0]] * 3,
+    step=6.0, reach=30.0, batch=1, low=0.0, backwards=False,
 )  # fmt: skip
 def test_whatever_comes_later_what_is_shown_was_kept(
     ct_bundle: Bundle,
