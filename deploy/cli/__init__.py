@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from .. import garbage
+from ..arithmetic import one_thread_for_small_products
 
 # The modules, in the order of the help, and their commands.
 PARTS = {
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Run the command line; an expected error is one line and an exit status of its kind."""
+    one_thread_for_small_products()
     with garbage.paused():
         from .run import run
 

@@ -78,7 +78,7 @@ def files(
     party: str, case: str, folder: Path, device: Device = "cpu", cores: Cores = 1, pool: Pool = 0
 ) -> None:
     """Take part as one that reads the files of a case."""
-    _confine(cores)
+    _confine(cores, party)
     import options
     import parties
 
@@ -91,7 +91,7 @@ def network(
     party: str, name: str, folder: Path, device: Device = "cpu", cores: Cores = 1, pool: Pool = 0
 ) -> None:
     """Take part as one that runs a network."""
-    _confine(cores)
+    _confine(cores, party)
     import options
     import parties
 
@@ -99,13 +99,17 @@ def network(
     parties.networks(party, name, folder, given)
 
 
-def _confine(cores: int) -> None:
-    """Run on some cores alone, with as many threads in every library."""
+def _confine(cores: int, party: str = "") -> None:
+    """Run on some cores alone, with as many threads in every library that a party leaves alone."""
     there = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, there[: cores or len(there)])
     threads = str(len(os.sched_getaffinity(0)))
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = threads
+    from options import BARE, OURS
+
+    if party in (OURS, BARE):  # as every process of Preread
+        os.environ["OPENBLAS_NUM_THREADS"] = "1"
     import torch
 
     torch.set_num_threads(int(threads))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -125,13 +125,18 @@ def cpu_seconds(pid: int) -> float:
     return ticks / _TICKS_PER_SECOND
 
 
-def confine(pid: int, cores: Collection[int]) -> None:
-    """Keep a process and its descendants to some cores, as ``inference.workers`` would."""
-    for one in process_tree(pid):
-        with suppress(OSError):  # it has ended
-            for thread in Path(f"/proc/{one}/task").iterdir():
-                with suppress(ProcessLookupError):
-                    os.sched_setaffinity(int(thread.name), cores)
+@contextmanager
+def confined(cores: Collection[int]) -> Iterator[None]:
+    """Start processes within the block that keep to some cores, as ``inference.workers`` has it.
+
+    From their start on: libraries make as many threads as there are cores.
+    """
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def memory_mb(pid: int, what: str = "VmRSS") -> float:
@@ -141,4 +146,4 @@ def memory_mb(pid: int, what: str = "VmRSS") -> float:
     return int(found[1]) * 1024 / 1e6 if found else 0.0
 
 
-__all__ = ["Field", "confine", "cpu_seconds", "database", "free_port", "memory_mb", "wait_for"]
+__all__ = ["Field", "confined", "cpu_seconds", "database", "free_port", "memory_mb", "wait_for"]

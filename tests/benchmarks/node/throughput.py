@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 import sqlalchemy as sa
-from field import Field, confine, cpu_seconds, database, wait_for
+from field import Field, confined, cpu_seconds, database, wait_for
 from images import Studies
 from stages import seconds_of
 
@@ -89,22 +90,15 @@ def run(folder: Path, on: str, n_studies: int, seconds: float, rounds: int) -> S
     """Queue `n_studies`, then measure for `seconds` at a time; nothing but workers runs then."""
     with database(on) as url, Field(folder / "node", url, scp="quiet_seconds = 1") as field:
         _fill(field, Studies(), n_studies)
-        field.start("worker", "first")
-        field.wait_for_workers(1)
         taken, free = [], []
-        first, *others = sorted(os.sched_getaffinity(0))
-        cores = {"first": {first}, "second": {others[0] if others else first}}
         for number in range(rounds):
             # Now the one goes first, now the two: what happens meanwhile happens to both.
             windows = {}
             for n_workers in (1, 2) if number % 2 == 0 else (2, 1):
-                _have(field, n_workers)
-                for name in field.parts:
-                    confine(field.pid(name), cores[name])
+                _have(field, ("first", "second")[:n_workers])
                 windows[n_workers] = _window(field, n_workers, seconds)
             taken.append((windows[1], windows[2]))
-            _have(field, 1)
-            confine(field.pid("first"), set().union(*cores.values()))
+            _have(field, ("free",))
             free.append(_window(field, 1, seconds))
     return Scaling(on, tuple(taken), tuple(free))
 
@@ -118,17 +112,21 @@ def _fill(field: Field, studies: Studies, n_studies: int) -> None:
     field.stop("scp")
 
 
-def _have(field: Field, n_workers: int) -> None:
-    if n_workers == 1 and "second" in field.parts:
-        field.stop("second")
-    if n_workers == 2 and "second" not in field.parts:
+def _have(field: Field, names: Sequence[str]) -> None:
+    for name in [other for other in field.parts if other not in names]:
+        field.stop(name)
+    first, *others = sorted(os.sched_getaffinity(0))
+    second = others[0] if others else first
+    cores = {"first": {first}, "second": {second}, "free": {first, second}}
+    for name in [other for other in names if other not in field.parts]:
         n_before = field.count("worker.started")
-        field.start("worker", "second")
+        with confined(cores[name]):
+            field.start("worker", name)
         field.wait_for_workers(n_before + 1)
 
 
 def _window(field: Field, n_workers: int, seconds: float) -> Window:
-    names = ["first", "second"][:n_workers]
+    names = list(field.parts)
     n_ended = len(_ends(field))
     wait_for(lambda: len(_ends(field)) >= n_ended + _BEGIN_AFTER, 120, "a start", every=0.02)
     with _Probe(field) as probe:
