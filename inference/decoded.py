@@ -43,7 +43,7 @@ _RECENT_BYTES = 32 << 20
 
 
 @dataclass(slots=True, eq=False)
-class LastImage:
+class RecentImages:
     """The frames that were decoded last, for pictures of them: a film is decoded once.
 
     Always one; of more, what takes no more than `_RECENT_BYTES` together.
@@ -89,7 +89,7 @@ class Decoded:
         What the headers said.
     pixel_ml : ndarray of float64, (rows,), or None
         Volume of one pixel of each row, where the headers tell.
-    last : LastImage
+    recent : RecentImages
         Of the batches until now; of radiographs that are prepared on the host.
     """
 
@@ -100,7 +100,7 @@ class Decoded:
     headers: tuple[Dataset, ...]
     facts: Mapping[str, object] = field(default_factory=dict)
     pixel_ml: NDArray[np.float64] | None = None
-    last: LastImage = field(default_factory=LastImage)
+    recent: RecentImages = field(default_factory=RecentImages)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,7 +16,7 @@ from pydicom import Dataset
 from .bundle import Bundle
 from .decode_pool import DecodePool
 from .decode_task import DecodeTask
-from .decoded import Decoded, LastImage, Shown
+from .decoded import Decoded, RecentImages, Shown
 from .engines import Rows
 from .errors import ODD_DATA, InferenceError, NotAnalysableError
 from .explaining import Wanted, wanted_of
@@ -98,10 +98,10 @@ def key_images(
     """
     places = [(decoded.uids[view.row], decoded.frames[view.row]) for view in views]
     tasks = [DecodeTask(sources[uid], frame, reader.shown_spec) for uid, frame in places]
-    looked = _Looked(reader, passes, decoded.last)
+    looked = _Looked(reader, passes, decoded.recent)
     shown: list[Illustration] = []
     failed: dict[str, str] = {}
-    images = decoded_again(reader.decoding, tasks, decoded.last)
+    images = decoded_again(reader.decoding, tasks, decoded.recent)
     for view, task, image in zip(views, tasks, images, strict=True):
         yield_to_stat()
         uid = task.image.sop_instance_uid
@@ -127,7 +127,7 @@ def key_images(
 
 
 def decoded_again(
-    pool: DecodePool, tasks: Sequence[DecodeTask], last: LastImage
+    pool: DecodePool, tasks: Sequence[DecodeTask], recent: RecentImages
 ) -> Iterator[ModalityImage | Exception]:
     """Decode images for pictures of them, ahead of whoever takes them.
 
@@ -135,7 +135,7 @@ def decoded_again(
     ----------
     pool : DecodePool
     tasks : sequence of DecodeTask
-    last : LastImage
+    recent : RecentImages
         Is not decoded once more.
 
     Yields
@@ -144,10 +144,10 @@ def decoded_again(
         Of each task, in their order: what it is shown by, or why it cannot be. One that fails
         leaves the others as they are.
     """
-    left = deque(task for task in tasks if last.of(task) is None)
+    left = deque(task for task in tasks if recent.of(task) is None)
     coming = pool.decode(tuple(left))
     for task in tasks:
-        if (known := last.of(task)) is not None:
+        if (known := recent.of(task)) is not None:
             yield known
             continue
         left.popleft()
@@ -188,14 +188,14 @@ class _Looked:
     ----------
     reader : Shows
     passes : KeptPasses
-    last : LastImage
+    recent : RecentImages
         Is not decoded once more.
     """
 
-    def __init__(self, reader: Shows, passes: KeptPasses, last: LastImage) -> None:
+    def __init__(self, reader: Shows, passes: KeptPasses, recent: RecentImages) -> None:
         self._reader = reader
         self._passes = passes
-        self._last = last
+        self._recent = recent
         self._wanted = wanted_of(reader.bundle)
 
     def of(
@@ -225,7 +225,7 @@ class _Looked:
         """Return the values that the network saw, where they are not those that a person sees."""
         if task.spec == self._reader.shown_spec:
             return shown
-        (seen,) = decoded_again(self._reader.decoding, [task], self._last)
+        (seen,) = decoded_again(self._reader.decoding, [task], self._recent)
         if isinstance(seen, Exception):
             raise seen
         return seen

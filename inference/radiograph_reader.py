@@ -11,7 +11,7 @@ from pydicom import Dataset
 from . import lungs
 from .admission import Opened, admitted, reason_of_most
 from .decode_task import DecodeTask
-from .decoded import Batch, Decoded, LastImage, Shown
+from .decoded import Batch, Decoded, RecentImages, Shown
 from .device_input.choice import is_made_on
 from .display import pixel_aspect, show_radiograph
 from .engines import Rows
@@ -72,8 +72,8 @@ class RadiographReader(Reader):
     def decode(self, images: Sequence[SourceImage]) -> Decoded:
         """Prepare the images that pass the gate, in the order of their number; see `Reader`."""
         opened, set_aside = admitted(images, self.bundle)
-        last = LastImage()
-        opened, set_aside, looked = self._readable(opened, set_aside, last)
+        recent = RecentImages()
+        opened, set_aside, looked = self._readable(opened, set_aside, recent)
         order = sorted(opened, key=lambda uid: (_instance_number(opened[uid].dataset), uid))
         datasets = [opened[uid].dataset for uid in order]
         counts = [frame_count(dataset) for dataset in datasets]
@@ -84,11 +84,13 @@ class RadiographReader(Reader):
         return Decoded(
             uids=rows,
             frames=tuple(frame for count in counts for frame in range(count)),
-            batches=self._once([opened[uid].source for uid in order], counts, facts, last, looked),
+            batches=self._once(
+                [opened[uid].source for uid in order], counts, facts, recent, looked
+            ),
             positions_mm=np.zeros(len(rows)),
             headers=tuple(opened[uid].header for uid in order),
             facts=facts,
-            last=last,
+            recent=recent,
         )
 
     def encode(
@@ -136,12 +138,12 @@ class RadiographReader(Reader):
         sources: Sequence[SourceImage],
         counts: Sequence[int],
         facts: dict[str, object],
-        last: LastImage,
+        recent: RecentImages,
     ) -> Iterator[Batch]:
         """Decode frame by frame.
 
         `facts` says which took another decoder than the first, and which way the films went to a
-        GPU; `last` gets the frames that are decoded for the host.
+        GPU; `recent` gets the frames that are decoded for the host.
         """
         spec = self.bundle.spec
         each = zip(sources, counts, strict=True)
@@ -157,19 +159,19 @@ class RadiographReader(Reader):
             return
         tasks = [DecodeTask(one, frame, spec) for one, frame in frames]
         for decoded, task in zip(self.decoding.decode(tasks), tasks, strict=True):
-            yield self._noted(task, decoded, facts, last)
+            yield self._noted(task, decoded, facts, recent)
 
     def _noted(
         self,
         task: DecodeTask,
         decoded: ModalityImage | NotAnalysableError,
         facts: dict[str, object],
-        last: LastImage,
+        recent: RecentImages,
     ) -> Batch:
         if isinstance(decoded, NotAnalysableError):
             raise decoded
         count_fallback(facts, task.image.transfer_syntax_uid, decoded.notes)
-        last.note(task, decoded)
+        recent.note(task, decoded)
         return self._batch(decoded)
 
     def _batch(self, image: ModalityImage) -> Batch:
@@ -188,24 +190,24 @@ class RadiographReader(Reader):
         sources: Sequence[SourceImage],
         counts: Sequence[int],
         facts: dict[str, object],
-        last: LastImage,
+        recent: RecentImages,
         looked: Mapping[str, _Looked],
     ) -> Iterator[Batch]:
         """Give what was made of films already, and decode the others; see `_batches`."""
         if not looked:
-            yield from self._batches(sources, counts, facts, last)
+            yield from self._batches(sources, counts, facts, recent)
             return
         for source, count in zip(sources, counts, strict=True):
             known = looked[source.sop_instance_uid]
             if known.batches is None:
-                yield from self._batches([source], [count], facts, last)
+                yield from self._batches([source], [count], facts, recent)
                 continue
             add_fallbacks(facts, known.facts)
             yield from known.batches
             known.batches = []
 
     def _readable(
-        self, opened: dict[str, Opened], set_aside: dict[str, str], last: LastImage
+        self, opened: dict[str, Opened], set_aside: dict[str, str], recent: RecentImages
     ) -> tuple[dict[str, Opened], dict[str, str], dict[str, _Looked]]:
         """Set aside the films whose pixels cannot be read: the others of a series are read.
 
@@ -220,7 +222,7 @@ class RadiographReader(Reader):
         if is_made_on(self._device, self.bundle.spec):
             self._look_on_gpu(opened, refused)
         else:
-            looked = self._look(opened, refused, last)
+            looked = self._look(opened, refused, recent)
         codes = {**set_aside, **{uid: str(error.code) for uid, error in refused.items()}}
         if len(refused) == len(opened):
             raise reason_of_most(list(refused.values()), codes)
@@ -228,7 +230,10 @@ class RadiographReader(Reader):
         return good, codes, looked
 
     def _look(
-        self, opened: dict[str, Opened], refused: dict[str, NotAnalysableError], last: LastImage
+        self,
+        opened: dict[str, Opened],
+        refused: dict[str, NotAnalysableError],
+        recent: RecentImages,
     ) -> dict[str, _Looked]:
         """Decode films, all on their way at once; tell what they became, and add to `refused`."""
         tasks: list[DecodeTask] = []
@@ -247,7 +252,7 @@ class RadiographReader(Reader):
                 continue
             film = looked.setdefault(uid, _Looked())
             try:
-                batch = self._noted(task, decoded, film.facts, last)
+                batch = self._noted(task, decoded, film.facts, recent)
             except NotAnalysableError as error:
                 refused[uid] = error
                 continue
@@ -260,7 +265,7 @@ class RadiographReader(Reader):
         for uid, one in opened.items():
             try:
                 count = frame_count(one.dataset)
-                for _ in self._batches([one.source], [count], {}, LastImage()):
+                for _ in self._batches([one.source], [count], {}, RecentImages()):
                     pass
             except NotAnalysableError as error:
                 refused[uid] = error

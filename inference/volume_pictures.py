@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .bundle import Bundle
 from .decode_pool import DecodePool
 from .decode_task import DecodeTask
-from .decoded import LastImage
+from .decoded import RecentImages
 from .display import pixel_aspect, show_slice, window_of_steps, window_text
 from .errors import ODD_DATA, NotAnalysableError
 from .key_images import decoded_again
@@ -101,7 +101,7 @@ def volume_pictures(
     masks = [mask for one in found for mask in one.masks]
     shown: list[Illustration] = []
     failed: dict[str, str] = {}
-    images = decoded_again(decoding, tasks, LastImage())
+    images = decoded_again(decoding, tasks, RecentImages())
     for (number, names), one, image in zip(wanted, slices, images, strict=True):
         yield_to_stat()
         uid = one.image.sop_instance_uid

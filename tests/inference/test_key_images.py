@@ -26,7 +26,7 @@ from inference.bundle import Bundle
 from inference.decode_pool import DecodePool
 from inference.decode_settings import PoolSettings
 from inference.decode_task import DecodeTask
-from inference.decoded import LastImage
+from inference.decoded import RecentImages
 from inference.engines.engine import MadeWith, RawOutputs
 from inference.explaining import Wanted
 from inference.explanation import Method
@@ -338,7 +338,7 @@ def test_an_image_that_cannot_be_decoded_again_costs_its_picture_alone(
     spec = InputSpec("radiograph", 64)
     tasks = [DecodeTask(image, 0, spec) for image in images]
     with DecodePool(PoolSettings(processes)) as pool:
-        found = list(decoded_again(pool, tasks, LastImage()))
+        found = list(decoded_again(pool, tasks, RecentImages()))
     assert [isinstance(one, ModalityImage) for one in found] == [True, False, True]
 
 
@@ -380,13 +380,13 @@ def test_the_frame_that_was_decoded_last_is_not_decoded_again(
     write_image: Write, sources: Sources
 ) -> None:
     task = DecodeTask(*sources([film(write_image, 0)]), 0, InputSpec("radiograph", 64))
-    pool, last = _Counting(PoolSettings()), LastImage()
-    (known,) = decoded_again(pool, [task], last)
+    pool, recent = _Counting(PoolSettings()), RecentImages()
+    (known,) = decoded_again(pool, [task], recent)
     assert isinstance(known, ModalityImage)
-    last.note(task, known)
-    (again,) = decoded_again(pool, [task], last)
+    recent.note(task, known)
+    (again,) = decoded_again(pool, [task], recent)
     assert again is known
-    (other,) = decoded_again(pool, [replace(task, frame=1)], last)
+    (other,) = decoded_again(pool, [replace(task, frame=1)], recent)
     assert isinstance(other, Exception)
     assert len(pool.frames) == 2
 
@@ -399,9 +399,9 @@ def test_frames_that_were_decoded_last_stay_within_bounds(
         for image in sources(film(write_image, number) for number in range(3))
     ]
     side = np.zeros((2048, 2048), np.float32)  # 16 MiB: two fill the room
-    last = LastImage()
+    recent = RecentImages()
     for task in tasks:
-        last.note(task, ModalityImage(side, ()))
-    assert [last.of(task) is not None for task in tasks] == [False, True, True]
-    last.note(tasks[0], ModalityImage(np.zeros((8192, 2048), np.float32), ()))
-    assert [last.of(task) is not None for task in tasks] == [True, False, False], "always one"
+        recent.note(task, ModalityImage(side, ()))
+    assert [recent.of(task) is not None for task in tasks] == [False, True, True]
+    recent.note(tasks[0], ModalityImage(np.zeros((8192, 2048), np.float32), ()))
+    assert [recent.of(task) is not None for task in tasks] == [True, False, False], "always one"
