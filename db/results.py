@@ -102,7 +102,9 @@ _START = (
     .values(
         started_at=sa.func.coalesce(
             _ANALYSIS.c.started_at, sa.bindparam("now", type_=UtcDateTime())
-        )
+        ),
+        last_started_at=sa.bindparam("now", type_=UtcDateTime()),
+        attempts=_ANALYSIS.c.attempts + 1,
     )
     .returning(_ANALYSIS.c.started_at)
 )
@@ -206,7 +208,8 @@ def priority_of(connection: sa.Connection, analysis_id: str) -> str | None:
 def mark_started(connection: sa.Connection, analysis_id: str, worker: str, device: str) -> datetime:
     """Note who began, and return when the first attempt began.
 
-    A second attempt after a crash keeps the time of the first, so that it makes the same bytes.
+    A second attempt after a crash keeps the time of the first, so that it makes the same bytes;
+    when it began itself is kept beside it, and how many there were.
     """
     started: datetime | None = connection.execute(
         _START,

@@ -104,8 +104,8 @@ def _conditions() -> Iterator[str]:
         "such AE titles; of images whose rows were rebuilt nobody knows who sent them. A rule "
         "without `priority` takes that of the first rule without `model` that holds; without such "
         "a one it makes stat of a series whose Requested Procedure Priority (0040,1003), in the "
-        "image or its Request Attributes Sequence, or Study Priority ID (0032,000C) is STAT or HIGH. "
-        "`preread rules test FILE... --calling TITLE` answers for files.",
+        "image or its Request Attributes Sequence, or Study Priority ID (0032,000C) is STAT or "
+        "HIGH. `preread rules test FILE... --calling TITLE` answers for files.",
         "",
     )
 
