@@ -22,7 +22,7 @@ def test_what_emergency_sends_is_stat_and_the_log_says_who_read_it(
     node.start()
     for number, title in enumerate(("EMERGENCY", "WARD")):
         film = write_chest(tmp_path / title, seed=13 + number, pneumothorax=True)
-        storescu(node, [film], calling=title)
+        storescu(node.port, [film], calling=title)
     ended = "SELECT COUNT(*) FROM analysis WHERE state <> 'pending'"
     wait_for(lambda: node.query(ended) == [(2,)], 90, "two outcomes")
 
