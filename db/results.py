@@ -200,9 +200,23 @@ def _calling_ae(connection: sa.Connection, analysis_id: str) -> str | None:
     return title
 
 
-def priority_of(connection: sa.Connection, analysis_id: str) -> str | None:
-    """Return ``stat`` or ``routine``; None if there is no such analysis."""
-    return connection.scalar(sa.select(Analysis.priority).where(Analysis.id == analysis_id))
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """What is said of an analysis wherever it is spoken of."""
+
+    priority: str
+    trace_id: str
+    model_name: str
+
+
+def heading_of(connection: sa.Connection, analysis_id: str) -> Heading | None:
+    """Return how an analysis is spoken of; None if there is no such analysis."""
+    row = connection.execute(
+        sa.select(Analysis.priority, Analysis.trace_id, Analysis.model_name).where(
+            Analysis.id == analysis_id
+        )
+    ).first()
+    return None if row is None else Heading(*row)
 
 
 def mark_started(connection: sa.Connection, analysis_id: str, worker: str, device: str) -> datetime:
