@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from types import MappingProxyType
+from typing import Annotated, Final
 
 import typer
+
+from ..errors import DeployError
 
 
 class Method(StrEnum):
@@ -16,6 +20,42 @@ class Method(StrEnum):
     GRADIENTS = "gradients"
     OCCLUSION = "occlusion"
     INTEGRATED_GRADIENTS = "integrated-gradients"
+
+
+_OCCLUDES, _INTEGRATES = (Method.OCCLUSION,), (Method.INTEGRATED_GRADIENTS,)
+# Of which methods an option is.
+_OF: Final[Mapping[str, tuple[Method, ...]]] = MappingProxyType(
+    {
+        "patch": _OCCLUDES,
+        "stride": _OCCLUDES,
+        "steps": _INTEGRATES,
+        "cell": _INTEGRATES,
+        "baseline": (*_OCCLUDES, *_INTEGRATES),
+    }
+)
+
+
+def refuse_idle(method: Method | None, given: Mapping[str, object]) -> None:
+    """Raise where an option is given that the method does not have: it would change nothing.
+
+    Parameters
+    ----------
+    method : Method or None
+        None is the way of the analysis, which has no options.
+    given : mapping of str to object
+        Options by name; None for those that are not given.
+
+    Raises
+    ------
+    DeployError
+        Names the option, and the method that has it.
+    """
+    for name, value in given.items():
+        if value is None or method in (of := _OF[name]):
+            continue
+        takes = " or ".join(f"--method {one}" for one in of)
+        has = "the way of the analysis" if method is None else f"--method {method}"
+        raise DeployError(f"{has} has no --{name}: it goes with {takes}")
 
 
 # What is explained.
@@ -69,7 +109,8 @@ Stride = Annotated[
     ),
 ]
 Steps = Annotated[
-    int, typer.Option(min=1, help="integrated-gradients: points on the way from black.")
+    int | None,
+    typer.Option(min=1, help="integrated-gradients: points on the way from black; 50."),
 ]
 Cell = Annotated[
     int | None,
@@ -82,7 +123,8 @@ Cell = Annotated[
 Baseline = Annotated[
     float | None,
     typer.Option(
-        help="Value of the input that covers, or where the way begins; its black if not given."
+        help="occlusion, integrated-gradients: value of the input that covers, or where the way "
+        "begins; its black if not given."
     ),
 ]
 
