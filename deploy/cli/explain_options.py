@@ -10,6 +10,8 @@ from typing import Annotated, Final
 
 import typer
 
+from inference.extras import installed_by
+
 from ..errors import DeployError
 
 
@@ -77,7 +79,7 @@ How = Annotated[
     Method | None,
     typer.Option(
         help="How; the way of the analysis if not given. Integrated gradients need captum: "
-        "pip install 'preread[explain]'.",
+        f"{installed_by('explain')}.",
         show_default=False,
     ),
 ]

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
 
 from ..bundle import Bundle
+from ..extras import installed_by
 from .engine import Engine
 from .errors import EngineError, EngineUnavailableError, ExportError
 from .onnx_cache import Exported
@@ -83,7 +84,7 @@ def _missing(wanted: str, device: str) -> str | None:
 def missing_package(wanted: str) -> str | None:
     """Say which package an engine lacks, and how it is installed; None if it lacks none."""
     if wanted == "openvino" and find_spec("openvino") is None:
-        return "and its package is not installed: pip install 'preread[openvino]'"
+        return f"and its package is not installed: {installed_by('openvino')}"
     if wanted != "tensorrt":
         return None
     from .tensorrt_engine import is_there
@@ -92,7 +93,7 @@ def missing_package(wanted: str) -> str | None:
         return None
     return (
         "and this ONNX Runtime is built without it: pip uninstall onnxruntime, then "
-        "pip install 'preread[tensorrt]'"
+        f"{installed_by('tensorrt')}"
     )
 
 

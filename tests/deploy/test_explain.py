@@ -230,7 +230,7 @@ def test_integrated_gradients_are_stored_or_say_what_is_missing(chest: Node) -> 
     try:
         import captum.attr  # noqa: F401
     except ImportError:
-        with pytest.raises(InferenceError, match=r"preread\[explain\]"):
+        with pytest.raises(InferenceError, match=r"\.\[explain\]"):
             chest.explain(chest.analysis, "--method", "integrated-gradients")
         return
     said = chest.explain(chest.analysis, "--method", "integrated-gradients", "--steps", 20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from inference.engine_spec import EngineSpec
 from inference.engines import optional
 from inference.engines.choose import EngineSettings, choose_engine
 from inference.engines.errors import EngineRunError, EngineUnavailableError
+from inference.extras import installed_by
 from inference.input_spec import InputSpec
 
 Make = Callable[..., Bundle]
@@ -49,7 +51,7 @@ def test_a_missing_package_is_named_with_its_extra(
     monkeypatch.setattr(
         optional, "find_spec", lambda name: None if name == "openvino" else there(name)
     )
-    with pytest.raises(EngineUnavailableError, match=r"pip install 'preread\[openvino\]'"):
+    with pytest.raises(EngineUnavailableError, match=re.escape(installed_by("openvino"))):
         choose_engine(make("openvino"), "cpu", settings)
 
 
@@ -61,7 +63,7 @@ def test_tensorrt_needs_a_gpu_and_its_own_onnx_runtime(
         EngineUnavailableError, match="needs a GPU of NVIDIA, and the device is cpu"
     ):
         choose_engine(bundle, "cpu", settings)
-    with pytest.raises(EngineUnavailableError, match=r"uninstall onnxruntime.*preread\[tensorrt\]"):
+    with pytest.raises(EngineUnavailableError, match=r"uninstall onnxruntime.*\[tensorrt\]"):
         choose_engine(bundle, "cuda:0", settings)
 
 
