@@ -17,6 +17,7 @@ from .errors import EngineError, EngineUnavailableError, ExportError
 from .onnx_cache import Exported
 from .parity import DRIFT, drift_of
 from .probes import probes
+from .unavailable import unavailable
 
 if TYPE_CHECKING:
     from .choose import EngineSettings
@@ -47,9 +48,11 @@ def open_optional(bundle: Bundle, device: str, open_: Open, settings: EngineSett
     """
     wanted = bundle.engine.name
     if find_spec("onnxruntime") is None:
-        raise EngineUnavailableError(f"{bundle.path}: the package onnxruntime is not installed")
+        raise EngineUnavailableError(
+            unavailable(bundle, "which runs by the package onnxruntime, and that is not installed")
+        )
     if (missing := _missing(wanted, device)) is not None:
-        raise EngineUnavailableError(f'{bundle.path}: "engine" is {wanted}, {missing}')
+        raise EngineUnavailableError(unavailable(bundle, missing))
 
     def make(exported: Exported, settings: EngineSettings) -> Engine:
         from .onnx_engine import OnnxEngine
@@ -69,15 +72,13 @@ def open_optional(bundle: Bundle, device: str, open_: Open, settings: EngineSett
     except EngineUnavailableError:
         raise
     except EngineError as error:
-        raise EngineUnavailableError(
-            f'{bundle.path}: "engine" is {wanted}, and {error}; take the engine auto'
-        ) from error
+        raise EngineUnavailableError(unavailable(bundle, f"and {error}")) from error
 
 
 def _missing(wanted: str, device: str) -> str | None:
     """Say what a machine lacks for an engine, and what to do."""
     if wanted == "tensorrt" and not device.startswith("cuda"):
-        return f"which needs a GPU of NVIDIA, and the device is {device}: take the engine auto"
+        return f"which needs a GPU of NVIDIA, and the device is {device}"
     return missing_package(wanted)
 
 

@@ -29,4 +29,4 @@ def test_an_engine_that_lacks_its_package_is_bad_and_says_how_to_go_on(engine: s
         pytest.skip(f"{engine} is installed")
     check = examine_model(_model(engine))
     assert check.verdict is Verdict.BAD
-    assert f'{installed_by(engine)}; or take engine = "auto"' in check.message
+    assert f'{installed_by(engine)}; with engine = "auto" under its [[model]]' in check.message
