@@ -161,6 +161,7 @@ def _readers(
     shared: DeviceQueue,
 ) -> WarmReaders:
     from inference.engines.choose import EngineSettings, log_choice
+    from inference.model_sizes import ModelSizes
     from inference.readers import WarmReaders
     from inference.scheduling import Batcher
 
@@ -179,6 +180,7 @@ def _readers(
         engines,
         parts.decoding,
         memory_mb=settings.inference.model_memory_mb,
+        sizes=ModelSizes(settings.data_dir / "workers" / "models", device),
     )
 
 
