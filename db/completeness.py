@@ -34,6 +34,12 @@ _INSTANCES = (
     .where(Instance.series_instance_uid == sa.bindparam("of_series"))
     .order_by(Instance.revision)
 )
+_SENDERS = (
+    sa.select(Association.calling_ae, Association.called_ae)
+    .join(Instance, Instance.association_id == Association.id)
+    .where(Instance.series_instance_uid == sa.bindparam("of_series"))
+    .distinct()
+)
 _SERIES = cast(sa.Table, Series.__table__)
 _MARK = (
     sa.update(_SERIES)
@@ -68,6 +74,14 @@ class SeriesInstance:
     study_instance_uid: str
     patient_id: str | None
     sop_class_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """The AE titles by which an association was asked for: of who called, and of who was called."""
+
+    calling_ae: str
+    called_ae: str
 
 
 def due(
@@ -140,6 +154,12 @@ def newest_instances(
     rows = connection.execute(_INSTANCES, {"of_series": series_instance_uid})
     newest = {row.sop_instance_uid: SeriesInstance(*row) for row in rows}
     return tuple(newest[uid] for uid in sorted(newest))
+
+
+def senders(connection: sa.Connection, series_instance_uid: str) -> frozenset[Sender]:
+    """Return who sent the images of a series; nobody knows of images whose rows were rebuilt."""
+    rows = connection.execute(_SENDERS, {"of_series": series_instance_uid})
+    return frozenset(Sender(*row) for row in rows)
 
 
 def digest(instances: Sequence[SeriesInstance]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
@@ -9,7 +10,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from .schema import Explanation, Instance
+from .schema import Explanation, Finding, Instance
 
 _KEY = ("analysis_id", "label", "sop_instance_uid", "frame", "method")
 
@@ -79,6 +80,20 @@ def of_analysis(connection: sa.Connection, analysis_id: str) -> list[Explanation
     columns = [getattr(Explanation, one.name) for one in fields(ExplanationRecord)]
     query = sa.select(*columns).where(Explanation.analysis_id == analysis_id)
     return [ExplanationRecord(*row) for row in connection.execute(query.order_by(Explanation.id))]
+
+
+def meanings(connection: sa.Connection, analysis_id: str) -> dict[str, str]:
+    """Return what people call the labels of an analysis: the meanings of their codes.
+
+    Labels of one meaning, such as of two sites, keep their own name behind it.
+    """
+    named = sa.select(Finding.label, Finding.code_meaning).where(Finding.analysis_id == analysis_id)
+    found = {row.label: row.code_meaning for row in connection.execute(named.distinct())}
+    often = Counter(found.values())
+    return {
+        label: f"{meaning} ({label})" if often[meaning] > 1 else meaning
+        for label, meaning in found.items()
+    }
 
 
 def image_path(connection: sa.Connection, sop_instance_uid: str) -> str | None:

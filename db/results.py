@@ -102,7 +102,9 @@ _START = (
     .values(
         started_at=sa.func.coalesce(
             _ANALYSIS.c.started_at, sa.bindparam("now", type_=UtcDateTime())
-        )
+        ),
+        last_started_at=sa.bindparam("now", type_=UtcDateTime()),
+        attempts=_ANALYSIS.c.attempts + 1,
     )
     .returning(_ANALYSIS.c.started_at)
 )
@@ -198,15 +200,30 @@ def _calling_ae(connection: sa.Connection, analysis_id: str) -> str | None:
     return title
 
 
-def priority_of(connection: sa.Connection, analysis_id: str) -> str | None:
-    """Return ``stat`` or ``routine``; None if there is no such analysis."""
-    return connection.scalar(sa.select(Analysis.priority).where(Analysis.id == analysis_id))
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """What is said of an analysis wherever it is spoken of."""
+
+    priority: str
+    trace_id: str
+    model_name: str
+
+
+def heading_of(connection: sa.Connection, analysis_id: str) -> Heading | None:
+    """Return how an analysis is spoken of; None if there is no such analysis."""
+    row = connection.execute(
+        sa.select(Analysis.priority, Analysis.trace_id, Analysis.model_name).where(
+            Analysis.id == analysis_id
+        )
+    ).first()
+    return None if row is None else Heading(*row)
 
 
 def mark_started(connection: sa.Connection, analysis_id: str, worker: str, device: str) -> datetime:
     """Note who began, and return when the first attempt began.
 
-    A second attempt after a crash keeps the time of the first, so that it makes the same bytes.
+    A second attempt after a crash keeps the time of the first, so that it makes the same bytes;
+    when it began itself is kept beside it, and how many there were.
     """
     started: datetime | None = connection.execute(
         _START,

@@ -25,7 +25,7 @@ from inference.catalogue import open_catalogue
 from inference.device_seen import Device
 from inference.endings import Ending
 
-from . import garbage
+from . import garbage, logs
 from .bells import Bell, bell, hearing
 from .decoding import start_early, started_by_and_by
 from .ground import Ground
@@ -117,6 +117,7 @@ def _worker(base: Ground, parts: _Parts, found: Device, stop: Event) -> Iterator
     bundles = open_catalogue(settings.inference, settings.model)
     shared = DeviceQueue(settings.inference.batch_wait_ms / 1000)
     with claim_worker_id(_workers_folder(base), device) as worker_id:
+        logs.name_worker(worker_id)
         events = EventBook(base.engine, worker_id, device, parts.counted)
         readers = _readers(settings, parts, device, events, shared)
         # Loading a network leaves Python free to import the rest: the job engine above all.
@@ -160,6 +161,7 @@ def _readers(
     shared: DeviceQueue,
 ) -> WarmReaders:
     from inference.engines.choose import EngineSettings, log_choice
+    from inference.model_sizes import ModelSizes
     from inference.readers import WarmReaders
     from inference.scheduling import Batcher
 
@@ -178,6 +180,7 @@ def _readers(
         engines,
         parts.decoding,
         memory_mb=settings.inference.model_memory_mb,
+        sizes=ModelSizes(settings.data_dir / "workers" / "models", device),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from inference.bundle import Bundle
 from inference.engines.optional import missing_package
+from inference.engines.unavailable import unavailable
 from inference.settings import shipped_bundles
 
 from .check import Check, Verdict
@@ -20,15 +21,14 @@ _OWN = "a model of your own under [[model]]"
 
 
 def examine_model(bundle: Bundle) -> Check:
-    """Return whether a model has the package that its engine needs; without it no worker starts."""
+    """Return whether a model has the package that its engine needs; without it none reads."""
     known = f"{bundle.name} {bundle.version}"
     if (lacking := missing_package(bundle.engine.name)) is None:
         return Check("model", Verdict.GOOD, known)
     return Check(
         "model",
         Verdict.BAD,
-        f'{known}: "engine" is {bundle.engine.name}, {lacking}; or take engine = "auto" under its '
-        "[[model]]. Until then the node does not start",
+        f"{unavailable(bundle, lacking)}. Until then its analyses fail",
     )
 
 

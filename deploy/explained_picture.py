@@ -1,6 +1,6 @@
 """The picture of `deploy/docs/explanations.md`: one phantom, explained in four ways.
 
-``python -m deploy.explained_picture OUT.jpg``; it needs ``preread[explain]``.
+``python -m deploy.explained_picture OUT.jpg``; it needs the extra ``explain``.
 """
 
 from __future__ import annotations

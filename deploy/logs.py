@@ -30,6 +30,8 @@ _OURS = (DatabaseError, InferenceError, ScpError, DeployError)
 _QUIET = ("pynetdicom", "dbos", "alembic", "urllib3")
 # These quote values of the images that they complain of.
 _SILENT = ("pydicom", "highdicom", "py.warnings")
+# What stands in every line of this process besides its part, whichever thread writes it.
+_always: dict[str, str] = {}
 
 
 def configure(settings: LogSettings, part: str) -> None:
@@ -39,14 +41,15 @@ def configure(settings: LogSettings, part: str) -> None:
     ----------
     settings : LogSettings
     part : str
-        Which part of the node this process is; stands in every line.
+        Which part of the node this process is, such as ``worker-1``; stands in every line.
     """
+    _always.clear()
     console = settings.format == "console" or (settings.format == "auto" and sys.stderr.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        lambda _logger, _name, event: {**event, "part": part},
+        lambda _logger, _name, event: {**_always, **event, "part": part},
         _describe_exception,
     ]
     renderer: Any = (
@@ -77,6 +80,14 @@ def configure(settings: LogSettings, part: str) -> None:
         logger_factory=_Lines,
         cache_logger_on_first_use=True,
     )
+
+
+def name_worker(worker: str) -> None:
+    """Have every line of this process say which worker wrote it, as ``v_workers`` names it.
+
+    Context variables would not do: a thread has its own, and libraries start threads.
+    """
+    _always["worker"] = worker
 
 
 class _Lines:

@@ -34,9 +34,9 @@ from scp import (
 )
 from scp.observe import Observer
 from scp.recover import Recovery
+from scp.rule_settings import RuleSettings
 from scp.rules import Decision, Route
 from scp.series import CompleteSeries
-from scp.settings import RuleSettings
 
 from .acceptors import acceptor_id, acceptor_name
 from .bells import Bell, bell
@@ -171,13 +171,13 @@ def usable_rules(settings: Settings, bundles: Mapping[str, Bundle]) -> tuple[Rul
         nobody. A built-in rule without its model is left out.
     """
     for rule in settings.rule:
-        if rule.enabled and rule.model not in bundles:
+        if rule.enabled and rule.model is not None and rule.model not in bundles:
             raise SettingsError(
                 f"[[rule]] {rule.name}: model {rule.model} is not installed "
                 f"(there are: {', '.join(bundles) or 'none'})"
             )
     in_force = rules_in_force(settings.rule, builtin=settings.scp.builtin_rules)
-    return tuple(rule for rule in in_force if rule.model in bundles)
+    return tuple(rule for rule in in_force if rule.model is None or rule.model in bundles)
 
 
 def enqueue_analyses(

@@ -99,10 +99,13 @@ def _conditions() -> Iterator[str]:
         yield f"| `{condition}` | {_cell(meaning)} |"
     yield from (
         "",
-        "Rules see the data sets of images alone, not AE titles nor the head of a file. A rule "
-        "without `priority` makes stat of a series whose Requested Procedure Priority "
-        "(0040,1003), in the image or its Request Attributes Sequence, or Study Priority ID "
-        "(0032,000C) is STAT or HIGH. `preread rules test FILE...` answers for files.",
+        "`when` sees the data sets of images alone, not the head of a file. `calling_ae` and "
+        "`called_ae` hold if one association that brought an image of the series was asked for by "
+        "such AE titles; of images whose rows were rebuilt nobody knows who sent them. A rule "
+        "without `priority` takes that of the first rule without `model` that holds; without such "
+        "a one it makes stat of a series whose Requested Procedure Priority (0040,1003), in the "
+        "image or its Request Attributes Sequence, or Study Priority ID (0032,000C) is STAT or "
+        "HIGH. `preread rules test FILE... --calling TITLE` answers for files.",
         "",
     )
 

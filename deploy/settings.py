@@ -29,7 +29,8 @@ from pydantic_settings import SettingsError as PydanticSettingsError
 
 from db import DbSettings
 from inference.settings import InferenceSettings, ModelSettings
-from scp.settings import AeSettings, DestinationSettings, RuleSettings, ScpSettings
+from scp.rule_settings import RuleSettings
+from scp.settings import AeSettings, DestinationSettings, ScpSettings
 
 from .errors import SettingsError
 from .notify.settings import NotifySettings

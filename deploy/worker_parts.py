@@ -35,12 +35,17 @@ class WorkerPlace:
     @property
     def name(self) -> str:
         """Of the process: ``worker``, ``worker-1``, ..."""
-        return "worker" if self.number == 0 else f"worker-{self.number}"
+        return worker_name(self.number)
 
     def settle(self) -> None:
         """Keep this process to its cores; before anything makes threads."""
         if self.cores is not None:
             os.sched_setaffinity(0, self.cores)
+
+
+def worker_name(number: int) -> str:
+    """Return the name of a process that analyses."""
+    return "worker" if number == 0 else f"worker-{number}"
 
 
 def worker_places(

@@ -155,7 +155,10 @@ class Analyst:
         with self.facts.paused():
             reading = self._reader_of(bundle).read(self.facts.with_facts(images))
         seconds = round(time.monotonic() - began, 4)
-        _log.info("analysis.read", trace=asked.trace_id, analysis=asked.id[:12], seconds=seconds)
+        _log.info(
+            "analysis.read", trace=asked.trace_id, analysis=asked.id[:12], model=asked.model_name,
+            seconds=seconds,
+        )  # fmt: skip
         used = reading.used_sop_instance_uids
         findings = tuple(finding_record(finding) for finding in reading.findings)
         measured = tuple(measurement_record(one) for one in reading.measurements)

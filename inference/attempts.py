@@ -8,7 +8,7 @@ import time
 import sqlalchemy as sa
 import structlog
 
-from db.results import priority_of
+from db.results import Heading, heading_of
 
 from .analyst import Analyst
 from .device_fault import device_fault
@@ -99,19 +99,21 @@ class Attempts:
             self._analyst.fail(analysis_id, fault.code, str(fault))
             return
         with self._engine.begin() as connection:
-            priority = Priority(priority_of(connection, analysis_id) or Priority.ROUTINE)
+            about = heading_of(connection, analysis_id)
+            priority = Priority.ROUTINE if about is None else Priority(about.priority)
             self._queue.enqueue_again(connection, analysis_id, priority)
 
     def _attempt(self, analysis_id: str) -> Exception | None:
         try:
             with self._engine.connect() as connection:
-                is_stat = priority_of(connection, analysis_id) == Priority.STAT
+                about = heading_of(connection, analysis_id)
+            is_stat = about is not None and about.priority == Priority.STAT
             excuse = functools.partial(self._watchdog.excuse, analysis_id)
             alone = was_stuck(self._engine, analysis_id)
             with self._device.turn(analysis_id, is_stat, excuse, alone=alone) as turn:
                 turn.pause()
                 self._analyst.analyse(analysis_id)
-            _log_turn(turn)
+            _log_turn(turn, about)
         except Exception as error:  # noqa: BLE001 - the boundary of the job; logged by the caller
             return error
         except BaseException as error:  # noqa: BLE001 - libraries raise such
@@ -120,12 +122,14 @@ class Attempts:
         return None
 
 
-def _log_turn(turn: Turn) -> None:
+def _log_turn(turn: Turn, about: Heading | None) -> None:
     """Write down what an analysis had of the device, if it asked for anything."""
-    if turn.first_seconds is not None:
+    if turn.first_seconds is not None and about is not None:
         _log.info(
             "analysis.computed",
+            trace=about.trace_id,
             analysis=turn.analysis_id[:12],
+            model=about.model_name,
             stat=turn.is_stat,
             rows=turn.rows,
             batches=turn.batches,

@@ -207,7 +207,8 @@ def open_bundle(
         raise BundleError(f"{where}: {error}") from error
     if bundle.engine != EngineSpec() and bundle.spec.volume is not None:
         raise BundleError(
-            f"{where}: a reader of volumes runs on torch in float32 and has no engine"
+            f"{where}: a reader of volumes runs on torch in float32 and has no engine: leave "
+            "engine out, there and under its [[model]]"
         )
     if bundle.explanation not in (DEFAULT, "none") and bundle.spec.volume is not None:
         raise BundleError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -16,7 +16,9 @@ from .stored_explanations import explanation_of, window_of
 
 
 def page_pictures(
-    records: Sequence[ExplanationRecord], path_of: Callable[[str], Path | None]
+    records: Sequence[ExplanationRecord],
+    path_of: Callable[[str], Path | None],
+    meanings: Mapping[str, str],
 ) -> tuple[PagePicture, ...]:
     """Return the pictures of an analysis, in the order in which they were made.
 
@@ -25,6 +27,8 @@ def page_pictures(
     records : sequence of ExplanationRecord
     path_of : callable
         Gives the file of an image by its SOP Instance UID; None where there is none.
+    meanings : mapping of str to str
+        What people call a label.
 
     Raises
     ------
@@ -44,6 +48,7 @@ def page_pictures(
                 frame=frame,
                 pixels=None if shown is None else shown.pixels,
                 maps=tuple(map(explanation_of, mine)),
+                meanings=meanings,
                 pixel_aspect=1.0 if shown is None else shown.pixel_aspect,
                 window=window,
             )

@@ -16,6 +16,7 @@ from torch import nn
 from .bundle_section import Activation
 from .engines.class_maps import tensors_of
 from .errors import InferenceError
+from .extras import installed_by
 
 # Cells to a side: single pixels are speckle, and tell a person nothing.
 CELLS = 32
@@ -77,7 +78,7 @@ def integrated_gradients(
         from captum.attr import IntegratedGradients
     except ImportError as error:
         raise InferenceError(
-            "integrated gradients need captum: pip install 'preread[explain]' (occlusion does not)"
+            f"integrated gradients need captum: {installed_by('explain')} (occlusion does not)"
         ) from error
 
     def told(rows: torch.Tensor) -> torch.Tensor:

@@ -20,6 +20,8 @@ Rows = NDArray[np.float32]
 Run = Callable[[Rows], NDArray[np.float32]]
 # Cells to a side that are aimed at.
 _CELLS = 16
+# More moves to a patch would be many more passes.
+_PARTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,22 +50,33 @@ class Patches:
     def __post_init__(self) -> None:
         if not 1 <= self.stride <= self.patch <= self.size:
             raise ValueError(
-                f"a stride of {self.stride} and a patch of {self.patch} do not fit: 1 <= stride <= "
-                f"patch <= {self.size}, the size of the input"
+                f"a stride of {self.stride} and a patch of {self.patch} do not fit: a stride is at "
+                f"most as long as the patch, and a patch as the input, which has {self.size} pixels"
             )
         if self.patch % self.stride:
+            lower = self.patch // self.stride * self.stride
+            upper = lower + self.stride
+            fitting = f"{lower} or {upper}" if upper <= self.size else f"{lower}"
             raise ValueError(
-                f"a patch of {self.patch} is no multiple of a stride of {self.stride}; "
-                f"{self.patch // self.stride * self.stride or self.stride} is"
+                f"a patch of {self.patch} is no multiple of a stride of {self.stride}: take a "
+                f"patch of {fitting}, or a stride of {_divisor_near(self.patch, self.stride)}"
             )
 
     @classmethod
     def of(cls, size: int, patch: int | None = None, stride: int | None = None) -> Patches:
-        """Return the patches of an input; by default an eighth of it, moved by half of that."""
-        if stride is None:
-            stride = max(1, round(size / _CELLS)) if patch is None else max(1, patch // 2)
-            stride = stride if patch is None or patch % stride == 0 else patch
-        return cls(size, min(size, 2 * stride) if patch is None else patch, stride)
+        """Return the patches of an input; by default an eighth of it, moved by half of that.
+
+        Of a patch alone the stride is its half, a third, a quarter or a fifth, the longest of which
+        it is a multiple, or itself. Of a stride alone the patch is its double, or itself where that
+        is too long.
+        """
+        if patch is None:
+            stride = max(1, round(size / _CELLS)) if stride is None else stride
+            patch = 2 * stride if 2 * stride <= size else stride
+        elif stride is None:
+            parts = range(max(1, -(-patch // _PARTS)), patch // 2 + 1)
+            stride = max((one for one in parts if patch % one == 0), default=patch)
+        return cls(size, patch, stride)
 
     @property
     def cells(self) -> int:
@@ -130,6 +143,12 @@ def occlusion(
         total[there] += cost
         over[there] += 1
     return np.asarray(total / over, dtype=np.float32)
+
+
+def _divisor_near(patch: int, stride: int) -> int:
+    """Return the part of a patch, of which it is a multiple, that is nearest to a stride."""
+    parts = [one for one in range(1, patch + 1) if patch % one == 0]
+    return min(parts, key=lambda one: (abs(one - stride), -one))
 
 
 def _covered(

@@ -17,6 +17,7 @@ from .display import pixel_aspect, show_radiograph
 from .engines import Rows
 from .engines.choose import EngineSettings
 from .errors import NotAnalysableError
+from .film_contrast import check_contrast, without_contrast
 from .functional_groups import damaged, whole_number
 from .illustrate import View, film_views
 from .input_spec import InputSpec
@@ -27,7 +28,7 @@ from .placement import Placement
 from .postprocess import Probabilities, image_findings
 from .preprocess import place_radiograph, prepare_radiograph
 from .reader import Reader
-from .reading import NotAnalysed, Reading, SourceImage
+from .reading import Reading, SourceImage
 
 # What is used if it is there: no functional group holds it, and it has one value.
 _OPTIONAL = {"InstanceNumber": ("", 1)}
@@ -155,7 +156,7 @@ class RadiographReader(Reader):
                 spec, self._device, self.decoding, self._batch_size, facts,
                 gpu_decoding=self.gpu_decoding,
             )  # fmt: skip
-            yield from fed.films(frames, _flat)
+            yield from fed.films(frames, without_contrast)
             return
         tasks = [DecodeTask(one, frame, spec) for one, frame in frames]
         for decoded, task in zip(self.decoding.decode(tasks), tasks, strict=True):
@@ -181,8 +182,7 @@ class RadiographReader(Reader):
         if spec.crop == "lungs" and place.whole_source:
             notes = (*notes, PixelNote.LUNGS_NOT_FOUND)
         tensor = self._tensor(image, place)
-        if not _has_contrast(image, tensor, place):
-            raise _flat()
+        check_contrast(image.values, tensor, place)
         return Batch(tensor, (notes,), (place,))
 
     def _once(
@@ -274,24 +274,6 @@ class RadiographReader(Reader):
         spec = self.bundle.spec
         check_range(image, spec)
         return prepare_radiograph(image.values, spec, self._device, place, image.full_range)
-
-
-def _flat() -> NotAnalysableError:
-    return NotAnalysableError(
-        NotAnalysed.UNSUPPORTED_PIXELS,
-        "an image has no contrast: nearly all of its pixels have one value",
-    )
-
-
-def _has_contrast(image: ModalityImage, tensor: Rows, place: Placement) -> bool:
-    """Tell whether what is shown of an image has two values, in the image and in the input."""
-    # Padding is of another value than the picture, and shows nothing.
-    down, across = place.inside
-    shown = tensor[..., down, across]
-    # What is scaled to the range of its values makes black and white of how a mean was rounded.
-    top, left, bottom, right = place.box
-    stored = image.values[top:bottom, left:right]
-    return bool(stored.min() < stored.max()) and bool(shown.min() < shown.max())
 
 
 def _instance_number(header: Dataset) -> int:

@@ -15,6 +15,7 @@ from .engines.errors import EngineUnavailableError
 from .engines.onnx_cache import OnnxCache
 from .heap import give_back
 from .model import LoadedReader, load_reader
+from .model_sizes import ModelSizes
 from .reading import Reading, SourceImage
 from .resident import bytes_in_use
 from .warm_store import Told, WarmStore
@@ -50,6 +51,8 @@ class WarmReaders:
     memory_mb : int
         What all models together may take, MiB of this process or of its GPU; 0 is no limit. Models
         that are in no use go for others that are asked for.
+    sizes : ModelSizes, optional
+        What models were found to take in other processes, and are found to take in this one.
     load : callable
         As `load_reader`.
     """
@@ -62,6 +65,7 @@ class WarmReaders:
         decoding: DecodePool | None = None,
         *,
         memory_mb: int = 0,
+        sizes: ModelSizes | None = None,
         load: Callable[..., LoadedReader] = load_reader,
     ) -> None:
         self._engines = engines
@@ -70,8 +74,10 @@ class WarmReaders:
         self._batch_size = batch_size
         self._load = load
         self._store = WarmStore[LoadedReader](
-            memory_mb << 20, partial(bytes_in_use, device), give_back, _log_told
+            memory_mb << 20, partial(bytes_in_use, device), give_back, self._told, self._size
         )
+        self._sizes = sizes
+        self._bundles: dict[str, Bundle] = {}
 
     @property
     def loaded(self) -> tuple[str, ...]:
@@ -89,6 +95,7 @@ class WarmReaders:
         others read, and receiving, goes on.
         """
         for bundle in bundles.values():
+            self._bundles[bundle.name] = bundle
             if not self._store.fits(bundle.name, self._estimate(bundle)):
                 _log.info("model.left_out", model=bundle.name, reason="no room beside the others")
                 continue
@@ -103,6 +110,7 @@ class WarmReaders:
         """Read a series with a bundle, loading it first if it is not there."""
         # The estimate reads the exported network from end to end: not for each analysis.
         estimate, load = partial(self._estimate, bundle), partial(self._made, bundle)
+        self._bundles[bundle.name] = bundle
         with self._store.held(bundle.name, estimate, load) as reader:
             return reader.read(images)
 
@@ -110,6 +118,14 @@ class WarmReaders:
         reader = self._load(bundle, self._device, self._batch_size, self._engines)
         reader.decoding = self._decoding or reader.decoding
         return reader
+
+    def _size(self, name: str) -> int | None:
+        return None if self._sizes is None else self._sizes.of(self._bundles[name])
+
+    def _told(self, told: Told) -> None:
+        _log_told(told)
+        if told.is_measured and self._sizes is not None:
+            self._sizes.keep(self._bundles[told.name], told.n_bytes)
 
     def _estimate(self, bundle: Bundle) -> int:
         """Return what a model is thought to take: its weights, and what is made of them to run."""

@@ -12,6 +12,7 @@ from .bundle_settings import SectionSettings
 from .criteria import Anatomy, Contrast
 from .decode_settings import PoolSettings, processes_for, usable_cores
 from .errors import BundleError
+from .extras import installed_by
 from .reading import Thresholds
 
 
@@ -77,7 +78,7 @@ class InferenceSettings(_Settings):
     gpu_decoding: bool = Field(
         default=False,
         description="A GPU decodes JPEG, JPEG 2000 and HTJ2K too, with nvImageCodec "
-        "(pip install 'preread[nvimagecodec]'); nothing on a CPU.",
+        f"({installed_by('nvimagecodec')}); nothing on a CPU.",
     )
     batch_size: int = Field(
         default=8,

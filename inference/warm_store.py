@@ -21,6 +21,8 @@ class _Kept(Generic[T]):
     ----------
     n_bytes : int
         What it takes; an estimate until it was measured.
+    estimate : int
+        What it was thought to take before anybody had measured.
     users : int
         Analyses that it is at work for.
     used : int
@@ -29,6 +31,7 @@ class _Kept(Generic[T]):
 
     name: str
     n_bytes: int
+    estimate: int
     value: T | None = None
     users: int = 0
     used: int = 0
@@ -44,12 +47,16 @@ class Told:
         ``loaded``, ``unloaded``, ``over_budget``.
     n_bytes, total_bytes : int
         Of the model, and of all that are loaded now.
+    is_measured : bool
+        Whether it was loaded alone, into memory that no other model had left: then `n_bytes` is
+        what it takes in any process.
     """
 
     event: str
     name: str
     n_bytes: int
     total_bytes: int
+    is_measured: bool = False
 
 
 class WarmStore(Generic[T]):
@@ -68,6 +75,8 @@ class WarmStore(Generic[T]):
         Gives memory back that nobody refers to any more.
     tell : callable
         Is told what happens, outside of locks.
+    remember : callable
+        Gives what one of a name was found to take in an earlier process, None if nobody knows.
     """
 
     def __init__(
@@ -76,11 +85,15 @@ class WarmStore(Generic[T]):
         measure: Callable[[], int],
         give_back: Callable[[], None],
         tell: Callable[[Told], None] = lambda _told: None,
+        remember: Callable[[str], int | None] = lambda _name: None,
     ) -> None:
         self._budget = budget
         self._measure = measure
         self._give_back = give_back
         self._tell = tell
+        self._remember = remember
+        # Memory that was given back once may be taken without the process growing.
+        self._is_fresh = True
         self._changed = threading.Condition()
         self._kept: dict[str, _Kept[T]] = {}
         # What models were found to take when they were loaded before.
@@ -96,8 +109,9 @@ class WarmStore(Generic[T]):
 
     def fits(self, name: str, estimate: int) -> bool:
         """Tell whether something could be loaded and all that is loaded stays."""
+        remembered = self._remember(name)
         with self._changed:
-            needed = self._sizes.get(name, estimate)
+            needed = self._sizes.get(name, remembered or estimate)
             return not self._budget or not self._kept or self._total() + needed <= self._budget
 
     @contextmanager
@@ -136,11 +150,12 @@ class WarmStore(Generic[T]):
         return None
 
     def _loaded(self, name: str, estimate: int, load: Callable[[], T]) -> _Kept[T]:
+        remembered = self._remember(name)
         with self._changed:
             if name in self._kept:  # somebody was faster
                 kept = None
             else:
-                kept = _Kept[T](name, self._sizes.get(name, estimate))
+                kept = _Kept[T](name, self._sizes.get(name, remembered or estimate), estimate)
                 self._kept[name] = kept
                 gone = self._make_room(keep=name)
                 over = self._total() if self._is_over() else None
@@ -165,14 +180,16 @@ class WarmStore(Generic[T]):
         with self._changed:
             # What others did meanwhile is in the difference too: then the estimate is better.
             is_alone = moves is not None and moves == self._moves
-            if is_alone and 0 < taken <= _WITH_LIBRARIES * kept.n_bytes:
+            is_measured = is_alone and 0 < taken <= _WITH_LIBRARIES * kept.estimate
+            if is_measured:
                 kept.n_bytes = self._sizes[kept.name] = taken
+            is_fresh = self._is_fresh
             kept.value = value
             self._use(kept)
             gone = self._make_room(keep=kept.name)
             total = self._total()
             self._changed.notify_all()
-        self._tell(Told("loaded", kept.name, kept.n_bytes, total))
+        self._tell(Told("loaded", kept.name, kept.n_bytes, total, is_measured and is_fresh))
         self._let_go(gone)
         return kept
 
@@ -213,6 +230,7 @@ class WarmStore(Generic[T]):
     def _let_go(self, gone: list[_Kept[T]]) -> None:
         if not gone:
             return
+        self._is_fresh = False
         for kept in gone:
             kept.value = None
         self._give_back()

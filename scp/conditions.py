@@ -67,8 +67,8 @@ def _check_keyword(keyword: str) -> None:
         # Of the head of a file (PS3.10) and of network messages; conditions see data sets alone.
         if (tag_for_keyword(keyword) or 0) >> 16 <= 0x0002:
             raise RuleError(
-                f"{keyword!r} stands in no data set, so that rules never see it; for AE titles "
-                "take what the sender writes into its images, such as StationName"
+                f"{keyword!r} stands in no data set, so that when never sees it; for AE titles "
+                "there are calling_ae and called_ae of the rule, beside when"
             )
         return
     by_folded = {known.lower(): known for known in keyword_dict}

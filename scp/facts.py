@@ -20,12 +20,14 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence as DicomSequence
 
+from db.completeness import Sender
+
 from .conditions import Facts
 from .errors import Part10Error, StructureError
 from .header import CHARACTER_SET
 from .part10 import read_layout
+from .rule_settings import RuleSettings
 from .rules import decide, keywords_needed
-from .settings import RuleSettings
 from .structure import BeyondError, encodings
 
 # What pydicom 3 lets out for bytes that contradict themselves; there is no common base.
@@ -117,13 +119,18 @@ def read_facts(path: Path, keywords: Iterable[str]) -> Facts:
     return _read(path, keywords)[0]
 
 
-def explain(path: Path, rules: Sequence[RuleSettings], own_devices: Collection[str] = ()) -> str:
+def explain(
+    path: Path,
+    rules: Sequence[RuleSettings],
+    own_devices: Collection[str] = (),
+    senders: Collection[Sender] = (),
+) -> str:
     """Return, as text for a person, which model would read a file and why no other one.
 
     Parameters are those of `decide`. Raises what `read_facts` raises.
     """
     facts, damaged = _read(path, keywords_needed(rules))
-    decision = decide(facts, rules, own_devices)
+    decision = decide(facts, rules, own_devices, senders)
     lines = [
         f"  -> {route.model} ({route.priority}{', shadow' if route.shadow else ''}),"
         f" rule {route.rule}"

@@ -7,17 +7,26 @@ time: an analysis, and a result, for each result.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from db.completeness import SeriesInstance
+from db.completeness import Sender, SeriesInstance
 from db.files import FileStore
 
 from .conditions import Facts
 from .errors import Part10Error
 from .facts import FactsReader
-from .rules import Decision, decide, is_capture, is_no_image, keywords_needed, merge, own_result
-from .settings import RuleSettings
+from .rule_settings import RuleSettings
+from .rules import (
+    Decision,
+    asks_sender,
+    decide,
+    is_capture,
+    is_no_image,
+    keywords_needed,
+    merge,
+    own_result,
+)
 
 # Headers that are asked where a series goes: enough to find the frontal view of a radiographic
 # examination and to look past the localizer of a CT, few enough for series of a thousand slices.
@@ -59,11 +68,17 @@ class SeriesRouter:
     files : FileStore
     rules : sequence of RuleSettings
         From `rules_in_force`.
+
+    Attributes
+    ----------
+    asks_sender : bool
+        Whether a rule depends on who sent the images.
     """
 
     def __init__(self, files: FileStore, rules: Sequence[RuleSettings]) -> None:
         self._files = files
         self._rules = tuple(rules)
+        self.asks_sender = asks_sender(self._rules)
         self._facts = FactsReader(keywords_needed(self._rules))
 
     def route(
@@ -71,6 +86,7 @@ class SeriesRouter:
         instances: Sequence[SeriesInstance],
         own: Own,
         same_patient: frozenset[str] = frozenset(),
+        senders: Collection[Sender] = (),
     ) -> Routed:
         """Return which models read which of the instances.
 
@@ -81,6 +97,8 @@ class SeriesRouter:
         own : Own
         same_patient : frozenset of str
             Patient IDs that are of one patient, after a correction of the study.
+        senders : collection of Sender
+            Who sent images of the series, as far as it is known.
         """
         foreign = [one for one in instances if one.sop_instance_uid not in own.sop_instance_uids]
         if not foreign:
@@ -98,7 +116,7 @@ class SeriesRouter:
         # Most of them say the same, and are the same object.
         different = {id(facts): facts for facts in asked.values()}.values()
         decision = merge(
-            _UNREADABLE if facts is None else decide(facts, self._rules, own.device_uids)
+            _UNREADABLE if facts is None else decide(facts, self._rules, own.device_uids, senders)
             for facts in different
         )
         if read and (aside := len(instances) - len(read)):

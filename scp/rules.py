@@ -3,7 +3,7 @@
 What must never start an analysis is sorted out first and cannot be overruled by a rule: results of
 our own, objects that are no images (reports, segmentations, presentation states ...) and images
 that a quality assurance phantom was declared in. Then every rule whose conditions hold gives one
-route; the first rule for a model wins.
+route; the first rule for a model wins. A rule without a model says how urgent it is.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from db.completeness import Sender
+
 from .conditions import Condition, Facts, Mismatch, keywords_of, unmet
-from .settings import RuleSettings
+from .patterns import AePatterns
+from .rule_settings import RuleSettings
 
 Priority: TypeAlias = Literal["stat", "routine"]
 
@@ -139,8 +142,16 @@ def keywords_needed(rules: Iterable[RuleSettings]) -> frozenset[str]:
     return frozenset(named | fixed | {*_PRIORITY_KEYWORDS, *_PHANTOM_KEYWORDS, *_DEVICE_KEYWORDS})
 
 
+def asks_sender(rules: Iterable[RuleSettings]) -> bool:
+    """Tell whether a rule depends on who sent the images."""
+    return any(rule.calling_ae or rule.called_ae for rule in rules)
+
+
 def decide(
-    facts: Facts, rules: Sequence[RuleSettings], own_devices: Collection[str] = ()
+    facts: Facts,
+    rules: Sequence[RuleSettings],
+    own_devices: Collection[str] = (),
+    senders: Collection[Sender] = (),
 ) -> Decision:
     """Decide which models read a series, from the facts of one of its headers.
 
@@ -152,17 +163,24 @@ def decide(
         In force.
     own_devices : collection of str
         Device UIDs of our models: what bears one is a result.
+    senders : collection of Sender
+        Who sent images of the series, as far as it is known.
     """
     never = _never_read(facts, own_devices)
     if never:
         return Decision((), (never,))
-    priority = _requested_priority(facts)
+    asked = [(rule, _why_not(facts, senders, rule)) for rule in rules]
+    urgency = next((rule for rule, why in asked if rule.model is None and why is None), None)
+    said = urgency.priority if urgency is not None else None
+    priority = said or _requested_priority(facts)
     routes: dict[str, Route] = {}
     reasons = []
-    for rule in rules:
-        mismatch = unmet(facts, rule.when)
-        if mismatch is not None:
-            reasons.append(f"{rule.name}: no, {_explain(mismatch)}")
+    for rule, why_not in asked:
+        if why_not is not None:
+            reasons.append(f"{rule.name}: no, {why_not}")
+        elif rule.model is None:
+            by = f", by {urgency.name}" if urgency is not None and urgency is not rule else ""
+            reasons.append(f"{rule.name}: what other rules route is {priority}{by}")
         elif rule.model in routes:
             reasons.append(f"{rule.name}: {rule.model} is routed by {routes[rule.model].rule}")
         else:
@@ -233,6 +251,19 @@ def _never_read(facts: Facts, own_devices: Collection[str]) -> str | None:
 def _requested_priority(facts: Facts) -> Priority:
     found = {_text(facts, keyword).upper() for keyword in _PRIORITY_KEYWORDS}
     return "stat" if found & _URGENT else "routine"
+
+
+def _why_not(facts: Facts, senders: Collection[Sender], rule: RuleSettings) -> str | None:
+    """Return why a rule does not hold, None if it does."""
+    calling, called = AePatterns(rule.calling_ae or ("*",)), AePatterns(rule.called_ae or ("*",))
+    asks = bool(rule.calling_ae or rule.called_ae)
+    if asks and not any(
+        calling.match(one.calling_ae) and called.match(one.called_ae) for one in senders
+    ):
+        said = sorted(f"{one.calling_ae} called {one.called_ae}" for one in senders)
+        return ", ".join(said) or "it is not known who sent it"
+    mismatch = unmet(facts, rule.when)
+    return None if mismatch is None else _explain(mismatch)
 
 
 def _explain(mismatch: Mismatch) -> str:

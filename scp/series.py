@@ -19,12 +19,13 @@ import sqlalchemy as sa
 import structlog
 
 from db import completeness, corrections, loop_guard
-from db.completeness import DueSeries
+from db.completeness import DueSeries, Sender
 from db.files import FileStore
 
 from .routing import Own, SeriesRouter
+from .rule_settings import RuleSettings
 from .rules import Decision
-from .settings import RuleSettings, ScpSettings
+from .settings import ScpSettings
 
 _LOG = structlog.get_logger()
 _RETRY_FIRST_SECONDS = 2.0
@@ -180,7 +181,8 @@ class SeriesWatch:
                 self._own_devices(connection),
             )
             same_patient = corrections.patient_ids(connection, seen.study_instance_uid)
-        routed = self._router.route(instances, own, same_patient)
+            senders = self._senders(connection, seen.series_instance_uid)
+        routed = self._router.route(instances, own, same_patient, senders)
         complete = CompleteSeries(
             seen.series_instance_uid,
             instances[0].study_instance_uid if instances else seen.study_instance_uid,
@@ -205,6 +207,11 @@ class SeriesWatch:
         if decision.routes:
             self._routed()
         return True
+
+    def _senders(self, connection: sa.Connection, series: str) -> frozenset[Sender]:
+        if not self._router.asks_sender:
+            return frozenset()
+        return completeness.senders(connection, series)
 
     def _commit(
         self, connection: sa.Connection, seen: DueSeries, whole: str, complete: CompleteSeries,

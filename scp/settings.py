@@ -1,4 +1,4 @@
-"""Settings of this room: ``[scp]``, ``[[destination]]`` and ``[[rule]]`` of the configuration."""
+"""Settings of this room: ``[scp]``, ``[[ae]]`` and ``[[destination]]`` of the configuration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from pydantic import (
     model_validator,
 )
 
-from .conditions import Condition, check
 from .patterns import address_pattern, ae_pattern
 
 AeTitle = Annotated[
@@ -342,32 +341,3 @@ class DestinationSettings(_Settings):
         if self.url is not None and self.proof == "commit":
             raise ValueError(f'{self.name}: a url has no storage commitment; set proof = "find"')
         return self
-
-
-class RuleSettings(_Settings):
-    """A routing rule: which series go to which model. See `scp.conditions` for ``when``."""
-
-    name: str = Field(min_length=1, max_length=64, description="Name of the rule in explanations.")
-    model: str = Field(min_length=1, description="Model that reads the series.")
-    priority: Literal["stat", "routine"] | None = Field(
-        default=None,
-        description=(
-            "stat goes before routine; without one the priority that the images were requested "
-            "with."
-        ),
-    )
-    shadow: bool = Field(
-        default=False, description="Read and record, but deliver nothing: a model on trial."
-    )
-    enabled: bool = Field(
-        default=True, description="false switches the rule off, a built-in one of that name too."
-    )
-    when: dict[str, Condition] = Field(
-        min_length=1, description="Conditions on DICOM attributes that must all hold."
-    )
-
-    @field_validator("when")
-    @classmethod
-    def _known_keywords(cls, when: dict[str, Condition]) -> dict[str, Condition]:
-        check(when)
-        return when

@@ -65,6 +65,8 @@ class Analysis(Base):
     received_at: Mapped[datetime]
     requested_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
+    last_started_at: Mapped[datetime | None]
+    attempts: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     finished_at: Mapped[datetime | None]
 
 

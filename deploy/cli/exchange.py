@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
+from db.completeness import Sender
 from inference.catalogue import open_catalogue
 from scp import Peer, explain, send_files
 from scp.errors import ScpError
@@ -58,7 +59,19 @@ def send(
 
 
 @_rules.command("test")
-def test(files: Files, config: Config = None) -> None:
+def test(
+    files: Files,
+    calling: Annotated[
+        str | None, typer.Option("--calling", help="AE title that sends them.", show_default=False)
+    ] = None,
+    called: Annotated[
+        str | None,
+        typer.Option(
+            "--called", help="AE title that it calls; else scp.ae_title.", show_default=False
+        ),
+    ] = None,
+    config: Config = None,
+) -> None:
     """Say for each file which rules match it, which do not and why, and what would follow."""
     # The job engine takes a second to import, and only this needs it.
     from ..receiving import usable_rules
@@ -67,15 +80,22 @@ def test(files: Files, config: Config = None) -> None:
     bundles = open_catalogue(loaded.inference, loaded.model)
     rules = usable_rules(loaded, bundles)
     own = device_uids(bundle.identity for bundle in bundles.values())
+    senders = _senders(calling, called, loaded.scp.ae_title)
     failed = False
     for path in _expand(files):
         try:
-            print(explain(path, rules, own))
+            print(explain(path, rules, own, senders))
         except (OSError, ScpError) as error:
             failed = True
             print(f"preread: {error}", file=sys.stderr)
     if failed:
         raise typer.Exit(NOT_ALL_SENT_STATUS)
+
+
+def _senders(calling: str | None, called: str | None, own: str) -> tuple[Sender, ...]:
+    if calling is None and called is None:
+        return ()
+    return (Sender(calling or "", called or own),)
 
 
 def _address(text: str) -> tuple[str, int]:

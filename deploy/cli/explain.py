@@ -27,6 +27,7 @@ from .explain_options import (
     Steps,
     Stride,
     What,
+    refuse_idle,
 )
 from .explain_target import Target, find_target
 from .files import window_from
@@ -79,7 +80,7 @@ def explain(
     frame: Frame = None,
     patch: Patch = None,
     stride: Stride = None,
-    steps: Steps = 50,
+    steps: Steps = None,
     cell: Cell = None,
     baseline: Baseline = None,
     out: Out = None,
@@ -95,13 +96,14 @@ def explain(
     """
     if out is not None and out.suffix.lower() != ".png":
         raise DeployError("the picture is a PNG: give --out x.png")
+    fine = {"patch": patch, "stride": stride, "steps": steps, "cell": cell, "baseline": baseline}
+    refuse_idle(method, fine)
     # torch takes seconds to import; only what runs a network needs it.
-    from inference.explaining import Wanted
+    from inference.explaining import DEFAULT_STEPS, Wanted
     from inference.explanation import Method as Known
 
-    wanted = Wanted(
-        None if method is None else Known(method), patch, stride, steps, cell, baseline, batch
-    )
+    known = None if method is None else Known(method)
+    wanted = Wanted(known, patch, stride, steps or DEFAULT_STEPS, cell, baseline, batch)
     place = None if frame is None else frame - 1
     asked = _Asked(model, label, place, wanted, device, window, out)
     if (path := Path(what)).is_file():

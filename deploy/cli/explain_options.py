@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from types import MappingProxyType
+from typing import Annotated, Final
 
 import typer
+
+from inference.extras import installed_by
+
+from ..errors import DeployError
 
 
 class Method(StrEnum):
@@ -16,6 +22,42 @@ class Method(StrEnum):
     GRADIENTS = "gradients"
     OCCLUSION = "occlusion"
     INTEGRATED_GRADIENTS = "integrated-gradients"
+
+
+_OCCLUDES, _INTEGRATES = (Method.OCCLUSION,), (Method.INTEGRATED_GRADIENTS,)
+# Of which methods an option is.
+_OF: Final[Mapping[str, tuple[Method, ...]]] = MappingProxyType(
+    {
+        "patch": _OCCLUDES,
+        "stride": _OCCLUDES,
+        "steps": _INTEGRATES,
+        "cell": _INTEGRATES,
+        "baseline": (*_OCCLUDES, *_INTEGRATES),
+    }
+)
+
+
+def refuse_idle(method: Method | None, given: Mapping[str, object]) -> None:
+    """Raise where an option is given that the method does not have: it would change nothing.
+
+    Parameters
+    ----------
+    method : Method or None
+        None is the way of the analysis, which has no options.
+    given : mapping of str to object
+        Options by name; None for those that are not given.
+
+    Raises
+    ------
+    DeployError
+        Names the option, and the method that has it.
+    """
+    for name, value in given.items():
+        if value is None or method in (of := _OF[name]):
+            continue
+        takes = " or ".join(f"--method {one}" for one in of)
+        has = "the way of the analysis" if method is None else f"--method {method}"
+        raise DeployError(f"{has} has no --{name}: it goes with {takes}")
 
 
 # What is explained.
@@ -37,7 +79,7 @@ How = Annotated[
     Method | None,
     typer.Option(
         help="How; the way of the analysis if not given. Integrated gradients need captum: "
-        "pip install 'preread[explain]'.",
+        f"{installed_by('explain')}.",
         show_default=False,
     ),
 ]
@@ -69,7 +111,8 @@ Stride = Annotated[
     ),
 ]
 Steps = Annotated[
-    int, typer.Option(min=1, help="integrated-gradients: points on the way from black.")
+    int | None,
+    typer.Option(min=1, help="integrated-gradients: points on the way from black; 50."),
 ]
 Cell = Annotated[
     int | None,
@@ -82,7 +125,8 @@ Cell = Annotated[
 Baseline = Annotated[
     float | None,
     typer.Option(
-        help="Value of the input that covers, or where the way begins; its black if not given."
+        help="occlusion, integrated-gradients: value of the input that covers, or where the way "
+        "begins; its black if not given."
     ),
 ]
 

@@ -98,9 +98,9 @@ def worker(config: Config = None, data_dir: DataDir = None, number: Number = Non
             return
     garbage.hold()
     from ..analysing import serve_worker
-    from ..worker_parts import worker_places
+    from ..worker_parts import worker_name, worker_places
 
-    with _process("worker", config, flags) as (base, stop):
+    with _process(worker_name(number or 0), config, flags) as (base, stop):
         # What a supervisor counted may be there no more: then the last place is taken twice.
         places = worker_places(base.settings)
         status = serve_worker(base, stop, places[min(number or 0, len(places) - 1)])

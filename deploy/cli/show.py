@@ -171,8 +171,10 @@ def _write_page(connection: sa.Connection, stored: str, files: FileStore, out: P
 
     ds = _read(files.absolute(stored))
     (row,) = rows_of(connection, "v_objects", order_by="object_id", equals={"path": stored})
-    kept = explanations.of_analysis(connection, str(row["analysis_id"]))
-    out.write_text(_as_html(ds, page_pictures(kept, path_of)), encoding="utf-8")
+    analysis = str(row["analysis_id"])
+    kept = explanations.of_analysis(connection, analysis)
+    pictures = page_pictures(kept, path_of, explanations.meanings(connection, analysis))
+    out.write_text(_as_html(ds, pictures), encoding="utf-8")
 
 
 def _write_picture(ds: pydicom.Dataset, out: Path) -> None:

@@ -106,7 +106,8 @@ class TrainingReport(Listener):
         """Name the file, unless many have been named."""
         self._unreadable += 1
         if self._unreadable <= _NAMED:
-            self._console.print(f"left out: {path}: {reason}", soft_wrap=True)
+            count = f"left out, number {self._unreadable}"
+            self._console.print(f"{count}: {path}: {reason}", soft_wrap=True)
 
     def found_rate(self, sweep: Sweep) -> None:
         """Print both suggestions."""

@@ -1,6 +1,6 @@
 """Codestreams decoded by a GPU, with nvImageCodec: JPEG, JPEG 2000 and HTJ2K of one sample.
 
-An option (`preread[nvimagecodec]`, ``inference.gpu_decoding``). It stands in for imagecodecs in
+An option (the extra `nvimagecodec`, ``inference.gpu_decoding``). It stands in for imagecodecs in
 `direct_frames`, whose checks stay; whatever it does not decode, the decode pool does. The first
 frame of each kind is decoded by both: a kind that differs is never given to the GPU again.
 """
@@ -20,6 +20,7 @@ from pydicom.uid import HTJ2K, JPEG2000, UID, JPEGBaseline8Bit
 
 from ..direct_frames import EXCHANGEABLE, Cells, direct_frame
 from ..engines.errors import EngineUnavailableError
+from ..extras import installed_by
 
 _log = structlog.get_logger()
 _PACKAGE = "nvidia.nvimgcodec"
@@ -138,7 +139,7 @@ def codec_on(device: str) -> GpuCodec:
     except ImportError as error:
         raise EngineUnavailableError(
             "inference.gpu_decoding is on, and nvImageCodec is not installed: "
-            "pip install 'preread[nvimagecodec]', or switch it off"
+            f"{installed_by('nvimagecodec')}, or switch it off"
         ) from error
     except (RuntimeError, MemoryError) as error:
         raise EngineUnavailableError(

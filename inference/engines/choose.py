@@ -22,6 +22,7 @@ from .errors import EngineUnavailableError, ExportError
 from .ladder import Ladder
 from .onnx_cache import Exported, OnnxCache
 from .row_by_row import RowByRow, mixes_rows
+from .unavailable import unavailable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -146,9 +147,7 @@ def _choose(bundle: Bundle, device: str, settings: EngineSettings) -> Chosen:
             return Chosen(Ladder(open_onnx(bundle, settings), tell=settings.tell), None)
         except ExportError as error:
             if wanted == "onnx":
-                raise EngineUnavailableError(
-                    f'{bundle.path}: "engine" is onnx, and {error}; take the engine auto or torch'
-                ) from error
+                raise EngineUnavailableError(unavailable(bundle, f"and {error}")) from error
             return _on_torch(bundle, device, settings, str(error))
     return _on_torch(bundle, device, settings)
 

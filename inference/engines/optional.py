@@ -11,11 +11,13 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
 
 from ..bundle import Bundle
+from ..extras import installed_by
 from .engine import Engine
 from .errors import EngineError, EngineUnavailableError, ExportError
 from .onnx_cache import Exported
 from .parity import DRIFT, drift_of
 from .probes import probes
+from .unavailable import unavailable
 
 if TYPE_CHECKING:
     from .choose import EngineSettings
@@ -46,9 +48,11 @@ def open_optional(bundle: Bundle, device: str, open_: Open, settings: EngineSett
     """
     wanted = bundle.engine.name
     if find_spec("onnxruntime") is None:
-        raise EngineUnavailableError(f"{bundle.path}: the package onnxruntime is not installed")
+        raise EngineUnavailableError(
+            unavailable(bundle, "which runs by the package onnxruntime, and that is not installed")
+        )
     if (missing := _missing(wanted, device)) is not None:
-        raise EngineUnavailableError(f'{bundle.path}: "engine" is {wanted}, {missing}')
+        raise EngineUnavailableError(unavailable(bundle, missing))
 
     def make(exported: Exported, settings: EngineSettings) -> Engine:
         from .onnx_engine import OnnxEngine
@@ -68,22 +72,20 @@ def open_optional(bundle: Bundle, device: str, open_: Open, settings: EngineSett
     except EngineUnavailableError:
         raise
     except EngineError as error:
-        raise EngineUnavailableError(
-            f'{bundle.path}: "engine" is {wanted}, and {error}; take the engine auto'
-        ) from error
+        raise EngineUnavailableError(unavailable(bundle, f"and {error}")) from error
 
 
 def _missing(wanted: str, device: str) -> str | None:
     """Say what a machine lacks for an engine, and what to do."""
     if wanted == "tensorrt" and not device.startswith("cuda"):
-        return f"which needs a GPU of NVIDIA, and the device is {device}: take the engine auto"
+        return f"which needs a GPU of NVIDIA, and the device is {device}"
     return missing_package(wanted)
 
 
 def missing_package(wanted: str) -> str | None:
     """Say which package an engine lacks, and how it is installed; None if it lacks none."""
     if wanted == "openvino" and find_spec("openvino") is None:
-        return "and its package is not installed: pip install 'preread[openvino]'"
+        return f"and its package is not installed: {installed_by('openvino')}"
     if wanted != "tensorrt":
         return None
     from .tensorrt_engine import is_there
@@ -92,7 +94,7 @@ def missing_package(wanted: str) -> str | None:
         return None
     return (
         "and this ONNX Runtime is built without it: pip uninstall onnxruntime, then "
-        "pip install 'preread[tensorrt]'"
+        f"{installed_by('tensorrt')}"
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InferenceError
+from ..extras import installed_by
 from .label_figures import LabelFigures
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ def drawing() -> Any:
     try:
         import matplotlib
     except ImportError as error:
-        raise InferenceError("drawing needs matplotlib: pip install 'preread[train]'") from error
+        raise InferenceError(f"drawing needs matplotlib: {installed_by('train')}") from error
     return matplotlib
 
 

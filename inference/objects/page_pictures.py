@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import Final
 
@@ -53,6 +53,8 @@ class PagePicture:
     window : str
         How it was windowed.
     maps : tuple of Explanation
+    meanings : mapping of str to str
+        What people call a label; one that is not in it is called by its name.
     """
 
     sop_instance_uid: str
@@ -61,6 +63,12 @@ class PagePicture:
     maps: tuple[Explanation, ...]
     pixel_aspect: float = 1.0
     window: str = ""
+    meanings: Mapping[str, str] = field(default_factory=dict)
+
+    def named(self, one: Explanation) -> str:
+        """Return what a map is of, and how it was made."""
+        weak = "" if one.is_shown else ": no place speaks for it enough to be shown"
+        return f"{self.meanings.get(one.label, one.label)}: {one.caption}{weak}"
 
 
 def looked(pictures: Sequence[PagePicture], at_mm: Mapping[str, float]) -> Iterator[str]:
@@ -83,7 +91,7 @@ def _figure(name: str, picture: PagePicture, at_mm: float | None) -> Iterator[st
     yield '<figure class="looked">'
     yield f"<figcaption>{_caption(picture, at_mm)}</figcaption>"
     if picture.pixels is None:
-        yield "".join(f"<p>{escape(_named(one))}</p>" for one in picture.maps)
+        yield "".join(f"<p>{escape(picture.named(one))}</p>" for one in picture.maps)
         yield "<p>The image itself cannot be shown.</p></figure>"
         return
     rules = "".join(
@@ -93,7 +101,7 @@ def _figure(name: str, picture: PagePicture, at_mm: float | None) -> Iterator[st
     yield f"<style>{rules}</style>"
     # The first map is shown; later ones were asked for.
     for n, one in enumerate(picture.maps, 1):
-        yield _choice(name, n, _named(one), checked=n == 1)
+        yield _choice(name, n, picture.named(one), checked=n == 1)
     yield _choice(name, 0, "the image alone", checked=not picture.maps)
     rows, columns = shape = _shape(picture)
     yield f'<div class="view" style="width: {columns}px; aspect-ratio: {columns} / {rows}">'
@@ -101,7 +109,8 @@ def _figure(name: str, picture: PagePicture, at_mm: float | None) -> Iterator[st
     yield f'<img alt="the image" src="{_data(grey, "JPEG")}">'
     for n, one in enumerate(picture.maps, 1):
         layer = tint(one.over_source(), shape)
-        yield f'<img class="map m{n}" alt="{escape(_named(one))}" src="{_data(layer, "PNG")}">'
+        alt = escape(picture.named(one))
+        yield f'<img class="map m{n}" alt="{alt}" src="{_data(layer, "PNG")}">'
     yield "</div></figure>"
 
 
@@ -114,11 +123,6 @@ def _caption(picture: PagePicture, at_mm: float | None) -> str:
     if picture.window:
         parts.append(f"window {escape(picture.window)}")
     return ", ".join(parts)
-
-
-def _named(one: Explanation) -> str:
-    weak = "" if one.is_shown else ": no place speaks for it enough to be shown"
-    return f"{one.label}: {one.caption}{weak}"
 
 
 def _choice(name: str, number: int, text: str, *, checked: bool) -> str:

@@ -165,7 +165,10 @@ def data_section(trained: Trained) -> str:
     if trained.missing:
         said += f" {trained.missing} images of the table were not there."
     if trained.unreadable:
-        said += f" {trained.unreadable} images could not be decoded and were left out."
+        said += (
+            f" {trained.unreadable} images could not be decoded, or have no contrast, and were left"
+            " out."
+        )
     return f"{said}\n\n{_parts_table(trained)}"
 
 

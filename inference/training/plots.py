@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InferenceError
+from ..extras import installed_by
 from .progress import EpochReport
 from .sweep import Sweep
 
@@ -22,7 +23,7 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise InferenceError("plots need matplotlib: pip install 'preread[train]'") from error
+        raise InferenceError(f"plots need matplotlib: {installed_by('train')}") from error
     # Without pyplot: no window, no state of the whole process.
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)

@@ -23,8 +23,10 @@ from numpy.typing import NDArray
 
 from ..decode_task import DecodeTask, TaskDecoder
 from ..errors import InferenceError, NotAnalysableError
+from ..film_contrast import check_contrast
 from ..input_spec import InputSpec
 from ..model_values import check_range
+from ..preprocess import place_radiograph
 from ..reading import SourceImage
 from ..tensors import prepare_ct, prepare_radiograph
 from .layouts import LabelledImages
@@ -36,7 +38,7 @@ Bytes = NDArray[np.uint8]
 
 _CPU = torch.device("cpu")
 # Raised when preparation itself changes: what was kept before is then made anew.
-_PREPARATION = 1
+_PREPARATION = 2
 # Batches that are under way while one is learnt from.
 _AHEAD = 4
 _CHUNK = 8
@@ -57,13 +59,16 @@ def prepare_file(path: Path, spec: InputSpec) -> Bytes:
     Raises
     ------
     InferenceError
-        If the file cannot be decoded, or its values are not what the network takes.
+        If the file cannot be decoded, its values are not what the network takes, or a film has no
+        contrast: what is refused when it is served is nothing to learn from.
     """
     image = TaskDecoder().decode(DecodeTask(SourceImage(0, "", "", "", path), 0, spec))
     if spec.kind == "ct_slices":
         return as_bytes(prepare_ct(image.values[None], spec, _CPU)[0])
     check_range(image, spec)
-    prepared = prepare_radiograph(image.values, spec, _CPU, full_range=image.full_range)
+    place = place_radiograph(image.values, spec)
+    prepared = prepare_radiograph(image.values, spec, _CPU, place, image.full_range)
+    check_contrast(image.values, prepared, place)
     return as_bytes(prepared[0])
 
 
@@ -241,7 +246,7 @@ class PreparedImages:
         self._on_unreadable(self._images.path(row), reason)
         if len(self._unreadable) > max(MOST_UNREADABLE * len(self._images), len(self) >= 100):
             raise InferenceError(
-                f"{len(self._unreadable)} of {len(self._images)} images cannot be decoded, the "
+                f"{len(self._unreadable)} of {len(self._images)} images cannot be used, the "
                 f"last of them {self._images.path(row)}: {reason}"
             )
 

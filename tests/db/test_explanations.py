@@ -10,12 +10,12 @@ import pytest
 import sqlalchemy as sa
 
 from db import create_engine
-from db.explanations import ExplanationRecord, image_path, keep, of_analysis
+from db.explanations import ExplanationRecord, image_path, keep, meanings, of_analysis
 from db.ingest import Ingest, InstanceRecord
 from db.migrate import upgrade
-from db.outcomes import Outcome, record_outcome
+from db.outcomes import FindingRecord, Outcome, record_outcome
 from db.results import AnalysisRequest, request_analysis
-from db.schema import AnalysisState
+from db.schema import AnalysisState, Presence, Scope
 from db.views import VIEWS
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -57,6 +57,27 @@ def analysed(database_url: str) -> Iterator[tuple[sa.Engine, str]]:
         request_analysis(connection, request)
     yield engine, request.id
     engine.dispose()
+
+
+def test_labels_are_called_by_the_meanings_of_their_codes(analysed: tuple[sa.Engine, str]) -> None:
+    engine, analysis = analysed
+    opacity = FindingRecord(
+        label="left", code_value="128477000", code_scheme="SCT", code_meaning="Opacity",
+        scope=Scope.SERIES, sop_instance_uid=None, probability=0.7, threshold_low=0.3,
+        threshold_high=0.6, presence=Presence.PRESENT, key_sop_instance_uid=None,
+    )  # fmt: skip
+    found = (
+        opacity,
+        replace(opacity, label="right"),
+        replace(opacity, label="any", code_meaning="Intracranial hemorrhage"),
+    )
+    with engine.begin() as connection:
+        record_outcome(connection, analysis, Outcome(AnalysisState.DONE, findings=found))
+        assert meanings(connection, analysis) == {
+            "left": "Opacity (left)",
+            "right": "Opacity (right)",
+            "any": "Intracranial hemorrhage",
+        }
 
 
 def test_maps_come_with_the_outcome_and_only_once(analysed: tuple[sa.Engine, str]) -> None:

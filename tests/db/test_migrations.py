@@ -139,6 +139,41 @@ def test_findings_of_before_have_no_engine_and_views_of_people_stay(database_url
     engine.dispose()
 
 
+def test_what_was_begun_before_attempts_were_counted_was_begun_once(database_url: str) -> None:
+    engine = create_engine(database_url)
+    upgrade(engine, "0007")
+    now, later = "2026-05-01 12:00:00", "2026-05-01 12:00:30"
+    rows = [
+        f"INSERT INTO study (study_instance_uid, received_at, last_received_at) "
+        f"VALUES ('1', '{now}', '{now}')",
+        f"INSERT INTO series (series_instance_uid, study_instance_uid, first_received_at, "
+        f"last_received_at, trace_id) VALUES ('1.2', '1', '{now}', '{now}', 't')",
+        *(
+            f"INSERT INTO analysis (id, study_instance_uid, series_instance_uid, model_name, "
+            f"model_version, weights_sha256, configuration_digest, instance_digest, version, "
+            f"priority, trace_id, received_at, requested_at, started_at, finished_at) "
+            f"VALUES ('{name}', '1', '1.2', 'm', '1', '0', '0', '0', 1, 'stat', 't', '{now}', "
+            f"'{now}', {times})"
+            for name, times in (("a", f"'{now}', '{later}'"), ("b", "NULL, NULL"))
+        ),
+    ]
+    if engine.dialect.name == "postgresql":  # which would refuse to drop what this one needs
+        rows.append("CREATE VIEW ours AS SELECT analysis_id, analyse_seconds FROM v_turnaround")
+    with engine.begin() as connection:
+        for row in rows:
+            connection.execute(sa.text(row))
+    upgrade(engine)
+    with engine.connect() as connection:
+        done, waiting = sorted(
+            rows_of(connection, "v_turnaround", order_by="requested_at"),
+            key=lambda row: str(row["analysis_id"]),
+        )
+        assert (done["attempts"], done["analyse_seconds"], done["retry_seconds"]) == (1, 30, 0)
+        assert done["started_at"] == done["first_started_at"] == done["requested_at"]
+        assert (waiting["attempts"], waiting["started_at"]) == (0, None)
+    engine.dispose()
+
+
 def rows_of_5(connection: sa.Connection) -> dict[str, object]:
     """Return the finding as version 0005 shows it, without times."""
     row = connection.execute(sa.text("SELECT * FROM v_findings")).mappings().one()

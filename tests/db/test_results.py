@@ -27,7 +27,7 @@ from db.results import (
     request_analysis,
     still_pending,
 )
-from db.schema import AnalysisState, Association, Presence, Scope
+from db.schema import Analysis, AnalysisState, Association, Presence, Scope
 
 IMAGE = InstanceRecord(
     study_instance_uid="1.2",
@@ -225,8 +225,37 @@ def test_the_first_start_is_kept(received: sa.Engine) -> None:
         assert mark_started(connection, REQUEST.id, "w2", "cuda:0") == first
     with received.connect() as connection:
         row = analyses(connection, Filter())[0]
-    assert (row["worker"], row["device"], row["started_at"]) == ("w2", "cuda:0", first)
+    assert (row["worker"], row["device"], row["first_started_at"]) == ("w2", "cuda:0", first)
     assert first.tzinfo is not None
+
+
+def test_the_times_are_those_of_the_attempt_that_gave_the_outcome(received: sa.Engine) -> None:
+    request(received)
+    with received.connect() as connection:
+        row = analyses(connection, Filter())[0]
+    assert (row["attempts"], row["started_at"], row["retry_seconds"]) == (0, None, None)
+    with received.begin() as connection:
+        first = mark_started(connection, REQUEST.id, "w1", "cpu")
+    with received.connect() as connection:
+        row = analyses(connection, Filter())[0]
+    assert (row["attempts"], row["started_at"], row["retry_seconds"]) == (1, first, 0)
+    # The worker was killed, and a minute later another one began.
+    minute = timedelta(minutes=1)
+    with received.begin() as connection:
+        connection.execute(sa.update(Analysis).values(started_at=first - minute))
+    with received.begin() as connection:
+        mark_started(connection, REQUEST.id, "w2", "cpu")
+    record(received, REQUEST.id, DONE)
+    with received.connect() as connection:
+        row = analyses(connection, Filter())[0]
+    assert (row["attempts"], row["first_started_at"]) == (2, first - minute)
+    assert first <= row["started_at"] <= row["finished_at"]
+    assert row["analyse_seconds"] < 30
+    assert row["retry_seconds"] == pytest.approx(60, abs=10)
+    parts = ("wait", "queue", "retry", "analyse")
+    assert sum(row[f"{part}_seconds"] for part in parts) == pytest.approx(
+        (row["finished_at"] - row["received_at"]).total_seconds(), abs=0.01
+    )
 
 
 def test_a_slice_does_not_speak_for_its_study(received: sa.Engine) -> None:

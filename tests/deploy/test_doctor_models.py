@@ -10,6 +10,7 @@ from deploy.check import Verdict
 from deploy.doctor_models import examine_model
 from inference.bundle import Bundle
 from inference.catalogue import open_catalogue
+from inference.extras import installed_by
 from inference.settings import InferenceSettings, ModelSettings
 
 
@@ -33,4 +34,4 @@ def test_an_engine_that_lacks_its_package_is_bad_and_says_how_to_go_on(
     )
     check = examine_model(_model(engine))
     assert check.verdict is Verdict.BAD
-    assert f"pip install 'preread[{engine}]'; or take engine = \"auto\"" in check.message
+    assert f'{installed_by(engine)}; with engine = "auto" under its [[model]]' in check.message

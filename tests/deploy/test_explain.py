@@ -26,7 +26,7 @@ from stored_files import store
 from typer.testing import CliRunner
 
 from db import FileStore, create_engine
-from db.explanations import of_analysis
+from db.explanations import meanings, of_analysis
 from db.ingest import Ingest
 from db.migrate import upgrade
 from deploy import settings
@@ -230,7 +230,7 @@ def test_integrated_gradients_are_stored_or_say_what_is_missing(chest: Node) -> 
     try:
         import captum.attr  # noqa: F401
     except ImportError:
-        with pytest.raises(InferenceError, match=r"preread\[explain\]"):
+        with pytest.raises(InferenceError, match=r"\.\[explain\]"):
             chest.explain(chest.analysis, "--method", "integrated-gradients")
         return
     said = chest.explain(chest.analysis, "--method", "integrated-gradients", "--steps", 20)
@@ -257,8 +257,13 @@ def test_the_page_switches_maps_without_a_script_and_fetches_nothing(
     run("show", skull.report(), "--out", page, "--config", skull.config)
     text = page.read_text()
     assert "A map is no segmentation" in text
-    assert "bright: class activation map, 16 x 16 cells of 4 mm" in text
-    assert "bright: gradients of feature maps, 16 x 16 cells of 4 mm" in text
+    with skull.engine.connect() as connection:
+        meaning = meanings(connection, skull.analysis)["bright"]
+    assert meaning != "bright"
+    assert f">{meaning}: class activation map, 16 x 16 cells of 4 mm</label>" in text
+    assert f">{meaning}: gradients of feature maps, 16 x 16 cells of 4 mm</label>" in text
+    assert f"<td>{meaning}</td>" in text, "as the table of findings has it"
+    assert "bright:" not in text
     assert "window brain 40/80" in text
     assert "at 15.0 mm" in text
     assert text.count('type="radio"') >= 3
@@ -313,7 +318,20 @@ def test_a_file_is_explained_without_a_node(tmp_path: Path) -> None:
         (("{analysis}", "--out", "x.jpg"), "the picture is a PNG"),
         (("{analysis}", "--frame", "2"), "there is no frame 2; the image has 1"),
         (("{config}",), "for a file say which model"),
-        (("{analysis}", "--method", "occlusion", "--patch", "9", "--stride", "4"), "8 is"),
+        (("{analysis}", "--method", "occlusion", "--patch", "9", "--stride", "4"), "8 or 12"),
+        (
+            ("{analysis}", "--method", "gradients", "--patch", "16"),
+            "--method gradients has no --patch: it goes with --method occlusion",
+        ),
+        (("{analysis}", "--stride", "8"), "the way of the analysis has no --stride"),
+        (
+            ("{analysis}", "--method", "occlusion", "--steps", "50"),
+            "--method occlusion has no --steps: it goes with --method integrated-gradients",
+        ),
+        (
+            ("{analysis}", "--method", "class-activation", "--baseline", "0"),
+            "it goes with --method occlusion or --method integrated-gradients",
+        ),
     ],
 )
 def test_what_cannot_be_explained_is_said(

@@ -14,7 +14,7 @@ import pytest
 import structlog
 
 from db.errors import DatabaseError
-from deploy.logs import configure
+from deploy.logs import configure, name_worker
 from deploy.settings import LogSettings
 
 
@@ -36,6 +36,25 @@ def test_events_are_json_with_part_and_time(capsys: pytest.CaptureFixture[str]) 
     event = last(capsys)
     assert (event["event"], event["trace"], event["part"]) == ("image.stored", "t", "scp")
     assert str(event["timestamp"]).endswith("Z")
+
+
+def test_every_line_of_a_worker_names_it_whichever_thread_wrote_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure(LogSettings(format="json"), "worker-1")
+    name_worker("host-cpu-1")
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(structlog.get_logger().info, "analysis.started").result()
+    event = last(capsys)
+    assert (event["part"], event["worker"]) == ("worker-1", "host-cpu-1")
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(logging.getLogger("library").warning, "odd").result()
+    assert last(capsys)["worker"] == "host-cpu-1"
+    structlog.get_logger().info("worker.swept", worker="host-cpu-0")
+    assert last(capsys)["worker"] == "host-cpu-0", "an event that speaks of another one keeps it"
+    configure(LogSettings(format="json"), "scp")
+    structlog.get_logger().info("image.stored")
+    assert "worker" not in last(capsys)
 
 
 def test_the_message_of_a_foreign_error_stays_out(capsys: pytest.CaptureFixture[str]) -> None:

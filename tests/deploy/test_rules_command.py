@@ -35,10 +35,12 @@ def film(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def ask(film: Path, tmp_path: Path) -> Ask:
-    def call(settings: str = "") -> str:
+    def call(settings: str = "", *options: str) -> str:
         config = tmp_path / "preread.toml"
         config.write_text(f'data_dir = "{tmp_path / "data"}"\n{settings}')
-        done = CliRunner().invoke(app, ["rules", "test", str(film), "--config", str(config)])
+        done = CliRunner().invoke(
+            app, ["rules", "test", str(film), "--config", str(config), *options]
+        )
         if done.exception is not None:
             raise done.exception
         return done.stdout
@@ -61,3 +63,11 @@ def test_without_a_model_the_file_is_parked(ask: Ask) -> None:
 def test_a_rule_for_a_model_that_is_not_there_is_refused_as_by_the_node(ask: Ask) -> None:
     with pytest.raises(SettingsError, match="mine: model chest-findings is not installed"):
         ask('[[rule]]\nname = "mine"\nmodel = "chest-findings"\nwhen = { Modality = "CR" }\n')
+
+
+def test_a_rule_by_the_sender_is_answered_for_a_sender(ask: Ask) -> None:
+    rule = '[[rule]]\nname = "first"\ncalling_ae = "EMERGENCY"\npriority = "stat"\n'
+    assert "  -> pneumothorax (routine)" in ask(rule)
+    assert "first: no, it is not known who sent it" in ask(rule)
+    assert "  -> pneumothorax (stat)" in ask(rule, "--calling", "EMERGENCY")
+    assert "first: no, WARD called PREREAD" in ask(rule, "--calling", "WARD")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from inference.engines.choose import EngineSettings
 from inference.errors import InferenceError
 from inference.explaining import Wanted
 from inference.explanation import Method
+from inference.extras import installed_by
 from inference.forward import Network
 from inference.input_spec import InputSpec
 from inference.integrated_gradients import integrated_gradients, summed
@@ -102,7 +104,7 @@ def test_cells_keep_the_sum(values: np.ndarray, cell: int) -> None:
 
 def test_without_captum_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "captum.attr", None)
-    with pytest.raises(InferenceError, match=r"pip install 'preread\[explain\]'"):
+    with pytest.raises(InferenceError, match=re.escape(installed_by("explain"))):
         integrated_gradients(
             bright(1), torch.rand(1, 1, 16, 16), 0, "sigmoid", steps=2, baseline=0.0
         )

@@ -92,9 +92,42 @@ def test_defaults_fit_every_input(size: int, patch: int | None) -> None:
 
 
 def test_what_does_not_fit_is_said() -> None:
-    for patch, stride, said in ((7, 3, "6 is"), (8, 9, "do not fit"), (80, 8, "do not fit")):
+    for patch, stride, said in (
+        (7, 3, "take a patch of 6 or 9, or a stride of 1"),
+        (16, 9, "take a patch of 9 or 18, or a stride of 8"),
+        (63, 31, "take a patch of 62, or a stride of 21"),
+        (8, 9, "do not fit: a stride is at most as long as the patch"),
+        (80, 8, "do not fit"),
+    ):
         with pytest.raises(ValueError, match=said):
             Patches(64, patch, stride)
+
+
+@pytest.mark.parametrize(
+    ("patch", "stride", "taken"),
+    [
+        (None, 9, (18, 9)),  # odd
+        (None, 64, (64, 64)),
+        (None, 40, (40, 40)),  # no two of them fit
+        (9, None, (9, 3)),
+        (16, None, (16, 8)),
+        (13, None, (13, 13)),  # a prime is moved by itself: by 1 would be 2,704 passes
+    ],
+)
+def test_one_of_them_is_enough(
+    patch: int | None, stride: int | None, taken: tuple[int, int]
+) -> None:
+    found = Patches.of(64, patch, stride)
+    assert (found.patch, found.stride) == taken
+
+
+@given(st.integers(1, 300), st.integers(1, 300))
+def test_any_stride_that_fits_the_input_does_alone(size: int, stride: int) -> None:
+    if stride > size:
+        with pytest.raises(ValueError, match="do not fit"):
+            Patches.of(size, None, stride)
+        return
+    assert Patches.of(size, None, stride).stride == stride
 
 
 @pytest.mark.parametrize(("patch", "stride"), [(8, 4), (8, 8), (12, 4), (10, 5)])
@@ -132,7 +165,7 @@ def test_it_asks_the_engine_and_needs_no_torch_network(tmp_path: Path) -> None:
     rows, columns = np.nonzero(found.values > 0.5 * found.values.max())
     assert set(rows) <= {0, 1, 2, 3} and set(columns) <= {4, 5, 6, 7}
     assert network._explainer._saliency is None
-    with pytest.raises(InferenceError, match="30 is no multiple of a stride of 8; 24 is"):
+    with pytest.raises(InferenceError, match="take a patch of 24 or 32, or a stride of 10"):
         network.explained(row, 0, Wanted(Method.OCCLUSION, patch=30, stride=8))
 
 

@@ -7,16 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 import torch
 
 from inference.errors import InferenceError
+from inference.film_contrast import without_contrast
 from inference.input_spec import InputSpec
 from inference.pixels import hounsfield_values, open_image
 from inference.tensors import prepare_ct
 from inference.training.layouts import LabelledImages
-from inference.training.phantoms.files import write_head_series
-from inference.training.prepared import InputCache, PreparedImages, cache_key
+from inference.training.phantoms.files import write_chest, write_head_series
+from inference.training.prepared import InputCache, PreparedImages, cache_key, prepare_file
 from inference.training.processes import Pool
 from inference.training.samples import as_bytes
 from inference.windows import BRAIN, SUBDURAL
@@ -115,8 +117,39 @@ def test_one_image_in_a_hundred_may_be_unreadable_and_no_more(
 
     assert run(many) == [[0, 1], []]
     assert left_out == ["broken.dcm"]
-    with pytest.raises(InferenceError, match=r"1 of 7 images cannot be decoded.*broken\.dcm"):
+    with pytest.raises(InferenceError, match=r"1 of 7 images cannot be used.*broken\.dcm"):
         run(few)
+
+
+def test_a_film_without_contrast_is_left_out_as_it_is_refused_when_served(tmp_path: Path) -> None:
+    for number in range(2):
+        path = write_chest(tmp_path / "drawn", seed=number, pneumothorax=False, size=64)
+        path.rename(tmp_path / f"{number}.dcm")
+    flat = pydicom.dcmread(tmp_path / "0.dcm")
+    flat.PixelData = np.full_like(flat.pixel_array, 700).tobytes()
+    flat.save_as(tmp_path / "flat.dcm")
+    names = np.array([b"0.dcm", b"flat.dcm", b"1.dcm"] + 98 * [b"1.dcm"])
+    told = LabelledImages(tmp_path, names, np.zeros((len(names), 1), np.uint8))
+    spec = InputSpec(kind="radiograph", size=64)
+    cache = InputCache.open(tmp_path, "z", len(told), spec, 0)
+    left_out: list[tuple[str, str]] = []
+    with Pool(1) as pool:
+        found = PreparedImages(
+            told, spec, cache, pool, lambda path, reason: left_out.append((path.name, reason))
+        )
+        ((rows, inputs),) = found.batches([np.arange(3)])
+    assert rows.tolist() == [0, 2]
+    assert len(inputs) == 2
+    assert left_out == [("flat.dcm", str(without_contrast()))]
+    assert found.unreadable == {1}
+
+
+def test_a_slice_without_contrast_is_learnt_from(images: LabelledImages, tmp_path: Path) -> None:
+    """Slices of air lie at the ends of heads, and a series with some is read."""
+    flat = pydicom.dcmread(images.path(0))
+    flat.PixelData = np.full_like(flat.pixel_array, 24).tobytes()
+    flat.save_as(tmp_path / "air.dcm")
+    assert prepare_file(tmp_path / "air.dcm", SPEC).shape[0] == SPEC.channels
 
 
 def test_work_is_begun_a_few_batches_ahead_and_not_all_at_once(

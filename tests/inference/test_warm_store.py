@@ -30,11 +30,13 @@ class Machine:
     loads: list[str] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
     alive: dict[str, weakref.ref[Model]] = field(default_factory=dict)
+    remembered: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.store: WarmStore[Model] = WarmStore(
-            self.budget, lambda: self.in_use, self._give_back, self.told.append
-        )
+            self.budget, lambda: self.in_use, self._give_back, self.told.append,
+            self.remembered.get,
+        )  # fmt: skip
 
     def held(self, name: str) -> AbstractContextManager[Model]:
         return self.store.held(name, lambda: self.sizes[name] + 5, lambda: self._load(name))
@@ -194,3 +196,30 @@ def test_what_is_loaded_is_not_estimated_again() -> None:
 
     with machine.store.held("a", estimate, Model):
         pass
+
+
+def test_what_an_earlier_process_measured_is_used_before_it_is_loaded_again() -> None:
+    machine = Machine({"a": 40, "b": 40}, budget=90, remembered={"a": 40, "b": 40})
+    assert machine.store.fits("a", 95)
+    machine.use("a")
+    assert machine.store.fits("b", 95), "by a guess of 95 it would not"
+    machine.use("b")
+    assert machine.store.names == ("a", "b")
+
+
+def test_only_what_is_loaded_into_fresh_memory_is_told_as_measured() -> None:
+    machine = Machine({"a": 40, "b": 80, "c": 30}, budget=100)
+    machine.use("a", "b", "c")
+    loaded = {one.name: one.is_measured for one in machine.told if one.event == "loaded"}
+    assert loaded == {"a": True, "b": False, "c": False}
+    beside = Machine({"a": 40, "b": 40}, budget=100)
+    with beside.held("a"):
+        beside.use("b")
+    assert [one.is_measured for one in beside.told if one.event == "loaded"] == [True, False]
+
+
+def test_a_remembered_size_does_not_move_the_bound_for_libraries() -> None:
+    machine = Machine({"a": 60}, remembered={"a": 10})
+    machine.use("a")
+    (told,) = (one for one in machine.told if one.event == "loaded")
+    assert (told.n_bytes, told.is_measured) == (60, True), "4 x the guess of 65 is the bound"

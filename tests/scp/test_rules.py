@@ -17,8 +17,8 @@ from scp import explain, rules_in_force
 from scp.conditions import unmet
 from scp.errors import Part10Error
 from scp.facts import read_facts
+from scp.rule_settings import RuleSettings
 from scp.rules import BUILTIN_RULES, Decision, Route, decide, keywords_needed, merge
-from scp.settings import RuleSettings
 
 # Those of what ships and of `preread models add`; each rule of a model of one's own has its test.
 BUILTIN = tuple(rule for rule in rules_in_force(()) if not rule.model.endswith("-own"))
@@ -201,7 +201,7 @@ def test_one_of_several_keywords() -> None:
     [
         ({"Modalty": "CT"}, "did you mean Modality"),
         ({"AnatomicRegionSequence.CodeMeening": "x"}, "did you mean CodeMeaning"),
-        ({"SourceApplicationEntityTitle": "ER*"}, "rules never see it; for AE titles take"),
+        ({"SourceApplicationEntityTitle": "ER*"}, "when never sees it; for AE titles there"),
         ({"Modality": {"minimum": 1}}, "'minimum' is not one of"),
         ({"Rows": {"min": "many"}}, "min must be a number"),
         ({"Modality": {"absent": "yes"}}, "absent must be true or false"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ import onnxruntime
 import pytest
 from small_bundles import small_bundle, small_dense
 
-from inference.bundle import Bundle
+from inference.bundle import Bundle, open_bundle
 from inference.engine_spec import EngineSpec
 from inference.engines import optional
 from inference.engines.choose import EngineSettings, choose_engine
 from inference.engines.errors import EngineRunError, EngineUnavailableError
+from inference.extras import installed_by
 from inference.input_spec import InputSpec
 
 Make = Callable[..., Bundle]
@@ -49,8 +51,26 @@ def test_a_missing_package_is_named_with_its_extra(
     monkeypatch.setattr(
         optional, "find_spec", lambda name: None if name == "openvino" else there(name)
     )
-    with pytest.raises(EngineUnavailableError, match=r"pip install 'preread\[openvino\]'"):
-        choose_engine(make("openvino"), "cpu", settings)
+    bundle = make("openvino")
+    with pytest.raises(EngineUnavailableError, match=re.escape(installed_by("openvino"))) as said:
+        choose_engine(bundle, "cpu", settings)
+    assert f"{bundle.path / 'configs/preread.json'} asks for the engine openvino" in str(said.value)
+
+
+def test_the_settings_are_named_where_they_ask(
+    make: Make, settings: EngineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(optional, "find_spec", lambda name: name != "openvino" or None)
+    path = make("auto").path
+    bundle = open_bundle(path, {"engine": "openvino"})
+    with pytest.raises(EngineUnavailableError) as said:
+        choose_engine(bundle, "cpu", settings)
+    assert str(said.value) == (
+        f"model {bundle.name}: its [[model]] in the settings asks for the engine openvino, and its "
+        f'package is not installed: {installed_by("openvino")}; with engine = "auto" under its '
+        "[[model]] it does without"
+    )
+    assert str(path) not in str(said.value), "its files are in order"
 
 
 def test_tensorrt_needs_a_gpu_and_its_own_onnx_runtime(
@@ -61,7 +81,7 @@ def test_tensorrt_needs_a_gpu_and_its_own_onnx_runtime(
         EngineUnavailableError, match="needs a GPU of NVIDIA, and the device is cpu"
     ):
         choose_engine(bundle, "cpu", settings)
-    with pytest.raises(EngineUnavailableError, match=r"uninstall onnxruntime.*preread\[tensorrt\]"):
+    with pytest.raises(EngineUnavailableError, match=r"uninstall onnxruntime.*\[tensorrt\]"):
         choose_engine(bundle, "cuda:0", settings)
 
 
@@ -152,7 +172,7 @@ def test_tensorrt_that_is_left_out_or_gives_something_else_is_refused(
 ) -> None:
     bundle = make("tensorrt")
     FakeTensorRt(keeps=False).install(monkeypatch)
-    with pytest.raises(EngineUnavailableError, match="its libraries are not found; take the"):
+    with pytest.raises(EngineUnavailableError, match="its libraries are not found; with engine"):
         choose_engine(bundle, "cuda:0", settings)
     monkeypatch.undo()
     FakeTensorRt(off_by=0.01).install(monkeypatch)
