@@ -72,7 +72,8 @@ class InferenceSettings(_Settings):
     threads: int = Field(
         default=0,
         ge=0,
-        description="Threads that a network may use on a CPU; 0 is one for each core.",
+        le=512,
+        description="Threads that a network may use on a CPU, 512 at most; 0 is one for each core.",
     )
     gpu_decoding: bool = Field(
         default=False,
