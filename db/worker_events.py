@@ -33,6 +33,10 @@ class WorkerStep(StrEnum):
     RECYCLED = "recycled"
     MEMORY_MARK = "memory_mark_too_low"
     ON_CPU = "on_cpu_instead"
+    KILLED = "killed"
+    CRASHED = "crashed"
+    TAKEN_OVER = "taken_over"
+    GIVEN_UP = "given_up"
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ class EventBook:
         self._engine = engine
         self._worker = worker
         self._device = device
-        self._counted = counted
+        self.counted = counted
         self._waiting: deque[WorkerEventRecord] = deque(maxlen=_MOST_WAITING)
         self._taking = threading.Lock()
         self._writing = threading.Lock()
@@ -115,7 +115,7 @@ class EventBook:
         rows: int | None,
         analysis_id: str | None,
     ) -> None:
-        self._counted(str(step))
+        self.counted(str(step))
         event = WorkerEventRecord(
             at=datetime.now(UTC),
             worker=self._worker,

@@ -262,7 +262,7 @@ def test_others_are_put_back_and_the_stuck_one_is_given_up_the_second_time(
         8.0,
         running=lambda: ("stuck", "beside"),
         fail=lambda *said: failed.append(said),
-        put_back=queue.put_back,
+        put_back=lambda names: queue.put_back(names, "host-0"),
     )
     before = {job.analysis_id: job for job in queue.jobs(["stuck", "beside"])}
     assert {job.state for job in before.values()} == {JobState.RUNNING}
