@@ -100,6 +100,20 @@ def count(
     return int(connection.execute(query).scalar_one())
 
 
+def latest_reason(
+    connection: sa.Connection, steps: Sequence[str], since: datetime
+) -> tuple[str, str] | None:
+    """Return worker and reason of the latest event of such a kind."""
+    query = (
+        sa.select(_EVENTS.c.worker, _EVENTS.c.reason)
+        .where(_EVENTS.c.step.in_(list(steps)), _EVENTS.c.at >= since)
+        .order_by(_EVENTS.c.id.desc())
+        .limit(1)
+    )
+    found = connection.execute(query).first()
+    return None if found is None else (found.worker, found.reason)
+
+
 def prune(connection: sa.Connection, most: int = MOST_KEPT) -> int:
     """Delete events older than 90 days, and the oldest beyond `most`; return how many."""
     old = datetime.now(UTC) - _KEPT

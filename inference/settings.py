@@ -46,8 +46,7 @@ class InferenceSettings(_Settings):
         ge=1,
         le=64,
         description="Routine analyses that one worker process carries out at once: one decodes "
-        "while the network reads for another. Workers of one database share this number and the "
-        "next one: the worker that starts last sets both.",
+        "while the network reads for another.",
     )
     stat_slots: int = Field(
         default=2,
@@ -114,7 +113,10 @@ class InferenceSettings(_Settings):
         "group or machine allows. Set it where several workers share a machine.",
     )
     silence_seconds: float = Field(
-        default=120.0, gt=0, description="Jobs of a worker silent for so long go to another one."
+        default=120.0,
+        gt=0,
+        description="Jobs of a worker silent for so long go to another one; of one whose process "
+        "is gone from the same host within seconds.",
     )
     grace_seconds: int = Field(
         default=20, ge=0, description="How long running analyses may go on after SIGTERM."

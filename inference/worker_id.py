@@ -60,3 +60,14 @@ def is_gone(folder: Path, worker_id: str, pid: int) -> bool:
             return True
     except OSError:
         return False
+
+
+def name_of(folder: Path, pid: int) -> str | None:
+    """Return the name that a process of this host has, or had until a successor took it."""
+    for path in sorted(folder.glob("*.lock")):
+        try:
+            if path.read_text() == f"{pid}\n":
+                return path.stem
+        except OSError:
+            continue
+    return None
