@@ -246,6 +246,33 @@ def test_what_a_killed_worker_was_at_is_done_by_the_other_one(
     assert node.stop() == 0
 
 
+# One that is frozen in the middle of a transaction holds SQLite's write lock, and so everybody.
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_a_frozen_worker_is_given_up_and_ends_when_it_goes_on(
+    start: Start, stored: Callable[[Workers], StoredStudies], tmp_path: Path
+) -> None:
+    node, ct, _ = start("worker", 2, {"rows": SLOW}, "silence_seconds = 5\nconcurrency = 1\n")
+    studies = stored(node)
+    heads = write_plain_series(tmp_path / "head", GREYS)
+    asked = [studies.ask(ct, *one, Priority.ROUTINE) for one in studies.copies(heads, 4)]
+    wait_for(lambda: len({one.pid for one in node.batches()}) == 2, 60, "both at work")
+    frozen = node.batches()[-1].pid
+    os.kill(frozen, signal.SIGSTOP)
+    try:
+        wait_for(lambda: node.named("worker.taken_over"), 60, "the other one")
+        wait_for(lambda: node.pending() == 0, 120, "every analysis")
+    finally:
+        os.kill(frozen, signal.SIGCONT)
+    wait_for(lambda: node.named("part.ended"), 60, "its end")
+
+    assert [one["status"] for one in node.named("part.ended")] == [73]
+    ends = Counter(one["analysis"] for one in node.named("analysis.ended"))
+    assert ends == Counter({one[:12]: 1 for one in asked})
+    steps = node.query("SELECT step FROM v_worker_events ORDER BY event_id")
+    assert steps == [("taken_over",), ("given_up",)]
+    assert_as_expected(node, asked, expected_of(ct, heads))
+
+
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_the_only_worker_is_killed_and_the_node_tells(
     start: Start, stored: Callable[[Workers], StoredStudies], tmp_path: Path
