@@ -66,8 +66,8 @@ def test_three_hundred_analyses_leave_nothing_open(tmp_path: Path) -> None:
         engine.dispose()
     finally:
         assert node.stop() == 0
-    # Connections to the database are opened as they are needed, three files each, and stay: seven
-    # at most. What an analysis left open would be there 250 times more.
+    # Connections to the database are opened as they are needed, three files each, `db.pool_size`
+    # of them. What an analysis left open would be there 250 times more.
     assert after[0] <= before[0] + 21
     assert after[1] <= before[1] + 5
     assert after[2] == before[2]
