@@ -33,6 +33,10 @@ class WorkerStep(StrEnum):
     RECYCLED = "recycled"
     MEMORY_MARK = "memory_mark_too_low"
     ON_CPU = "on_cpu_instead"
+    KILLED = "killed"
+    CRASHED = "crashed"
+    TAKEN_OVER = "taken_over"
+    GIVEN_UP = "given_up"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,20 @@ def count(
     if since is not None:
         query = query.where(_EVENTS.c.at >= since)
     return int(connection.execute(query).scalar_one())
+
+
+def latest_reason(
+    connection: sa.Connection, steps: Sequence[str], since: datetime
+) -> tuple[str, str] | None:
+    """Return worker and reason of the latest event of such a kind."""
+    query = (
+        sa.select(_EVENTS.c.worker, _EVENTS.c.reason)
+        .where(_EVENTS.c.step.in_(list(steps)), _EVENTS.c.at >= since)
+        .order_by(_EVENTS.c.id.desc())
+        .limit(1)
+    )
+    found = connection.execute(query).first()
+    return None if found is None else (found.worker, found.reason)
 
 
 def prune(connection: sa.Connection, most: int = MOST_KEPT) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
@@ -34,6 +34,8 @@ class WorkerSeen:
     """A worker as others see it."""
 
     id: str
+    host: str
+    pid: int
     device: str
     wanted_device: str | None
     trouble: str | None
@@ -67,16 +69,21 @@ def set_trouble(connection: sa.Connection, worker_id: str, trouble: str) -> None
 def workers(connection: sa.Connection) -> list[WorkerSeen]:
     """Return all workers that have not ended in good order."""
     query = sa.select(
-        Worker.id, Worker.device, Worker.wanted_device, Worker.trouble, Worker.seen_at
+        Worker.id,
+        Worker.host,
+        Worker.pid,
+        Worker.device,
+        Worker.wanted_device,
+        Worker.trouble,
+        Worker.seen_at,
     ).order_by(Worker.id)
     return [WorkerSeen(*row) for row in connection.execute(query)]
 
 
-def beat(connection: sa.Connection, worker_id: str) -> None:
-    """Say that the worker lives."""
-    connection.execute(
-        sa.update(Worker).where(Worker.id == worker_id).values(seen_at=datetime.now(UTC))
-    )
+def beat(connection: sa.Connection, worker_id: str) -> bool:
+    """Say that the worker lives; return False if it was given up meanwhile."""
+    said = sa.update(Worker).where(Worker.id == worker_id).values(seen_at=datetime.now(UTC))
+    return bool(connection.execute(said).rowcount)
 
 
 def leave(connection: sa.Connection, worker_id: str) -> None:
@@ -84,13 +91,18 @@ def leave(connection: sa.Connection, worker_id: str) -> None:
     connection.execute(sa.delete(Worker).where(Worker.id == worker_id))
 
 
-def sweep_silent(connection: sa.Connection, silence: timedelta) -> tuple[str, ...]:
-    """Return the ids of workers silent for so long, and count that they were swept."""
-    return tuple(
-        connection.execute(
-            sa.update(Worker)
-            .where(Worker.seen_at < datetime.now(UTC) - silence)
-            .values(n_sweeps=Worker.n_sweeps + 1)
-            .returning(Worker.id)
-        ).scalars()
+def give_up(connection: sa.Connection, worker: WorkerSeen) -> bool:
+    """Take a worker off the list; False if it has spoken since it was seen so, or is gone from it.
+
+    Until the transaction ends nobody can enter under its id.
+    """
+    given_up = sa.delete(Worker).where(
+        Worker.id == worker.id, Worker.pid == worker.pid, Worker.seen_at == worker.seen_at
     )
+    return bool(connection.execute(given_up).rowcount)
+
+
+def worker_of(connection: sa.Connection, host: str, pid: int) -> str | None:
+    """Return the id of the worker that is, or was, this process."""
+    found = sa.select(Worker.id).where(Worker.host == host, Worker.pid == pid)
+    return connection.execute(found).scalar()

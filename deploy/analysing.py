@@ -110,7 +110,7 @@ def _worker(base: Ground, parts: _Parts, found: Device, stop: Event) -> Iterator
     from inference.device import configure_torch
     from inference.event_book import EventBook
     from inference.scheduling import DeviceQueue
-    from inference.worker_id import claim_worker_id
+    from inference.worker_id import claim_worker_id, is_gone
 
     settings, device = base.settings, found.name
     configure_torch(settings.inference.threads)
@@ -150,7 +150,10 @@ def _worker(base: Ground, parts: _Parts, found: Device, stop: Event) -> Iterator
             worker_id, socket.gethostname(), os.getpid(), device, tuple(bundles), found.wanted,
             found.trouble,
         )  # fmt: skip
-        yield Worker(base.engine, analyst, identity, _worker_settings(settings), events, shared)
+        yield Worker(
+            base.engine, analyst, identity, _worker_settings(settings), events, shared,
+            partial(is_gone, _workers_folder(base)),
+        )  # fmt: skip
 
 
 def _readers(

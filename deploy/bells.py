@@ -48,7 +48,9 @@ def bell(data_dir: Path, which: Bell) -> Callable[[], None]:
         with suppress(OSError):
             for name in os.listdir(folder):  # noqa: PTH208 - no Path for each of them
                 if name.startswith(which):
-                    _ring(f"{folder}/{name}")
+                    # What is wrong with one pipe is no matter of those behind it.
+                    with suppress(OSError):
+                        _ring(f"{folder}/{name}")
 
     return ring
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 
-from db.worker_events import WorkerStep, count
+from db.worker_events import WorkerStep, count, latest_reason
 from db.workers import WorkerSeen, workers
+from inference.worker_id import is_gone
 
 from .check import Check, Verdict
 from .settings import Settings
@@ -16,6 +18,7 @@ from .settings import Settings
 _LATELY = timedelta(days=1)
 # What nobody has to look after: the ladder did, and the analysis went on.
 _HARMLESS = frozenset({WorkerStep.SMALLER, WorkerStep.RECYCLED})
+_ENDS = (WorkerStep.KILLED, WorkerStep.CRASHED)
 
 
 def examine_workers(settings: Settings, engine: sa.Engine) -> Iterator[Check]:
@@ -24,16 +27,40 @@ def examine_workers(settings: Settings, engine: sa.Engine) -> Iterator[Check]:
     with engine.connect() as connection:
         found = workers(connection)
         happened = {step: count(connection, step, since=now - _LATELY) for step in WorkerStep}
+        ended = latest_reason(connection, _ENDS, now - _LATELY)
     for one in found:
-        yield _worker(one, now, timedelta(seconds=settings.inference.silence_seconds))
+        if _is_gone(settings, one):
+            yield _gone(one)
+        else:
+            yield _worker(one, now, timedelta(seconds=settings.inference.silence_seconds))
     if told := [f"{number} {step}" for step, number in happened.items() if number]:
         bad = any(number for step, number in happened.items() if step not in _HARMLESS)
         yield Check(
             "worker events",
             Verdict.WARNING if bad else Verdict.GOOD,
-            f"within 24 hours: {', '.join(told)}; v_worker_events has them, and the docs "
-            "(failures) what to do",
+            f"within 24 hours: {', '.join(told)}{_last_end(ended)}; v_worker_events has them, and "
+            "the docs (failures) what to do",
         )
+
+
+def _last_end(ended: tuple[str, str] | None) -> str:
+    return "" if ended is None else f" (last {ended[0]}: {ended[1]})"
+
+
+def _is_gone(settings: Settings, one: WorkerSeen) -> bool:
+    """Tell whether it ran here, and its process has ended without a word."""
+    if one.host != socket.gethostname():
+        return False
+    return is_gone(settings.data_dir / "workers", one.id, one.pid)
+
+
+def _gone(one: WorkerSeen) -> Check:
+    return Check(
+        "worker",
+        Verdict.WARNING,
+        f"{one.id} has ended without a word: its process {one.pid} is gone. Where a node runs it "
+        "is started anew within a minute; look at the log, and at the kernel's for memory",
+    )
 
 
 def _worker(one: WorkerSeen, now: datetime, silence: timedelta) -> Check:

@@ -34,6 +34,23 @@ class Part:
     command: Sequence[str]
 
 
+@dataclass(frozen=True, slots=True)
+class PartEnd:
+    """A part that has ended and will be started again.
+
+    Attributes
+    ----------
+    name : str
+    pid : int
+    status : int
+        Below 0: by which signal it was killed.
+    """
+
+    name: str
+    pid: int
+    status: int
+
+
 @dataclass(slots=True)
 class _Child:
     part: Part
@@ -56,7 +73,7 @@ class Supervisor:
     grace_seconds : float
         How long parts may take to end before they are killed.
     on_end : callable
-        Told the name of a part that has ended and will be started again.
+        Told of a part that has ended and will be started again; it must not wait.
     at_once : collection of int
         Exit statuses of a part that ended in order to be started anew: it does not wait for that.
     """
@@ -66,7 +83,7 @@ class Supervisor:
         parts: Sequence[Part],
         environment: Mapping[str, str],
         grace_seconds: float,
-        on_end: Callable[[str], None] = lambda name: None,
+        on_end: Callable[[PartEnd], None] = lambda end: None,
         at_once: Collection[int] = (),
     ) -> None:
         self._on_end = on_end
@@ -109,7 +126,7 @@ class Supervisor:
                 raise NodeError(f"{child.part.name} cannot start; its message stands above")
             wait = self._wait_of(child, status, now)
             child.start_at = now + wait
-            self._on_end(child.part.name)
+            self._on_end(PartEnd(child.part.name, child.process.pid, status))
             _log.warning("part.ended", name=child.part.name, status=status, again_in_seconds=wait)
         elif now >= child.start_at:
             child.process = self._start(child.part)

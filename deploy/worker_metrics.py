@@ -50,6 +50,19 @@ class WorkerCounting:
             self._on_cpu.set(1)
 
 
+def count_ends(settings: Settings) -> Callable[[str], None]:
+    """Return what counts how workers ended that could not say so: in who has started them.
+
+    After the one that answers Prometheus has begun to count anew.
+    """
+    if not share_values(metrics_folder(settings.data_dir), "supervisor"):
+        return lambda step: None
+    counter = Counter(
+        WORKER_EVENTS.name, WORKER_EVENTS.meaning, WORKER_EVENTS.labels, registry=None
+    )
+    return lambda step: counter.labels(str(step)).inc()
+
+
 def count_events(settings: Settings, part: str = "worker") -> Callable[[str], None]:
     """Return what counts the events of this worker, if that is asked for and possible.
 

@@ -16,3 +16,4 @@ class Ending(IntEnum):
     STUCK = 70
     DEVICE_LOST = 71
     RECYCLED = 72
+    GIVEN_UP = 73

@@ -46,8 +46,9 @@ class EventBook:
         self._engine = engine
         self._worker = worker
         self._device = device
-        self._counted = counted
+        self.counted = counted
         self._waiting: deque[WorkerEventRecord] = deque(maxlen=_MOST_WAITING)
+        self._taking = threading.Lock()
         self._writing = threading.Lock()
         self._lost: str | None = None
         # Which analysis is under way in the thread that asks, if that is known.
@@ -82,16 +83,28 @@ class EventBook:
         Raises
         ------
         sqlalchemy.exc.SQLAlchemyError
-            If it is away; nothing is lost then.
+            If it is away; then all wait on, the latest 1,000 if there are more.
         """
         with self._writing:
-            waiting = tuple(self._waiting)
-            if not waiting:
-                return
-            with self._engine.begin() as connection:
-                add(connection, waiting)
-            for _ in waiting:
-                self._waiting.popleft()
+            with self._taking:
+                taken = tuple(self._waiting)
+                self._waiting.clear()
+            is_written = not taken
+            try:
+                if taken:
+                    with self._engine.begin() as connection:
+                        add(connection, taken)
+                    is_written = True
+            finally:
+                if not is_written:
+                    self._put_back(taken)
+
+    def _put_back(self, taken: tuple[WorkerEventRecord, ...]) -> None:
+        """Let events wait again, before those that came meanwhile."""
+        with self._taking:
+            later = tuple(self._waiting)
+            self._waiting.clear()
+            self._waiting.extend((*taken, *later))
 
     def _take(
         self,
@@ -102,16 +115,16 @@ class EventBook:
         rows: int | None,
         analysis_id: str | None,
     ) -> None:
-        self._counted(str(step))
-        self._waiting.append(
-            WorkerEventRecord(
-                at=datetime.now(UTC),
-                worker=self._worker,
-                step=str(step),
-                reason=reason,
-                engine=engine,
-                device=device,
-                n_rows=rows,
-                analysis_id=analysis_id,
-            )
+        self.counted(str(step))
+        event = WorkerEventRecord(
+            at=datetime.now(UTC),
+            worker=self._worker,
+            step=str(step),
+            reason=reason,
+            engine=engine,
+            device=device,
+            n_rows=rows,
+            analysis_id=analysis_id,
         )
+        with self._taking:
+            self._waiting.append(event)

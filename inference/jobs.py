@@ -126,20 +126,50 @@ class JobQueue:
             self._client.delete_workflows([job.id for job in ended])
         return len(ended)
 
-    def requeue_of_executors(self, executors: Sequence[str]) -> int:
-        """Put back what silent workers were running; return how many."""
-        if not executors:
-            return 0
-        return self._resume(self._found(status="PENDING", executor_id=list(executors)))
+    def take_over(self, connection: sa.Connection, executor: str) -> tuple[str, ...]:
+        """Queue what a worker that has ended was running, within the caller's transaction.
 
-    def put_back(self, analysis_ids: Sequence[str]) -> int:
-        """Queue running jobs as if they had not begun; return how many.
+        Each job waits in its queue where it waited before, and how often it was begun stays
+        counted: one that kills its worker is given up whoever runs it.
+
+        Returns
+        -------
+        tuple of str
+            The analyses.
+        """
+        # Not part of the engine's interface, which has no way to do this in a transaction of ours.
+        # It does the same for an executor that comes back (`reenqueue_for_recovery`).
+        system = self._client._sys_db
+        table = system.tables.workflow_status
+        job = table.c
+        known = sa.case((job.queue_name.in_(list(_SECONDS)), job.queue_name), else_=_QUEUE)
+        queued = (
+            sa.update(table)
+            .where(job.status == "PENDING", job.executor_id == executor, job.name == _WORKFLOW)
+            .values(
+                status="ENQUEUED",
+                owner_xid=None,
+                started_at_epoch_ms=None,
+                updated_at=system._now_ms_sql(),
+                queue_name=known,
+            )
+            .returning(job.workflow_uuid)
+        )
+        where = {"schema_translate_map": {table.schema: system.schema}}
+        found = connection.execute(queued, execution_options=where).scalars().all()
+        return tuple(sorted({str(one).partition(".")[0] for one in found}))
+
+    def put_back(self, analysis_ids: Sequence[str], executor: str) -> int:
+        """Queue jobs that a worker runs as if they had not begun; return how many.
 
         For analyses that end without a fault of theirs, because another one ends their process.
         """
         if not analysis_ids:
             return 0
-        return self._resume(self._found(status="PENDING", workflow_id_prefix=list(analysis_ids)))
+        running = self._found(
+            status="PENDING", workflow_id_prefix=list(analysis_ids), executor_id=executor
+        )
+        return self._resume(running)
 
     def close(self) -> None:
         """Let go of the engine."""
@@ -196,8 +226,7 @@ class JobRunner:
     run : callable
         Called with an analysis id. Must be repeatable: after a crash it is called again.
     concurrency : int, default 1
-        Routine analyses at once. The job engine keeps it with the queue: where workers of one
-        database say different numbers, the one that started last has its way with all of them.
+        Routine analyses at once, in this worker whatever others of the database do.
     stat_slots : int, default 1
         STAT analyses at once, beside those.
     """
@@ -231,8 +260,11 @@ class JobRunner:
 
     def start(self) -> None:
         """Take up unfinished jobs of this worker, then take jobs from the queue."""
+        # Nothing is taken before it is known how much at once.
+        DBOS.listen_queues([])
         DBOS.launch()
         _quiet()
+        self._keep_to_own_slots()
         for queue, slots in self._slots.items():
             DBOS.register_queue(
                 queue,
@@ -240,11 +272,29 @@ class JobRunner:
                 polling_interval_sec=_SECONDS[queue],
                 on_conflict="always_update",
             )
+        self._dbos._listening_queues = None
         self.wake()
 
     def wake(self) -> None:
         """Look at the queue now; any thread, also before `start`."""
         self._pauses.wake()
+
+    def _keep_to_own_slots(self) -> None:
+        """Take as many as this worker has room for, whatever stands in the database.
+
+        There the numbers of the worker that started last stand, for all of them, and the engine
+        reads them before each look. Without this, which is not part of its interface, they hold.
+        """
+        system = self._dbos._sys_db
+        read = system.get_queue
+
+        def get_queue(name: str, **how: Any) -> Any:
+            queue = read(name, **how)
+            if queue is not None and name in self._slots:
+                queue._worker_concurrency = self._slots[name]
+            return queue
+
+        system.get_queue = get_queue  # type: ignore[method-assign]
 
     def stop(self, grace_seconds: int) -> None:
         """Take no more jobs; wait for running ones at most `grace_seconds`."""

@@ -12,7 +12,7 @@ from .bundle import Bundle
 from .decode_pool import DecodePool
 from .engines.choose import EngineSettings
 from .engines.errors import EngineUnavailableError
-from .engines.onnx_cache import OnnxCache
+from .engines.onnx_cache import OnnxCache, key_of
 from .heap import give_back
 from .model import LoadedReader, load_reader
 from .model_sizes import ModelSizes
@@ -105,6 +105,10 @@ class WarmReaders:
                     pass
             except EngineUnavailableError as error:
                 _log.error("model.not_loaded", model=bundle.name, reason=str(error))
+        if self._engines is not None and self._engines.cache is not None:
+            gone = OnnxCache(self._engines.cache).prune(lambda: map(key_of, bundles.values()))
+            if gone:
+                _log.info("engine.pruned", networks=list(gone))
 
     def read(self, bundle: Bundle, images: Sequence[SourceImage]) -> Reading:
         """Read a series with a bundle, loading it first if it is not there."""

@@ -47,8 +47,7 @@ class InferenceSettings(_Settings):
         ge=1,
         le=64,
         description="Routine analyses that one worker process carries out at once: one decodes "
-        "while the network reads for another. Workers of one database share this number and the "
-        "next one: the worker that starts last sets both.",
+        "while the network reads for another.",
     )
     stat_slots: int = Field(
         default=2,
@@ -73,7 +72,8 @@ class InferenceSettings(_Settings):
     threads: int = Field(
         default=0,
         ge=0,
-        description="Threads that a network may use on a CPU; 0 is one for each core.",
+        le=512,
+        description="Threads that a network may use on a CPU, 512 at most; 0 is one for each core.",
     )
     gpu_decoding: bool = Field(
         default=False,
@@ -114,7 +114,10 @@ class InferenceSettings(_Settings):
         "group or machine allows. Set it where several workers share a machine.",
     )
     silence_seconds: float = Field(
-        default=120.0, gt=0, description="Jobs of a worker silent for so long go to another one."
+        default=120.0,
+        gt=0,
+        description="Jobs of a worker silent for so long go to another one; of one whose process "
+        "is gone from the same host within seconds.",
     )
     grace_seconds: int = Field(
         default=20, ge=0, description="How long running analyses may go on after SIGTERM."

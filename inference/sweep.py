@@ -6,15 +6,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
-import structlog
 
 from db.results import still_pending
 from db.worker_events import prune
-from db.workers import sweep_silent
 
 from .jobs import JobQueue
+from .takeover import Takeover
 
-_log = structlog.get_logger()
 # Work is kept for weeks, facts for years.
 _JOBS_KEPT = timedelta(days=28)
 
@@ -26,8 +24,7 @@ class Sweep:
     ----------
     engine : sqlalchemy.Engine
     queue : JobQueue
-    silence_seconds : float
-        Jobs of a worker silent for so long go to another one.
+    takeover : Takeover
     fail : callable
         Records that an analysis could not be brought to an end: its id, a code and the reason.
     """
@@ -36,12 +33,12 @@ class Sweep:
         self,
         engine: sa.Engine,
         queue: JobQueue,
-        silence_seconds: float,
+        takeover: Takeover,
         fail: Callable[[str, str, str], None],
     ) -> None:
         self._engine = engine
         self._queue = queue
-        self._silence = timedelta(seconds=silence_seconds)
+        self._takeover = takeover
         self._fail = fail
 
     def run(self) -> None:
@@ -52,11 +49,7 @@ class Sweep:
         sqlalchemy.exc.SQLAlchemyError
             If the database is away.
         """
-        with self._engine.begin() as connection:
-            silent = sweep_silent(connection, self._silence)
-        requeued = self._queue.requeue_of_executors(silent)
-        if requeued:
-            _log.warning("worker.swept", silent=list(silent), jobs=requeued)
+        self._takeover.of_the_silent()
         self._give_up_dead_jobs()
         self._queue.forget(datetime.now(UTC) - _JOBS_KEPT)
         with self._engine.begin() as connection:

@@ -20,31 +20,40 @@ class Watchdog:
     """
 
     def __init__(self, ended: Callable[[], None] = lambda: None) -> None:
-        self._since: dict[str, float] = {}
+        # By analysis and block: the same one may be watched twice, such as one that is taken up
+        # again while an earlier job of it still ends.
+        self._since: dict[tuple[str, object], float] = {}
+        self._guard = threading.Lock()
         self._ended = ended
         self._here = threading.local()
 
     @contextmanager
     def watching(self, analysis_id: str) -> Iterator[None]:
         """Watch for the duration of the block."""
-        self._since[analysis_id] = time.monotonic()
+        block = (analysis_id, object())
+        with self._guard:
+            self._since[block] = time.monotonic()
         self._here.analysis = analysis_id
         try:
             yield
         finally:
-            del self._since[analysis_id]
+            with self._guard:
+                del self._since[block]
             self._here.analysis = None
             self._ended()
 
     def excuse(self, analysis_id: str, seconds: float) -> None:
         """Do not count so much of an analysis that is watched: it waited for others."""
-        if (since := self._since.get(analysis_id)) is not None:
-            self._since[analysis_id] = since + seconds
+        with self._guard:
+            for block, since in self._since.items():
+                if block[0] == analysis_id:
+                    self._since[block] = since + seconds
 
     @property
     def running(self) -> tuple[str, ...]:
         """The analyses that run now."""
-        return tuple(dict(self._since))
+        with self._guard:
+            return tuple(dict.fromkeys(name for name, _ in self._since))
 
     @property
     def current(self) -> str | None:
@@ -56,7 +65,8 @@ class Watchdog:
     def overdue(self, seconds: float) -> str | None:
         """Return the analysis that runs longest, if that is longer than so many seconds."""
         limit = time.monotonic() - seconds
-        late = [(since, name) for name, since in dict(self._since).items() if since < limit]
+        with self._guard:
+            late = [(since, name) for (name, _), since in self._since.items() if since < limit]
         return min(late)[1] if late else None
 
     def start(self, seconds: float, bite: Callable[[str], None]) -> None:

@@ -1,4 +1,4 @@
-"""The worker process: models stay loaded, jobs come from the queue, a silent worker is swept.
+"""The worker process: models stay loaded, jobs come from the queue, others are looked after.
 
 It ends when it is told to, and by itself where only a new process helps: an analysis is stuck, the
 GPU is lost, memory has grown. Then it takes no new jobs, lets those under way end, and its exit
@@ -7,8 +7,13 @@ status says why (`endings`).
 
 from __future__ import annotations
 
+import functools
+import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
 
 import sqlalchemy as sa
 import structlog
@@ -29,6 +34,7 @@ from .memory import resident_bytes
 from .scheduling import DeviceQueue
 from .stuck import StuckExit
 from .sweep import Sweep
+from .takeover import IsGone, Takeover
 from .watchdog import Watchdog
 from .worker_settings import WorkerSettings
 
@@ -38,6 +44,8 @@ _BEAT_SECONDS = 5.0
 # How soon it is seen that the process has to end.
 _LOOK_SECONDS = 0.2
 _SWEEP_SECONDS = 10.0
+# Asks for short rows and tries locks; what it costs is how long jobs of a killed worker wait.
+_LOOK_FOR_GONE_SECONDS = 2.0
 # Half a second's work, between two beats.
 _INDEXED_AT_ONCE = 500
 # Of the time that an analysis may take: a batch that takes so much of it may be the one stuck.
@@ -57,6 +65,8 @@ class Worker:
         The one that the engines of its models tell.
     device : DeviceQueue, optional
         By which analyses share the device.
+    is_gone : callable, optional
+        Tells whether the process of another worker of this host has ended; see `worker_id`.
     """
 
     def __init__(
@@ -67,6 +77,7 @@ class Worker:
         settings: WorkerSettings,
         events: EventBook | None = None,
         device: DeviceQueue | None = None,
+        is_gone: IsGone = lambda _worker, _pid: False,
     ) -> None:
         self._engine = engine
         self._analyst = analyst
@@ -77,9 +88,12 @@ class Worker:
         self._device = device or DeviceQueue()
         self._events.under_way = self._under_way
         self._grown: int | None = None
-        self._next_beat = self._next_sweep = 0.0
+        self._next_beat = self._next_sweep = self._next_look = 0.0
         self._queue = JobQueue(engine)
-        self._sweep = Sweep(engine, self._queue, settings.silence_seconds, analyst.fail)
+        self._takeover = Takeover(
+            engine, self._queue, identity, settings.silence_seconds, is_gone, self._events.counted
+        )
+        self._sweep = Sweep(engine, self._queue, self._takeover, analyst.fail)
         attempts = Attempts(
             engine, analyst, self._queue, self._device, self._watchdog, self._events
         )
@@ -101,6 +115,7 @@ class Worker:
         """
         with self._engine.begin() as connection:
             enter(connection, self._identity)
+            self._takeover.of_the_predecessor(connection)
         keep_freed_memory()
         self._say_where_it_runs()
         self._raise_memory_mark()
@@ -125,21 +140,21 @@ class Worker:
         return ending
 
     def _look_after(self) -> None:
-        """Do what is due: say that this worker lives, write events, sweep silent ones."""
+        """Do what is due: say that this worker lives, write events, see to other workers."""
         now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + _LOOK_FOR_GONE_SECONDS
+            with _going_on():
+                self._takeover.of_the_gone()
         if now < self._next_beat:
             return
-        try:
-            self._beat_now_and_then()
+        self._beat_now_and_then()
+        with _going_on():
             self._analyst.facts.index_new(_INDEXED_AT_ONCE)
-            if now >= self._next_sweep:
+        if now >= self._next_sweep:
+            self._next_sweep = now + _SWEEP_SECONDS
+            with _going_on():
                 self._sweep.run()
-                self._next_sweep = now + _SWEEP_SECONDS
-        except sa.exc.SQLAlchemyError as error:
-            _log.warning("worker.database_away", error=type(error).__name__)
-        except Exception as error:  # noqa: BLE001 - what runs must not end for it
-            # Such as no thread or file more: to leave here is to close what others compute with.
-            _log.error("worker.not_looked_after", error=type(error).__name__, where=where(error))
 
     def _ending(self) -> Ending | None:
         """Return why this process has to end by itself, if it has to."""
@@ -164,11 +179,9 @@ class Worker:
         if time.monotonic() < self._next_beat:
             return
         self._next_beat = time.monotonic() + _BEAT_SECONDS
-        try:
+        with _going_on():
             self._beat()
             self._events.flush()
-        except sa.exc.SQLAlchemyError as error:
-            _log.warning("worker.database_away", error=type(error).__name__)
 
     def _watch(self) -> None:
         exit_stuck = StuckExit(
@@ -177,7 +190,7 @@ class Worker:
             self._settings.timeout_seconds,
             running=lambda: self._watchdog.running,
             fail=self._analyst.fail,
-            put_back=self._queue.put_back,
+            put_back=functools.partial(self._queue.put_back, executor=self._identity.id),
             suspects=self._suspects,
         )
         self._watchdog.start(self._settings.timeout_seconds, exit_stuck)
@@ -187,8 +200,10 @@ class Worker:
         return self._device.held_up_by(late, _SUSPECT_SHARE * self._settings.timeout_seconds)
 
     def _leave(self) -> None:
-        with self._engine.begin() as connection:
-            leave(connection, self._identity.id)
+        # While it is on the list others take over what it still runs, once its process is gone.
+        if not self._watchdog.running:
+            with self._engine.begin() as connection:
+                leave(connection, self._identity.id)
         self._events.flush()
 
     def _say_where_it_runs(self) -> None:
@@ -246,4 +261,29 @@ class Worker:
 
     def _beat(self) -> None:
         with self._engine.begin() as connection:
-            beat(connection, self._identity.id)
+            lives = beat(connection, self._identity.id)
+        if not lives:
+            self._end_given_up()
+
+    def _end_given_up(self) -> NoReturn:
+        """End at once: others do what this worker is at."""
+        running = self._watchdog.running
+        reason = "it was silent for too long, and others took its jobs over; it ends"
+        _log.critical("worker.given_up", worker=self._identity.id, running=len(running),
+                      reason=reason)  # fmt: skip
+        self._events.note(WorkerStep.GIVEN_UP, reason)
+        with _going_on():
+            self._events.flush()
+        os._exit(Ending.GIVEN_UP)
+
+
+@contextmanager
+def _going_on() -> Iterator[None]:
+    """Let what runs go on, whatever fails in the block."""
+    try:
+        yield
+    except sa.exc.SQLAlchemyError as error:
+        _log.warning("worker.database_away", error=type(error).__name__)
+    except Exception as error:  # noqa: BLE001 - what runs must not end for it
+        # Such as no thread or file more: to leave here is to close what others compute with.
+        _log.error("worker.not_looked_after", error=type(error).__name__, where=where(error))

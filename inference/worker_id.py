@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,11 +23,51 @@ def claim_worker_id(folder: Path, device: str) -> Iterator[str]:
     stem = f"{socket.gethostname()}-{device.replace(':', '')}"
     for number in range(256):
         name = stem if device.startswith("cuda:") and number == 0 else f"{stem}-{number}"
-        with (folder / f"{name}.lock").open("w") as file:
+        # Not emptied before it is ours: it says who has it.
+        with (folder / f"{name}.lock").open("a") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
             yield name
             return
     raise InferenceError(f"256 workers run on this host already (locks in {folder})")
+
+
+def is_gone(folder: Path, worker_id: str, pid: int) -> bool:
+    """Tell whether a process of this host that had a name has ended, for certain.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the names.
+    worker_id : str
+    pid : int
+        Of the process.
+    """
+    try:
+        # Only where there is such a file: the worker may have another data directory.
+        with (folder / f"{worker_id}.lock").open("r") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                # Its successor, which still loads models, has the name already.
+                holder = file.read().strip()
+                return holder.isdecimal() and int(holder) != pid
+            return True
+    except OSError:
+        return False
+
+
+def name_of(folder: Path, pid: int) -> str | None:
+    """Return the name that a process of this host has, or had until a successor took it."""
+    for path in sorted(folder.glob("*.lock")):
+        try:
+            if path.read_text() == f"{pid}\n":
+                return path.stem
+        except OSError:
+            continue
+    return None

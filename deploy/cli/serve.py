@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +17,7 @@ from inference.endings import Ending
 
 from .. import garbage, logs, settings
 from ..acceptors import acceptor_name, reserved_port
-from ..supervisor import Part, Supervisor
+from ..supervisor import Part, PartEnd, Supervisor
 from .options import Config
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def scp(
 def worker(config: Config = None, data_dir: DataDir = None, number: Number = None) -> None:
     """Run the part that analyses: a process for each GPU, or for each socket.
 
-    Status 70 to 72: one that runs by itself wants to be started anew.
+    Status 70 to 73: one that runs by itself wants to be started anew.
     """
     flags = _flags(None, None, data_dir)
     if number is None:
@@ -160,12 +160,39 @@ def _supervise(
     with ExitStack() as stack:
         if receives and loaded.n_acceptors > 1:
             stack.enter_context(reserved_port(loaded.scp.host, loaded.scp.port))
+        # Whoever receives answers Prometheus.
         ended = stack.enter_context(_metrics(loaded)) if receives else _nobody_counts
-        Supervisor(parts, environment, _GRACE_SECONDS, ended, at_once=(Ending.RECYCLED,)).run(stop)
+        counted = _counted_ends(loaded) if receives else _nobody_counts
+        told = stack.enter_context(_told_of_ends(loaded, parts, counted))
+
+        def on_end(end: PartEnd) -> None:
+            ended(end.name)
+            told(end)
+
+        Supervisor(parts, environment, _GRACE_SECONDS, on_end, at_once=(Ending.RECYCLED,)).run(stop)
 
 
 def _nobody_counts(_name: str) -> None:
-    """Do not count a part that ended: whoever receives answers Prometheus."""
+    """Do not count."""
+
+
+def _told_of_ends(
+    loaded: settings.Settings, parts: Sequence[Part], counted: Callable[[str], None]
+) -> AbstractContextManager[Callable[[PartEnd], None]]:
+    """Return what is told of workers that were killed, as long as the block goes on."""
+    from ..worker_ends import told_of_ends
+
+    workers = {part.name for part in parts if "worker" in part.command}
+    return told_of_ends(loaded, workers, counted)
+
+
+def _counted_ends(loaded: settings.Settings) -> Callable[[str], None]:
+    """Return what counts how workers ended, if that is asked for."""
+    if not loaded.metrics.port:
+        return _nobody_counts
+    from ..worker_metrics import count_ends
+
+    return count_ends(loaded)
 
 
 @contextmanager

@@ -219,7 +219,9 @@ def open_exported(
     if missing := [name for name in _PACKAGES[:1] if find_spec(name) is None]:
         raise ExportError(f"the package {missing[0]} is not installed")
     if settings.cache is not None:
-        return _opened(bundle, _exported(bundle, OnnxCache(settings.cache)), settings, make)
+        cache = OnnxCache(settings.cache)
+        with cache.in_use():
+            return _opened(bundle, _exported(bundle, cache), settings, make)
     # The library reads all of the file at once: it may go.
     with tempfile.TemporaryDirectory(prefix="preread-engine-") as folder:
         return _opened(bundle, _exported(bundle, OnnxCache(Path(folder))), settings, make)

@@ -8,18 +8,24 @@
 A folder appears whole or not at all, so that several workers may share them, and is never changed.
 What a process was writing when it was ended lies in a folder named ``.new-PID-...`` until another
 one writes, or sooner, where it was ended in an orderly way (`discard`).
+
+Every version of a model, of its network or of a library leaves a folder. When it was used last its
+time of change tells, and who finds and loads holds a lock on all of them: what no installed model
+needs and nobody has used for a month goes (`prune`), never from under who loads it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -31,6 +37,9 @@ EXPORTER = 4
 _UNFINISHED = ".new-"
 # No export takes so long.
 _ABANDONED_SECONDS = 3600.0
+# Longer than an upgrade is tried before it is taken back.
+_UNUSED_SECONDS = 30 * 86400.0
+_KEY = re.compile(r"[0-9a-f]{40}")
 _ABOUT, _NETWORK = "about.json", "network.onnx"
 # What makes the layers of a network, exports them and runs them.
 _LIBRARIES = ("torch", "monai", "onnxruntime")
@@ -98,7 +107,53 @@ class OnnxCache:
         path = place / _NETWORK
         if not about.refused and _sha256(path) != about.sha256:
             return None
+        with suppress(OSError):  # others may own it
+            os.utime(place)
         return Exported(path, about)
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Let nobody remove anything inside the block; for who finds and loads."""
+        with _locked(self._folder, fcntl.LOCK_SH):
+            yield
+
+    def prune(self, needed: Callable[[], Iterable[str]]) -> tuple[str, ...]:
+        """Remove networks that nobody needs or has used for a month, unless somebody loads now.
+
+        Parameters
+        ----------
+        needed : callable
+            Gives the keys to keep; asked only if there is something to remove.
+
+        Returns
+        -------
+        tuple of str
+            The keys that are gone.
+        """
+        with _locked(self._folder, fcntl.LOCK_EX | fcntl.LOCK_NB) as is_ours:
+            old = self._unused() if is_ours else []
+            if not old:
+                return ()
+            kept = set(needed())
+            gone = [place for place in old if place.name not in kept]
+            for place in gone:
+                self._remove(place)
+        return tuple(place.name for place in gone if not place.exists())
+
+    def _unused(self) -> list[Path]:
+        latest = time.time() - _UNUSED_SECONDS
+        found = []
+        for place in self._folder.iterdir():
+            with suppress(OSError):
+                if _KEY.fullmatch(place.name) and place.stat().st_mtime < latest:
+                    found.append(place)
+        return sorted(found)
+
+    def _remove(self, place: Path) -> None:
+        """Remove a folder as a whole; what is left of it if this process ends goes later."""
+        with suppress(OSError):
+            going = place.rename(self._folder / f"{_UNFINISHED}{os.getpid()}-{place.name}")
+            shutil.rmtree(going, ignore_errors=True)
 
     def keep(self, bundle: Bundle, write: Callable[[Path], About]) -> Exported:
         """Store what `write` makes for a bundle.
@@ -158,6 +213,25 @@ class OnnxCache:
             with suppress(OSError):
                 if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
                     shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path, how: int) -> Iterator[bool]:
+    """Lock a folder for the duration of the block; yield whether that could be done."""
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:  # it is not there yet
+        yield False
+        return
+    try:
+        try:
+            fcntl.flock(handle, how)
+            is_locked = True
+        except OSError:  # somebody loads, or the file system has no locks
+            is_locked = False
+        yield is_locked
+    finally:
+        os.close(handle)
 
 
 def key_of(bundle: Bundle) -> str:

@@ -240,7 +240,8 @@ def test_a_stuck_kernel_is_given_up_and_harms_nobody_else(
     assert stuck.ended() == ("failed", "stuck")
     assert beside.ended() == ("done", None)
     assert beside.delivered(pacs)
-    assert stuck.steps() == ["stuck", "stuck"]
+    # The next process queues what the one before was at; what is put back is no news.
+    assert stuck.steps()[:3] == ["stuck", "taken_over", "stuck"]
     assert stuck.reports(pacs) == 0
     assert {event["status"] for event in node.events_named("part.ended")} == {70}
     assert {event["level"] for event in node.events_named("analysis.stuck")} == {"critical"}

@@ -110,3 +110,13 @@ def test_pipes_of_the_killed_are_taken_away_a_day_later(tmp_path: Path) -> None:
     finally:
         other.kill()
         other.wait()
+
+
+def test_a_pipe_that_cannot_be_rung_does_not_silence_the_others(tmp_path: Path) -> None:
+    heard = [threading.Event(), threading.Event()]
+    with hearing(tmp_path, Bell.JOBS, heard[0].set), hearing(tmp_path, Bell.JOBS, heard[1].set):
+        # Before, between and behind the pipes, whatever they are called; it takes nothing.
+        for name in ("jobs-", "jobs-8", "jobs-g"):
+            (tmp_path / "bells" / name).symlink_to("/dev/full")
+        bell(tmp_path, Bell.JOBS)()
+        assert all(one.wait(10) for one in heard)

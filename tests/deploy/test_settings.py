@@ -158,6 +158,14 @@ def test_a_wrong_variable_is_named(
         load()
 
 
+def test_threads_beyond_any_machine_are_refused() -> None:
+    """A library that is asked for a hundred thousand takes the worker down with it."""
+    path = write("[inference]\nthreads = 513\n")
+    with pytest.raises(SettingsError, match=r"inference\.threads.*less than or equal to 512"):
+        load(path)
+    assert load(write("[inference]\nthreads = 512\n")).inference.threads == 512
+
+
 def test_every_setting_has_a_description() -> None:
     described = list(describe())
     assert len(described) > 40

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from deploy.errors import NodeError
-from deploy.supervisor import Part, Supervisor
+from deploy.supervisor import Part, PartEnd, Supervisor
 
 
 def part(name: str, program: str) -> Part:
@@ -45,6 +45,21 @@ def test_a_dead_part_is_started_again(tmp_path: Path) -> None:
 
     assert pids[0] != pids[1]
     assert not thread.is_alive()
+
+
+def test_who_is_told_of_an_end_is_told_the_process_and_how_it_ended(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    program = (
+        f"import os; open({str(notes)!r}, 'a').write(f'{{os.getpid()}}\\n')\n"
+        "os.kill(os.getpid(), 9)"
+    )
+    ends: list[PartEnd] = []
+    stop = threading.Event()
+    thread = run(Supervisor([part("dies", program)], os.environ, 5, ends.append), stop)
+    pids = wait_for_lines(notes, 2)
+    stop.set()
+    thread.join(10)
+    assert ends[0] == PartEnd("dies", int(pids[0]), -9)
 
 
 def test_a_part_that_ends_to_be_started_anew_does_not_wait_for_that(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from db.worker_events import WorkerStep
 from inference.engines.engine_events import Event, Step
 from inference.event_book import EventBook
 
+READ = sa.text("SELECT reason FROM v_worker_events ORDER BY event_id")
+
 
 def test_every_step_of_a_ladder_is_one_of_a_worker() -> None:
     assert {str(step) for step in Step} < {str(step) for step in WorkerStep}
@@ -57,3 +59,44 @@ def test_a_lost_device_is_remembered_and_critical(tmp_path: Path) -> None:
         book.tell(Event(Step.DEVICE_LOST, "torch-cuda", "cuda:0", 4, "fallen off the bus"))
     assert logs[0]["log_level"] == "critical"
     assert book.lost == "fallen off the bus"
+
+
+def test_what_comes_while_a_thousand_are_written_is_neither_lost_nor_written_twice(
+    tmp_path: Path,
+) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path / 'facts.sqlite'}")
+    upgrade(engine)
+    book = EventBook(engine, "w", "cpu")
+    for number in range(1000):
+        book.note(WorkerStep.SMALLER, f"early {number}")
+    late = []
+
+    @sa.event.listens_for(engine, "commit")
+    def another_thread(_connection: sa.Connection) -> None:
+        if not late:
+            late.extend(range(700))
+            for number in late:
+                book.note(WorkerStep.SMALLER, f"late {number}")
+
+    book.flush()
+    book.flush()
+    with engine.connect() as connection:
+        said = connection.execute(READ).scalars().all()
+    assert said == [f"early {n}" for n in range(1000)] + [f"late {n}" for n in range(700)]
+    engine.dispose()
+
+
+def test_of_a_database_that_is_away_for_long_the_latest_are_kept(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path / 'facts.sqlite'}")
+    book = EventBook(engine, "w", "cpu")
+    for number in range(1300):
+        book.note(WorkerStep.SMALLER, str(number))
+        if number % 500 == 0:
+            with pytest.raises(sa.exc.OperationalError):
+                book.flush()
+    upgrade(engine)
+    book.flush()
+    with engine.connect() as connection:
+        said = connection.execute(READ).scalars().all()
+    assert said == [str(number) for number in range(300, 1300)]
+    engine.dispose()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -109,8 +113,11 @@ def test_what_a_lost_worker_ran_comes_back_to_its_own_queue(jobs_engine: sa.Engi
         connection.execute(
             sa.text(f"UPDATE {schema}workflow_status SET status='PENDING', executor_id='gone-0'")
         )
-    assert JobQueue(jobs_engine).requeue_of_executors(["gone-0"]) == 3
-    with jobs_engine.connect() as connection:
+    with jobs_engine.begin() as connection:
+        queue = JobQueue(jobs_engine)
+        assert queue.take_over(connection, "another-0") == ()
+        assert queue.take_over(connection, "gone-0") == ("r0", "r1", "urgent")
+        assert queue.take_over(connection, "gone-0") == ()
         found = connection.execute(
             sa.text(f"SELECT workflow_uuid, queue_name, status FROM {schema}workflow_status")
         ).all()
@@ -154,3 +161,79 @@ def test_looking_for_jobs_takes_no_part_in_the_write_lock(
     # The engine looks after its own tables, rarely.
     assert [name for name in taken if name.startswith("queue-worker")] == []
     engine.dispose()
+
+
+OTHER = """
+import sys, time
+from pathlib import Path
+from db import create_engine
+from inference.jobs import JobRunner
+def run(name):
+    Path(sys.argv[2], name).touch()
+    time.sleep(600)
+runner = JobRunner(create_engine(sys.argv[1]), "other-0", run, int(sys.argv[3]), 1)
+runner.start()
+Path(sys.argv[2], "ready").touch()
+time.sleep(600)
+"""
+
+
+def test_each_worker_keeps_to_its_own_slots(
+    jobs_engine: sa.Engine, database_url: str, tmp_path: Path
+) -> None:
+    """Of two that say different numbers the later one has no say in what the earlier one takes."""
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    working = Working()
+    with runner(jobs_engine, working, concurrency=1, stat_slots=1):
+        other = subprocess.Popen(
+            [sys.executable, "-c", OTHER, database_url, str(begun), "3"],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            wait_for((begun / "ready").exists, 120)
+            enqueue(jobs_engine, *(f"r{number}" for number in range(8)))
+            wait_for(lambda: len(working.started) == 1)
+            wait_for(lambda: len(list(begun.iterdir())) == 4)
+            time.sleep(1)
+            assert len(working.started) == 1
+            assert len(list(begun.iterdir())) == 4
+            working.let_go(working.started[0])
+            wait_for(lambda: len(working.started) == 2)
+        finally:
+            other.kill()
+            other.wait()
+
+
+def test_a_worker_begins_with_its_own_slots(jobs_engine: sa.Engine) -> None:
+    """The numbers of an earlier one stand in the database when it looks first."""
+    many, one = Working(), Working()
+    with runner(jobs_engine, many, concurrency=6, stat_slots=6):
+        pass
+    enqueue(jobs_engine, *(f"r{number}" for number in range(6)))
+    with runner(jobs_engine, one, concurrency=1, stat_slots=1):
+        wait_for(lambda: one.started)
+        time.sleep(1)
+        assert len(one.started) == 1
+
+
+def test_how_often_a_job_was_begun_is_counted_across_workers(jobs_engine: sa.Engine) -> None:
+    """One that kills whoever runs it is given up, also where survivors take it over each time."""
+    queue = JobQueue(jobs_engine)
+    enqueue(jobs_engine, "poison")
+    schema = "" if jobs_engine.dialect.name == "sqlite" else "dbos."
+    for number in range(1, 6):
+        with jobs_engine.begin() as connection:  # as a worker takes it that is killed with it
+            connection.execute(
+                sa.text(
+                    f"UPDATE {schema}workflow_status SET status='PENDING', executor_id='gone', "
+                    "recovery_attempts = recovery_attempts + 1"
+                )
+            )
+            assert queue.take_over(connection, "gone") == ("poison",)
+        assert [job.attempts for job in queue.jobs(["poison"])] == [number]
+    working = Working()
+    with runner(jobs_engine, working):
+        wait_for(queue.dead)
+    assert working.started == []

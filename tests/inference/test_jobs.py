@@ -173,7 +173,8 @@ def test_jobs_of_a_silent_worker_go_to_another(
     first.send_signal(signal.SIGKILL)
     first.wait()
 
-    assert JobQueue(jobs_engine).requeue_of_executors(["host-0"]) == 1
+    with jobs_engine.begin() as connection:
+        assert JobQueue(jobs_engine).take_over(connection, "host-0") == ("stuck",)
     second = start_runner(database_url, "host-1", others)
     try:
         wait_for(lambda: lines(others) == ["stuck"])

@@ -211,6 +211,32 @@ def test_what_fails_beside_the_analyses_does_not_end_them(engine: sa.Engine) -> 
     assert analyst.ended == ["one"]
 
 
+def test_what_fails_while_it_ends_does_not_end_what_it_still_runs(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enqueue(engine, "one")
+    stop = threading.Event()
+    failed: list[int] = []
+
+    def runs_on(_analysis: str) -> None:
+        stop.set()
+        time.sleep(2)
+
+    analyst = FakeAnalyst(runs_on)
+    worker = worker_of(engine, analyst, grace_seconds=20)
+
+    def full() -> None:
+        if stop.is_set():
+            failed.append(1)
+            raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("inference.worker._BEAT_SECONDS", 0.1)
+    monkeypatch.setattr(worker, "_beat", full)
+    assert worker.serve(stop) is Ending.STOPPED
+    assert analyst.ended == ["one"]
+    assert failed
+
+
 @pytest.fixture
 def facts(database_url: str) -> Iterator[sa.Engine]:
     made = create_engine(database_url)
@@ -262,7 +288,7 @@ def test_others_are_put_back_and_the_stuck_one_is_given_up_the_second_time(
         8.0,
         running=lambda: ("stuck", "beside"),
         fail=lambda *said: failed.append(said),
-        put_back=queue.put_back,
+        put_back=lambda names: queue.put_back(names, "host-0"),
     )
     before = {job.analysis_id: job for job in queue.jobs(["stuck", "beside"])}
     assert {job.state for job in before.values()} == {JobState.RUNNING}

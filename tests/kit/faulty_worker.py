@@ -8,6 +8,7 @@ starts:
               meets the fault, so many times in the life of a process
 ``gpus``      how many GPUs the machine has when a process starts; 1
 ``loads``     whether networks can be loaded onto a GPU; true
+``notes``     a file that each batch is written down in when it begins
 ``no_spare``  whether there is no engine on the CPU behind the GPU
 ``lives``     by number of the process that reads the plan, from 1: a plan in the place of this one
 """
@@ -15,6 +16,7 @@ starts:
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 import time
@@ -61,6 +63,7 @@ class FaultyEngine:
 
     def run(self, rows: Rows) -> RawOutputs:
         means = on_host(rows).reshape(len(rows), -1).mean(axis=1)
+        note(self.plan, rows)
         for number, (low, high, fault, times) in enumerate(self.plan.get("rows", ())):
             if np.any((means >= low) & (means <= high)) and self.met[number] < times:
                 self.met[number] += 1
@@ -69,6 +72,13 @@ class FaultyEngine:
 
     def release(self) -> None:
         pass
+
+
+def note(plan: Mapping[str, Any], rows: Rows) -> None:
+    """Write down that a batch begins: when, in which process, how many rows of which size."""
+    if "notes" in plan:
+        with Path(plan["notes"]).open("a") as notes:
+            notes.write(f"{time.time()} {os.getpid()} {len(rows)} {rows.shape[-1]}\n")
 
 
 def fail(fault: str) -> None:
@@ -81,6 +91,10 @@ def fail(fault: str) -> None:
         raise EngineRunError("a kernel fails")
     if fault == "stuck":
         time.sleep(10_000)
+    if fault == "pause":
+        time.sleep(0.4)
+    if fault == "slow":
+        time.sleep(4)
     if fault == "leak":
         LEAKED.append(np.ones(256 << 20, dtype=np.uint8))
 

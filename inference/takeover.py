@@ -1,0 +1,144 @@
+"""What another worker left behind is done by those that live.
+
+That it has ended is known for certain where it ran on the same host: the kernel freed the lock of
+its name. Elsewhere, and of a process that is frozen, nothing is known but its silence. Then who
+looks must have heard nothing for all that time itself: after a database that was away, or with a
+clock that is wrong, nobody is silent.
+
+Whoever takes over deletes the entry of the other worker and queues its jobs in one transaction: it
+happens once, and one that was frozen and goes on finds itself given up at its next beat, and ends.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+import structlog
+
+from db.worker_events import WorkerEventRecord, WorkerStep, add
+from db.workers import WorkerIdentity, WorkerSeen, give_up, workers
+
+from .jobs import JobQueue
+
+_log = structlog.get_logger()
+# Of looks at who is silent. Who looks so much later heard nothing of anybody meanwhile.
+_LONGEST_PAUSE_SECONDS = 30.0
+
+# Tells whether the process of a worker of this host has ended, by its id and pid.
+IsGone = Callable[[str, int], bool]
+
+
+class Takeover:
+    """Takes over for the other workers of a database.
+
+    Parameters
+    ----------
+    engine : sqlalchemy.Engine
+    queue : JobQueue
+    identity : WorkerIdentity
+        Of this worker.
+    silence_seconds : float
+        A worker silent for so long is given up.
+    is_gone : callable
+        As `worker_id.is_gone`; asked about workers of this host.
+    told : callable
+        Is told of each event, for metrics.
+    clock : callable
+        Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        engine: sa.Engine,
+        queue: JobQueue,
+        identity: WorkerIdentity,
+        silence_seconds: float,
+        is_gone: IsGone = lambda _worker, _pid: False,
+        told: Callable[[str], None] = lambda _step: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._engine = engine
+        self._queue = queue
+        self._identity = identity
+        self._silence = silence_seconds
+        self._is_gone = is_gone
+        self._told = told
+        self._clock = clock
+        # What was last heard of each, and when it was heard here.
+        self._heard: dict[str, tuple[datetime, float]] = {}
+        self._looked = float("-inf")
+
+    def of_the_gone(self) -> None:
+        """Take over for workers of this host whose processes are gone; cheap if there are none.
+
+        Raises
+        ------
+        sqlalchemy.exc.SQLAlchemyError
+            If the database is away.
+        """
+        for other in self._others():
+            if other.host == self._identity.host and self._is_gone(other.id, other.pid):
+                self._take(other, f"its process {other.pid} is gone")
+
+    def of_the_silent(self) -> None:
+        """Take over for workers of which nothing was heard for too long.
+
+        Raises
+        ------
+        sqlalchemy.exc.SQLAlchemyError
+            If the database is away.
+        """
+        others = self._others()
+        now = self._clock()
+        if now - self._looked > _LONGEST_PAUSE_SECONDS:
+            self._heard.clear()
+        self._looked = now
+        before, self._heard = self._heard, {}
+        for other in others:
+            seen_at, since = before.get(other.id, (other.seen_at, now))
+            if seen_at != other.seen_at:
+                since = now
+            if now - since >= self._silence:
+                self._take(other, f"nothing was heard of it for {now - since:.0f} s")
+            else:
+                self._heard[other.id] = (other.seen_at, since)
+
+    def of_the_predecessor(self, connection: sa.Connection) -> None:
+        """Queue what an earlier process of this worker left, within the caller's transaction.
+
+        Before this one takes jobs: what it runs bears the same name.
+        """
+        self._queue_of(connection, self._identity.id, "an earlier process of it has ended")
+
+    def _others(self) -> list[WorkerSeen]:
+        with self._engine.connect() as connection:
+            return [one for one in workers(connection) if one.id != self._identity.id]
+
+    def _take(self, other: WorkerSeen, reason: str) -> None:
+        with self._engine.begin() as connection:
+            if not give_up(connection, other):  # it has spoken, or somebody was faster
+                return
+            self._queue_of(connection, other.id, reason)
+
+    def _queue_of(self, connection: sa.Connection, worker: str, reason: str) -> None:
+        analyses = self._queue.take_over(connection, worker)
+        if not analyses:
+            return
+        said = f"{reason}; {self._identity.id} queued what it was at"
+        step, now = WorkerStep.TAKEN_OVER, datetime.now(UTC)
+        add(
+            connection,
+            [
+                WorkerEventRecord(now, worker, step, said, analysis_id=analysis)
+                for analysis in analyses
+            ],
+        )
+        for _ in analyses:
+            self._told(step)
+        _log.warning(
+            "worker.taken_over", worker=worker, by=self._identity.id, reason=reason,
+            analyses=[one[:12] for one in analyses],
+        )  # fmt: skip

@@ -1,0 +1,129 @@
+"""How a worker ended that could not say so: in the database once that is there, and counted."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from structlog.testing import capture_logs
+
+from db import create_engine
+from db.migrate import upgrade
+from db.query import rows_of
+from db.workers import WorkerIdentity, enter
+from deploy import worker_ends
+from deploy.check import Verdict
+from deploy.doctor_workers import examine_workers
+from deploy.settings import Settings, load
+from deploy.supervisor import PartEnd
+from deploy.worker_ends import told_of_ends
+from inference.worker_id import claim_worker_id
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    return load(flags={"data_dir": tmp_path / "data"})
+
+
+def stored(engine: sa.Engine, number: int) -> list[tuple[str, str, str]]:
+    deadline = time.monotonic() + 20
+    while True:
+        with engine.connect() as connection:
+            rows = rows_of(connection, "v_worker_events", order_by="event_id")
+        if len(rows) >= number:
+            return [(row["worker"], row["step"], row["reason"]) for row in reversed(rows)]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_ends_wait_for_a_database_that_is_away(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_ends, "_RETRY_SECONDS", 0.05)
+    workers = settings.data_dir / "workers"
+    workers.mkdir()
+    (workers / "host-cpu-0.lock").write_text("4711\n")
+    counted: list[str] = []
+    engine = create_engine(settings.db_url)
+    with capture_logs() as logs, told_of_ends(settings, {"worker"}, counted.append) as ended:
+        began = time.monotonic()
+        ended(PartEnd("worker", 4711, -signal.SIGKILL))
+        ended(PartEnd("worker", 4712, 1))
+        ended(PartEnd("worker", 4713, -signal.SIGSEGV))
+        for status in (0, 70, 71, 72, 73):  # these it told itself
+            ended(PartEnd("worker", 4714, status))
+        ended(PartEnd("scp", 4715, -9))
+        assert time.monotonic() - began < 1
+        time.sleep(0.2)
+        upgrade(engine)
+        found = stored(engine, 3)
+    assert [(worker, step) for worker, step, _ in found] == [
+        ("host-cpu-0", "killed"),
+        ("worker", "crashed"),
+        ("worker", "killed"),
+    ]
+    assert "its process 4711 was killed by SIGKILL; without memory the kernel" in found[0][2]
+    assert found[1][2] == "its process 4712 ended with status 1; the log says why"
+    assert found[2][2] == "its process 4713 was killed by SIGSEGV"
+    assert counted == ["killed", "crashed", "killed"]
+    said = [one["event"] for one in logs if one["log_level"] == "error"]
+    assert said == ["worker.killed", "worker.crashed", "worker.killed"]
+    examined = [(one.verdict, one.message) for one in examine_workers(settings, engine)]
+    assert [one for one, _ in examined] == [Verdict.WARNING]
+    assert (
+        "2 killed, 1 crashed (last worker: its process 4713 was killed by SIGSEGV)"
+        in (examined[0][1])
+    )
+    engine.dispose()
+
+
+def test_who_ends_does_not_wait_for_a_database_that_stays_away(settings: Settings) -> None:
+    began = time.monotonic()
+    with told_of_ends(settings, {"worker"}, lambda _step: None) as ended:
+        ended(PartEnd("worker", 4711, -9))
+    assert time.monotonic() - began < 10
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from inference.worker_id import claim_worker_id
+with claim_worker_id(Path(sys.argv[1]), "cpu") as name:
+    print(name, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_doctor_sees_at_once_that_a_process_is_gone(settings: Settings) -> None:
+    engine = create_engine(settings.db_url)
+    upgrade(engine)
+    folder, host = settings.data_dir / "workers", socket.gethostname()
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(folder)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    ) as process:
+        assert process.stdout is not None
+        name = process.stdout.readline().strip()
+        with engine.begin() as connection:
+            enter(connection, WorkerIdentity(name, host, process.pid, "cpu", ("m",)))
+            enter(connection, WorkerIdentity(f"{name}1", "elsewhere", process.pid, "cpu", ("m",)))
+        with claim_worker_id(folder, "cpu"):
+            well = list(examine_workers(settings, engine))
+        process.kill()
+    assert [one.verdict for one in well] == [Verdict.GOOD, Verdict.GOOD]
+    gone, far = examine_workers(settings, engine)
+    assert (gone.verdict, far.verdict) == (Verdict.WARNING, Verdict.GOOD)
+    assert gone.message.startswith(
+        f"{name} has ended without a word: its process {process.pid} is gone"
+    )
+    engine.dispose()

@@ -1,0 +1,91 @@
+"""Exported networks that nobody needs go in time, and never from under who loads them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from plain_ct import write_plain_bundle
+
+from inference.bundle import Bundle, open_bundle
+from inference.engines.choose import EngineSettings
+from inference.engines.onnx_cache import About, OnnxCache, key_of
+from inference.readers import WarmReaders
+
+MONTHS_AGO = time.time() - 40 * 86400
+DEAD = "0123456789abcdef0123456789abcdef01234567"
+
+
+def written(path: Path) -> About:
+    path.write_bytes(b"network")
+    return About()
+
+
+def make_old(*places: Path) -> None:
+    for place in places:
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "network.onnx").touch()
+        os.utime(place, (MONTHS_AGO, MONTHS_AGO))
+
+
+def bundle_in(folder: Path) -> Bundle:
+    return open_bundle(write_plain_bundle(folder / "plain"))
+
+
+def test_what_nobody_needs_and_has_used_for_a_month_goes(tmp_path: Path) -> None:
+    bundle, folder = bundle_in(tmp_path), tmp_path / "engines"
+    cache = OnnxCache(folder)
+    assert cache.prune(lambda: ()) == ()  # there is none yet
+    key = cache.keep(bundle, written).path.parent.name
+    young = folder / DEAD.replace("0", "f")
+    young.mkdir()
+    make_old(folder / DEAD, folder / "tensorrt", folder / key)
+    assert cache.prune(lambda: {key}) == (DEAD,)
+    assert {one.name for one in folder.iterdir()} == {key, young.name, "tensorrt"}
+    assert cache.find(bundle) is not None  # which counts as use
+    assert cache.prune(lambda: ()) == ()
+    make_old(folder / key)
+    assert cache.prune(lambda: ()) == (key,)
+    assert cache.find(bundle) is None
+
+
+LOADER = """
+import sys
+from pathlib import Path
+from inference.engines.onnx_cache import OnnxCache
+with OnnxCache(Path(sys.argv[1])).in_use():
+    print("loading", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_nothing_goes_while_another_process_loads(tmp_path: Path) -> None:
+    folder = tmp_path / "engines"
+    make_old(folder / DEAD)
+    with subprocess.Popen(
+        [sys.executable, "-c", LOADER, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+    ) as loader:
+        assert loader.stdout is not None
+        assert loader.stdout.readline() == "loading\n"
+        began = time.monotonic()
+        assert OnnxCache(folder).prune(lambda: ()) == ()
+        assert time.monotonic() - began < 5  # it does not wait either
+        with OnnxCache(folder).in_use():  # several load at the same time
+            assert (folder / DEAD).exists()
+        loader.communicate("\n")
+    assert OnnxCache(folder).prune(lambda: ()) == (DEAD,)
+
+
+def test_a_worker_tidies_up_when_it_has_loaded_its_models(tmp_path: Path) -> None:
+    bundle, folder = bundle_in(tmp_path), tmp_path / "engines"
+    make_old(folder / DEAD, folder / key_of(bundle))
+    readers = WarmReaders("cpu", 8, EngineSettings(folder, 1))
+    readers.warm({bundle.name: bundle})
+    assert [one.name for one in folder.iterdir()] == [key_of(bundle)]
