@@ -121,12 +121,14 @@ def _worker(base: Ground, parts: _Parts, found: Device, stop: Event) -> Iterator
         # Loading a network leaves Python free to import the rest: the job engine above all.
         loaded = beside(partial(readers.warm, bundles))
         from inference.analyst import Analyst, AnalystSettings
+        from inference.late import import_late
         from inference.worker import Worker
 
         from .destined import destinations_for
         from .identity import device_identity
         from .notify.rule import notified_by
 
+        import_late()
         wait_for(loaded, stop)
         analyst = Analyst(
             base.engine,

@@ -1,4 +1,4 @@
-"""What the first result needs last: imported while a new worker waits for its first job."""
+"""What the first result needs last: imported while a new worker waits for its networks."""
 
 from __future__ import annotations
 

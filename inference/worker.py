@@ -31,7 +31,6 @@ from .errors import InferenceError
 from .event_book import EventBook
 from .heap import keep_freed_memory
 from .jobs import JobQueue, JobRunner, Priority
-from .late import import_late
 from .memory import MemoryMark, resident_bytes
 from .scheduling import DeviceQueue, Turn
 from .stuck import StuckExit, was_stuck
@@ -141,7 +140,6 @@ class Worker:
         self._raise_memory_mark()
         self._watch()
         self._runner.start()
-        import_late()
         _log.info(
             "worker.started",
             worker=self._identity.id,
