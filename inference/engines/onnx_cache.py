@@ -102,7 +102,7 @@ class OnnxCache:
         return Exported(path, about)
 
     def size(self, bundle: Bundle) -> int:
-        """Return the bytes of the network that is stored for a bundle, unread; 0 if there is none."""
+        """Return the bytes of the network that is stored for a bundle; 0 if there is none."""
         try:
             return (self._folder / key_of(bundle) / _NETWORK).stat().st_size
         except OSError:
