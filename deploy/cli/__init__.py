@@ -10,9 +10,8 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-import typer
-
 from .. import garbage
+from .direct import direct
 
 # The modules, in the order of the help, and their commands.
 PARTS = {
@@ -42,6 +41,8 @@ PARTS = {
 _HELP = "The AI pre-read for a hospital's PACS."
 
 if TYPE_CHECKING:
+    import typer
+
     app: typer.Typer
 
 
@@ -50,7 +51,7 @@ def main() -> None:
     with garbage.paused():
         from .run import run
 
-        asked = command_line(part_of(sys.argv[1:]))
+        asked = direct(sys.argv[1:]) or command_line(part_of(sys.argv[1:]))
     run(asked)
 
 
@@ -62,6 +63,8 @@ def part_of(arguments: list[str]) -> str | None:
 
 def command_line(part: str | None = None) -> typer.Typer:
     """Return the command line: of one module, or whole."""
+    import typer
+
     made = typer.Typer(
         name="preread",
         help=_HELP,
