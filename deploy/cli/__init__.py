@@ -6,6 +6,7 @@ may take to its first result: a command brings its own modules alone, the help a
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -38,6 +39,10 @@ PARTS = {
     "demo": ("demo",),
 }
 
+# Threads of numpy's matrix products, which wait for the next one by turning: a film cost a tenth of
+# a second of another core, which decodes meanwhile, and was ready no sooner.
+_PRODUCTS = "OPENBLAS_NUM_THREADS"
+
 _HELP = "The AI pre-read for a hospital's PACS."
 
 if TYPE_CHECKING:
@@ -48,10 +53,13 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Run the command line; an expected error is one line and an exit status of its kind."""
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["worker"]:
+        os.environ.setdefault(_PRODUCTS, "1")  # it is read when numpy is imported
     with garbage.paused():
         from .run import run
 
-        asked = direct(sys.argv[1:]) or command_line(part_of(sys.argv[1:]))
+        asked = direct(arguments) or command_line(part_of(arguments))
     run(asked)
 
 
