@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,8 +19,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from db.worker_events import WorkerStep, count
-from db.workers import WorkerIdentity
 from inference import InferenceError
 from inference.catalogue import open_catalogue
 from inference.device_seen import Device
@@ -36,6 +35,7 @@ from .worker_parts import WorkerPlace, worker_places
 
 if TYPE_CHECKING:
     from inference.decode_pool import DecodePool
+    from inference.engines.engine_events import Event as EngineEvent
     from inference.event_book import EventBook
     from inference.readers import WarmReaders
     from inference.scheduling import DeviceQueue
@@ -108,7 +108,6 @@ class _Parts:
 def _worker(base: Ground, parts: _Parts, found: Device, stop: Event) -> Iterator[Worker]:
     """Load the models onto a device and yield a worker that is ready."""
     from inference.device import configure_torch
-    from inference.event_book import EventBook
     from inference.scheduling import DeviceQueue
     from inference.worker_id import claim_worker_id, is_gone
 
@@ -118,18 +117,25 @@ def _worker(base: Ground, parts: _Parts, found: Device, stop: Event) -> Iterator
     shared = DeviceQueue(settings.inference.batch_wait_ms / 1000)
     with claim_worker_id(_workers_folder(base), device) as worker_id:
         logs.name_worker(worker_id)
-        events = EventBook(base.engine, worker_id, device, parts.counted)
-        readers = _readers(settings, parts, device, events, shared)
-        # Loading a network leaves Python free to import the rest: the job engine above all.
+        book: Future[EventBook] = Future()
+        readers = _readers(settings, parts, device, lambda event: book.result().tell(event), shared)
+        # Loading a network leaves Python free to import the rest: the tables, the job engine.
         loaded = beside(partial(readers.warm, bundles))
+        from db.workers import WorkerIdentity
+        from inference.event_book import EventBook
+
+        events = EventBook(base.engine, worker_id, device, parts.counted)
+        book.set_result(events)
         from inference.analyst import Analyst
         from inference.analyst_settings import AnalystSettings
+        from inference.late import import_late
         from inference.worker import Worker
 
         from .destined import destinations_for
         from .identity import device_identity
         from .notify.rule import notified_by
 
+        import_late()
         wait_for(loaded, stop)
         analyst = Analyst(
             base.engine,
@@ -160,7 +166,7 @@ def _readers(
     settings: Settings,
     parts: _Parts,
     device: str,
-    events: EventBook,
+    tell: Callable[[EngineEvent], None],
     shared: DeviceQueue,
 ) -> WarmReaders:
     from inference.engines.choose import EngineSettings, log_choice
@@ -171,7 +177,7 @@ def _readers(
     engines = EngineSettings(
         _engines_folder(settings),
         settings.inference.threads,
-        tell=events.tell,
+        tell=tell,
         announce=log_choice,
         compose=parts.machine.compose,
         share=lambda model, ladder: Batcher(model, ladder, shared),
@@ -225,6 +231,8 @@ def _counting(settings: Settings, place: WorkerPlace) -> Callable[[str], None]:
 
 def _losses(base: Ground, device: str) -> int:
     """Return how often a device of this host was lost within the last hour."""
+    from db.worker_events import WorkerStep, count
+
     since = datetime.now(UTC) - timedelta(hours=1)
     with base.engine.connect() as connection:
         return count(

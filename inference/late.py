@@ -1,12 +1,12 @@
-"""What the first result needs last: imported while a new worker waits for its first job."""
+"""What the first result needs last: imported while a new worker waits for its networks."""
 
 from __future__ import annotations
 
 import threading
 from importlib import import_module
 
-# With highdicom and its codes; then what opens compressed images.
-_MODULES = ("inference.result_objects", "inference.direct_frames")
+# With highdicom and its codes; what opens compressed images; what numpy brings with percentiles.
+_MODULES = ("inference.result_objects", "inference.direct_frames", "numpy.ma")
 
 
 def import_late() -> threading.Thread:

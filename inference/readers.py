@@ -112,7 +112,6 @@ class WarmReaders:
 
     def read(self, bundle: Bundle, images: Sequence[SourceImage]) -> Reading:
         """Read a series with a bundle, loading it first if it is not there."""
-        # The estimate reads the exported network from end to end: not for each analysis.
         estimate, load = partial(self._estimate, bundle), partial(self._made, bundle)
         self._bundles[bundle.name] = bundle
         with self._store.held(bundle.name, estimate, load) as reader:
@@ -135,10 +134,8 @@ class WarmReaders:
         """Return what a model is thought to take: its weights, and what is made of them to run."""
         weights = bundle.weights_path.stat().st_size
         cache = None if self._engines is None else self._engines.cache
-        exported = None if cache is None else OnnxCache(cache).find(bundle)
-        if exported is None or not exported.path.is_file():
-            return 2 * weights
-        return weights + exported.path.stat().st_size
+        exported = 0 if cache is None else OnnxCache(cache).size(bundle)
+        return weights + (exported or weights)
 
 
 def _log_told(told: Told) -> None:

@@ -29,7 +29,6 @@ from .error_words import where
 from .event_book import EventBook
 from .heap import keep_freed_memory
 from .jobs import JobQueue, JobRunner
-from .late import import_late
 from .memory import resident_bytes
 from .scheduling import DeviceQueue
 from .stuck import StuckExit
@@ -121,7 +120,6 @@ class Worker:
         self._raise_memory_mark()
         self._watch()
         self._runner.start()
-        import_late()
         _log.info(
             "worker.started",
             worker=self._identity.id,

@@ -10,10 +10,9 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-import typer
-
 from .. import garbage
 from ..arithmetic import one_thread_for_small_products
+from .direct import direct
 
 # The modules, in the order of the help, and their commands.
 PARTS = {
@@ -43,16 +42,19 @@ PARTS = {
 _HELP = "The AI pre-read for a hospital's PACS."
 
 if TYPE_CHECKING:
+    import typer
+
     app: typer.Typer
 
 
 def main() -> None:
     """Run the command line; an expected error is one line and an exit status of its kind."""
+    arguments = sys.argv[1:]
     one_thread_for_small_products()
     with garbage.paused():
         from .run import run
 
-        asked = command_line(part_of(sys.argv[1:]))
+        asked = direct(arguments) or command_line(part_of(arguments))
     run(asked)
 
 
@@ -64,6 +66,8 @@ def part_of(arguments: list[str]) -> str | None:
 
 def command_line(part: str | None = None) -> typer.Typer:
     """Return the command line: of one module, or whole."""
+    import typer
+
     made = typer.Typer(
         name="preread",
         help=_HELP,

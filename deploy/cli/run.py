@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import sqlalchemy as sa
-import typer
 
 from db import DatabaseError
 from db.errors import DatabaseSettingsError, SchemaVersionError
@@ -21,10 +21,10 @@ USAGE_STATUS = 2
 AWAY_STATUS = 75
 
 
-def run(app: typer.Typer) -> None:
-    """Run the command line."""
+def run(command: Callable[[], object]) -> None:
+    """Run the command line, or one command."""
     try:
-        app()
+        command()
     except _WRONG as error:
         _refuse(str(error), USAGE_STATUS)
     except DatabaseError as error:

@@ -17,6 +17,7 @@ needs and nobody has used for a month goes (`prune`), never from under who loads
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -155,6 +156,13 @@ class OnnxCache:
             going = place.rename(self._folder / f"{_UNFINISHED}{os.getpid()}-{place.name}")
             shutil.rmtree(going, ignore_errors=True)
 
+    def size(self, bundle: Bundle) -> int:
+        """Return the bytes of the network that is stored for a bundle; 0 if there is none."""
+        try:
+            return (self._folder / key_of(bundle) / _NETWORK).stat().st_size
+        except OSError:
+            return 0
+
     def keep(self, bundle: Bundle, write: Callable[[Path], About]) -> Exported:
         """Store what `write` makes for a bundle.
 
@@ -250,6 +258,7 @@ def key_of(bundle: Bundle) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:40]
 
 
+@functools.cache
 def _version(name: str) -> str:
     try:
         return metadata.version(name)
@@ -257,8 +266,9 @@ def _version(name: str) -> str:
         return "none"
 
 
+@functools.cache
 def _own_networks() -> str:
-    """Return a digest of the code of this project's networks."""
+    """Return a digest of the code of this project's networks, which a process has read once."""
     digest = hashlib.sha256()
     for path in (*sorted((_ROOM / "networks").glob("*.py")), _ROOM / "lungs.py"):
         digest.update(path.read_bytes())

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from deploy.acceptors import acceptor_id, reserved_port
-from deploy.cli.serve import acceptor_parts
 from deploy.errors import NodeError, SettingsError
+from deploy.node import acceptor_parts
 from deploy.settings import Settings, load
 
 POSTGRESQL = {"url": "postgresql+psycopg://preread@nowhere/preread"}

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy import worker_parts
-from deploy.cli import serve
+from deploy import node, worker_parts
 from deploy.settings import Settings, load
 from deploy.worker_parts import WorkerPlace, worker_places
 from inference.gpus import gpu_count, sockets
@@ -157,13 +156,13 @@ def test_every_core_has_one_worker_unless_there_are_too_many(
 
 def test_the_processes_of_a_node_have_names_and_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
-    parts = serve.worker_parts(settings(workers=2, device="cpu"))
+    parts = node.worker_parts(settings(workers=2, device="cpu"))
     assert [part.name for part in parts] == ["worker", "worker-1"]
     assert [list(part.command[-3:]) for part in parts] == [
         ["worker", "--number", "0"],
         ["worker", "--number", "1"],
     ]
-    assert [part.name for part in serve.worker_parts(settings())] == ["worker"]
+    assert [part.name for part in node.worker_parts(settings())] == ["worker"]
 
 
 def test_a_worker_keeps_to_its_cores() -> None:

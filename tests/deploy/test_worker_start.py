@@ -14,21 +14,32 @@ from asked import Asking, asking
 from monai.networks.nets import DenseNet
 from safetensors.torch import save_file
 from tiny_layouts import SUBTYPES, chest_reader, head_reader
+from typer.testing import CliRunner
 
 from deploy.settings import load
+from inference.endings import Ending
 from inference.engines.choose import EngineSettings, open_onnx
 from inference.training.phantoms.files import write_chest, write_head_series
 
 # The worker itself, and a thread that looks at it from within when its results are there.
 _CODE = """
-import os, signal, sqlite3, sys, threading, time
+import ctypes, os, signal, sqlite3, sys, threading, time
+def product_threads():
+    with open("/proc/self/maps") as maps:
+        libraries = {line.split()[-1] for line in maps if "openblas" in line.lower()}
+    for library in libraries:
+        for name in ("scipy_openblas_get_num_threads64_", "openblas_get_num_threads"):
+            if hasattr(ctypes.CDLL(library), name):
+                return getattr(ctypes.CDLL(library), name)()
+    return 1
 database, wanted = sys.argv.pop(), int(sys.argv.pop())
 def watch():
     connection = sqlite3.connect(database, timeout=30)
     done = "SELECT COUNT(*) FROM analysis WHERE state <> 'pending'"
     while connection.execute(done).fetchone()[0] < wanted:
         time.sleep(0.05)
-    print(sorted({"torch", "monai", "onnx", "alembic", "pynetdicom"} & set(sys.modules)))
+    unwanted = {"torch", "monai", "onnx", "alembic", "pynetdicom", "typer", "prometheus_client"}
+    print(sorted(unwanted & set(sys.modules)), product_threads())
     sys.stdout.flush()
     os.kill(os.getpid(), signal.SIGTERM)
 threading.Thread(target=watch, daemon=True).start()
@@ -81,7 +92,7 @@ def test_a_warm_worker_reads_films_and_heads_without_torch(tmp_path: Path) -> No
         node.ask("chest", [write_chest(tmp_path / "film", 1, size=128)])
         node.ask("head", write_head_series(tmp_path / "series", 1, slices=6, size=64))
         told = worker(config, node, wanted=2)
-        assert told.splitlines() == ["[]"]
+        assert told.splitlines() == ["[] 1"]
         assert states(node) == ["done", "done"]
 
 
@@ -134,3 +145,50 @@ def test_the_commands_of_each_module_are_known() -> None:
     assert part_of(["worker", "--config", "x"]) == "serve"
     assert part_of(["--help"]) is None
     assert part_of([]) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], (None, None, None)),
+        (["--config", "a b.toml"], (Path("a b.toml"), None, None)),
+        (["--number", "03", "--data-dir", "/d"], (None, Path("/d"), 3)),
+        (["--data-dir", "d", "--config", "c", "--number", "0"], (Path("c"), Path("d"), 0)),
+    ],
+)
+def test_a_worker_understands_its_plain_options_as_typer_does(
+    arguments: list[str], expected: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from deploy import node
+    from deploy.cli import command_line
+    from deploy.cli.direct import direct
+
+    asked: list[tuple[object, ...]] = []
+
+    def worker(*given: object) -> Ending:
+        asked.append(given)
+        return Ending.RECYCLED
+
+    monkeypatch.setattr(node, "worker", worker)
+    plain = direct(["worker", *arguments])
+    assert plain is not None
+    with pytest.raises(SystemExit) as ended:
+        plain()
+    told = CliRunner().invoke(command_line("serve"), ["worker", *arguments])
+    assert [ended.value.code, told.exit_code] == [Ending.RECYCLED, Ending.RECYCLED]
+    assert asked == [expected, expected]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [], ["--help"], ["results"], ["scp"], ["worker", "--help"], ["worker", "--number", "-1"],
+        ["worker", "--number", "x"], ["worker", "--config"], ["worker", "--config", "--number"],
+        ["worker", "--config=x"], ["worker", "--config", "a", "--config", "b"], ["worker", "a"],
+        ["worker", "--port", "1"], ["worker", "--config", ""],
+    ],
+)  # fmt: skip
+def test_all_else_is_left_to_typer(arguments: list[str]) -> None:
+    from deploy.cli.direct import direct
+
+    assert direct(arguments) is None

@@ -28,7 +28,8 @@ from typing import Any
 
 import numpy as np
 
-from deploy.cli import main, serve
+from deploy import node
+from deploy.cli import main
 from deploy.machine import Machine
 from inference.bundle import Bundle
 from inference.endings import Ending
@@ -151,13 +152,13 @@ def run(plan_path: str, *arguments: str) -> None:
     def serve_worker(base: Any, stop: threading.Event, place: Any = None) -> Ending:
         return plain(base, stop, place, machine_of(read_plan(Path(plan_path))))
 
-    def part(name: str) -> serve.Part:
+    def part(name: str) -> node.Part:
         command = [sys.executable, __file__, plan_path, name]
-        return serve.Part(name, command if name == "worker" else plain_part(name).command)
+        return node.Part(name, command if name == "worker" else plain_part(name).command)
 
-    plain_part = serve._part
+    plain_part = node._part
     analysing.serve_worker = serve_worker  # type: ignore[assignment]
-    serve._part = part
+    node._part = part
     sys.argv = ["preread", *arguments]
     main()
 
