@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from io import BytesIO
 from itertools import count
 from pathlib import Path
@@ -66,16 +67,19 @@ class Studies:
 
     def _copy(self, drawn: Dataset, study: str, series: str, name: str, priority: str) -> Instance:
         made: Any = Dataset()
-        made.update(drawn)
+        made.update(deepcopy(drawn))  # a value that is set is set in the very element
         made.StudyInstanceUID, made.SeriesInstanceUID = study, series
         made.SOPInstanceUID = generate_uid(prefix=None)
         made.PatientID, made.AccessionNumber = name, name
         # Study Priority ID is retired, and still what worklists hand on.
         made.StudyPriorityID = priority
-        pixels = np.frombuffer(drawn.PixelData, "<u2").astype(np.int32)
-        changed = pixels + self._random.integers(0, _SPREAD, pixels.size)
-        # Where a CT has padding nothing is changed: it would no longer be padding.
-        made.PixelData = np.where(pixels == 0, 0, changed.clip(1, 4095)).astype("<u2").tobytes()
+        signed = bool(drawn.PixelRepresentation)
+        cells, highest = ("<i2", 2047) if signed else ("<u2", 4095)
+        pixels = np.frombuffer(drawn.PixelData, cells).astype(np.int32)
+        changed = (pixels + self._random.integers(0, _SPREAD, pixels.size)).clip(None, highest)
+        # Where a CT has padding or air nothing is changed: it would no longer be either.
+        kept = (pixels == pixels.min()) | (pixels > highest)
+        made.PixelData = np.where(kept, pixels, changed).astype(cells).tobytes()
         encoded = BytesIO()
         pydicom.dcmwrite(encoded, made, implicit_vr=False, little_endian=True)
         return Instance(

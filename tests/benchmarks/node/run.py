@@ -44,8 +44,8 @@ class Options:
     every: int = 100
     n_stat: int = 5
     windows: int = 5
-    window_seconds: float = 15.0
-    n_studies: int = 1500
+    window_seconds: float = 10.0
+    n_studies: int = 2000
 
 
 def smallest(options: Options) -> Options:
