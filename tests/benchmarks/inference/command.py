@@ -57,7 +57,7 @@ def benchmark(
         cores=len(os.sched_getaffinity(0)),
         processes=pool,
         slices=4 if quick else 24,
-        films=1 if quick else 4,
+        films=2 if quick else 8,
     )
     place = Path(tempfile.mkdtemp(prefix="preread-benchmark-", dir=folder))
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +17,17 @@ from inference.model import Reader, load_reader
 from inference.open_source import index_file
 from inference.postprocess import Probabilities
 from inference.reading import SourceImage
+from inference.scheduling import Batcher, DeviceQueue
+from inference.settings import InferenceSettings
 from inference.stored_facts import facts_from_bytes
 
-# What a worker gives the network at once: `best_batch` of the engines (`scheduling.lane`).
-_BATCH, _GPU_BATCH = 4, 32
+_ASKED = InferenceSettings()
 
 
 class Node:
     """A warm reader, and the facts of all files as the database has them.
+
+    As in a worker, a few analyses are under way at once and one thread runs the network for all.
 
     Parameters
     ----------
@@ -39,9 +43,13 @@ class Node:
     def __init__(
         self, case: Case, bundle: Bundle, device: str, cache: Path, threads: int, processes: int
     ) -> None:
-        settings = EngineSettings(cache=cache, threads=threads)
-        batch = _BATCH if device == "cpu" else _GPU_BATCH
-        reader = load_reader(bundle, device, batch, settings)
+        self._queue = DeviceQueue(_ASKED.batch_wait_ms / 1000)
+        settings = EngineSettings(
+            cache=cache,
+            threads=threads,
+            share=lambda model, ladder: Batcher(model, ladder, self._queue),
+        )
+        reader = load_reader(bundle, device, _ASKED.batch_size, settings)
         assert isinstance(reader, Reader)
         self._reader = reader
         self._series = [
@@ -50,22 +58,24 @@ class Node:
         self._reader.decoding.close()
         self._reader.decoding = DecodePool(PoolSettings(processes=processes))
         self._reader.decoding.start()
+        self._slots = ThreadPoolExecutor(_ASKED.concurrency)
 
     def __call__(self) -> Probabilities:
         """Return the probabilities of all rows, in the order of the files."""
-        return np.concatenate(
-            [
-                self._reader.scores(batch)
-                for one in self._series
-                for batch in self._reader.decode(_images(one)).batches
-            ]
-        )
+        return np.concatenate(list(self._slots.map(self._analysis, range(len(self._series)))))
 
     def prepared(self) -> list[Batch]:
         """Return what the network is given."""
         return [b for one in self._series for b in self._reader.decode(_images(one)).batches]
 
+    def _analysis(self, number: int) -> Probabilities:
+        with self._queue.turn(str(number)):
+            batches = self._reader.decode(_images(self._series[number])).batches
+            return np.concatenate([self._reader.scores(batch) for batch in batches])
+
     def close(self) -> None:
+        self._slots.shutdown()
+        self._queue.close()
         self._reader.decoding.close()
 
 
@@ -79,7 +89,11 @@ class Bare:
         self.chosen: Chosen = choose_engine(bundle, device, settings)
         identity = self.chosen.engine.identity
         self.identity = f"{identity.name} {identity.version}"
-        self._rows = [batch.tensor for batch in batches]
+        self._rows = [
+            batch.tensor[start : start + identity.best_batch]
+            for batch in batches
+            for start in range(0, len(batch.tensor), identity.best_batch)
+        ]
 
     def __call__(self) -> Probabilities:
         outputs = [self.chosen.engine.run(rows).tensors[0] for rows in self._rows]
