@@ -92,7 +92,7 @@ def explain(
 
     The web page of the report (preread show UID --out report.html) has all maps that are stored.
     Nothing is sent: to have another method in the pictures that go to a PACS, set explanation
-    under [[model]]. A map is no segmentation.
+    in the section of the model in the settings. A map is no segmentation.
     """
     if out is not None and out.suffix.lower() != ".png":
         raise DeployError("the picture is a PNG: give --out x.png")

@@ -10,8 +10,6 @@ from typing import Annotated, Final
 
 import typer
 
-from inference.extras import installed_by
-
 from ..errors import DeployError
 
 
@@ -78,8 +76,8 @@ Model = Annotated[
 How = Annotated[
     Method | None,
     typer.Option(
-        help="How; the way of the analysis if not given. Integrated gradients need captum: "
-        f"{installed_by('explain')}.",
+        help="How; the way of the analysis if not given. Integrated gradients need captum, which "
+        "the extra 'explain' of Preread installs.",
         show_default=False,
     ),
 ]

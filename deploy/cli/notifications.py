@@ -76,7 +76,7 @@ def retry_notification(
 
 @_notifications.command("test")
 def test_target(
-    name: Annotated[str, typer.Argument(help="Name of a [[notify]] of the settings.")],
+    name: Annotated[str, typer.Argument(help="Name of a notify section of the settings.")],
     config: Config = None,
 ) -> None:
     """Send one message that is marked as a test, of nobody; exit status 2 if it is not accepted.

@@ -24,6 +24,15 @@ def commands() -> list[str]:
     return names
 
 
+def test_no_help_loses_what_stands_in_brackets() -> None:
+    """``--help`` takes ``[word]`` for a style, and prints nothing of it."""
+    pending = [get_command(app)]
+    for command in pending:
+        pending += getattr(command, "commands", {}).values()
+        texts = [command.help, *(getattr(one, "help", None) for one in command.params)]
+        assert not [text for text in texts if re.search(r"\[[a-z#/@]", text or "")]
+
+
 def test_the_reference_is_up_to_date() -> None:
     assert PATH.read_text(encoding="utf-8") == reference(), "run: python -m deploy.reference"
 
