@@ -240,6 +240,7 @@ class Analyst:
                 not_analysed=(str(error.code), error.reason) if error else None,
                 predecessor=self._predecessor(asked),
                 together=self._together(asked),
+                analysis=asked.id,
             ),
             yield_to_stat,
         )

@@ -42,6 +42,8 @@ class ResultBasis:
     together : mapping of str to collection of str
         By kind, the kinds that go wherever it goes: an object refers to no others, because an
         archive would look for them in vain.
+    analysis : str
+        See `objects.content.AnalysisContent`.
     """
 
     sources: tuple[Dataset, ...]
@@ -55,6 +57,7 @@ class ResultBasis:
         default_factory=lambda: dict.fromkeys(KINDS, KINDS)
     )
     qualification: Qualification = Qualification.RESEARCH
+    analysis: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sources", Headers(self.sources))
@@ -63,7 +66,7 @@ class ResultBasis:
     def shared(self) -> dict[str, Any]:
         """What every writer is given."""
         names = ("sources", "model", "device", "created_at", "reading", "not_analysed")
-        return {name: getattr(self, name) for name in (*names, "qualification")}
+        return {name: getattr(self, name) for name in (*names, "qualification", "analysis")}
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,10 @@ class AnalysisContent:
         A code of `NotAnalysed` and one sentence; None where there is a reading.
     qualification : Qualification
         What the content may be used for.
+    analysis : str
+        What tells this analysis from others of images with the same SOP Instance UIDs: their pixels
+        may have been revised, and a picture of them still be the same. Part of the UIDs of
+        companions; a report is told apart by the one that it replaces.
     """
 
     sources: tuple[Dataset, ...]
@@ -82,6 +86,7 @@ class AnalysisContent:
     reading: Reading | None = None
     not_analysed: tuple[str, str] | None = None
     qualification: Qualification = Qualification.RESEARCH
+    analysis: str = ""
 
     def __post_init__(self) -> None:
         if (self.reading is None) == (self.not_analysed is None):
@@ -111,6 +116,11 @@ class AnalysisContent:
     def inputs(self) -> str:
         """Digest of the images read, as `uids` wants it."""
         return self.headers.digest
+
+    @property
+    def companion_inputs(self) -> str:
+        """The same, of this analysis alone."""
+        return f"{self.inputs} {self.analysis}" if self.analysis else self.inputs
 
     @property
     def reported(self) -> tuple[Finding, ...]:

@@ -95,7 +95,7 @@ def build_key_objects(content: KeyObjectsContent) -> Dataset:
         )
         _put_tree(document, content)
         device = uids.device_uid(content.model)
-        stamp.put_uids(document, ROLE, device, content.inputs, stamp.digest(document))
+        stamp.put_uids(document, ROLE, device, content.companion_inputs, stamp.digest(document))
         stamp.put_times(document, content.created_at)
         validate(document)
     return document

@@ -115,7 +115,9 @@ def build_capture(content: CaptureContent) -> Dataset:
         _describe(capture, content)
         _put_pixels(capture, content.pixels)
         device = uids.device_uid(content.model)
-        stamp.put_uids(capture, ROLE, device, content.inputs, stamp.digest(capture), series)
+        stamp.put_uids(
+            capture, ROLE, device, content.companion_inputs, stamp.digest(capture), series
+        )
         stamp.put_times(capture, content.created_at)
         validate(capture)
     return capture

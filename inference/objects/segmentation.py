@@ -100,7 +100,7 @@ def build_segmentation(content: SegmentationContent) -> Dataset:
         ds.SegmentSequence = [_segment(one, content, inputs) for one in segments]
         put_frames(ds, frames)
         device = uids.device_uid(content.model)
-        stamp.put_uids(ds, ROLE, device, inputs, stamp.digest(ds))
+        stamp.put_uids(ds, ROLE, device, content.companion_inputs, stamp.digest(ds))
         stamp.put_times(ds, content.created_at)
         validate(ds)
     return ds

@@ -350,6 +350,24 @@ def test_late_images_make_a_report_that_names_its_predecessor(
     assert second.SOPInstanceUID != first.SOPInstanceUID
 
 
+def test_revised_images_that_look_the_same_have_objects_of_their_own(
+    engine: sa.Engine, files: FileStore, head_ct: tuple[int, ...], ct_bundle: Bundle
+) -> None:
+    """Other bytes under the same SOP Instance UIDs, of which the model says the same."""
+    working = analyst(engine, files, ct_bundle)
+    for digest in ("first", "second"):
+        working.analyse(ask(engine, ct_bundle, head_ct, digest=digest))
+        assert outcome(engine)["state"] == "done"
+    with engine.connect() as connection:
+        made = connection.execute(
+            sa.text("SELECT kind, sop_instance_uid FROM result_object ORDER BY kind, id")
+        ).all()
+    kinds = [kind for kind, _ in made]
+    assert kinds.count("sr") == 2
+    assert kinds.count("sc") >= 2
+    assert len({uid for _, uid in made}) == len(made)
+
+
 def test_a_model_that_changed_meanwhile_is_a_failure(
     engine: sa.Engine,
     files: FileStore,

@@ -236,7 +236,7 @@ def test_a_site_that_asks_for_it_is_told_what_is_missing(
     chest_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, library: Library
 ) -> None:
     monkeypatch.setitem(sys.modules, "nvidia.nvimgcodec", None)
-    with pytest.raises(EngineUnavailableError, match=r"preread\[nvimagecodec\]'"):
+    with pytest.raises(EngineUnavailableError, match=r"\.\[nvimagecodec\]'"):
         codec_on("cuda:0")
     package = ModuleType("nvidia")
     monkeypatch.setitem(sys.modules, "nvidia", package)
