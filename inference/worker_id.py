@@ -29,6 +29,11 @@ def claim_worker_id(folder: Path, device: str) -> Iterator[str]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
+            except OSError as error:
+                raise InferenceError(
+                    f"{file.name} cannot be locked ({error.strerror}): workers need a file system "
+                    "with locks below data_dir; mount it with them, or use another data_dir"
+                ) from error
             file.truncate(0)
             file.write(f"{os.getpid()}\n")
             file.flush()
@@ -58,7 +63,7 @@ def is_gone(folder: Path, worker_id: str, pid: int) -> bool:
                 holder = file.read().strip()
                 return holder.isdecimal() and int(holder) != pid
             return True
-    except OSError:
+    except (OSError, ValueError):  # no such file, or not what a worker writes
         return False
 
 
@@ -68,6 +73,6 @@ def name_of(folder: Path, pid: int) -> str | None:
         try:
             if path.read_text() == f"{pid}\n":
                 return path.stem
-        except OSError:
+        except (OSError, ValueError):  # gone meanwhile, or not what a worker writes
             continue
     return None

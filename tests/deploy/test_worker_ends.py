@@ -92,6 +92,25 @@ def test_who_ends_does_not_wait_for_a_database_that_stays_away(settings: Setting
     assert time.monotonic() - began < 10
 
 
+def test_of_a_database_that_stays_away_no_more_than_so_many_wait(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_ends, "_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(worker_ends, "_MOST_WAITING", 3)
+    counted: list[str] = []
+    engine = create_engine(settings.db_url)
+    with told_of_ends(settings, {"worker"}, counted.append) as ended:
+        for pid in range(50):
+            ended(PartEnd("worker", pid, 1))
+        upgrade(engine)
+        stored(engine, 3)
+    with engine.connect() as connection:
+        # One more may have been in hand.
+        assert 3 <= len(rows_of(connection, "v_worker_events", order_by="event_id")) <= 4
+    assert len(counted) == 50
+    engine.dispose()
+
+
 HOLDER = """
 import sys, time
 from pathlib import Path
