@@ -31,8 +31,10 @@ _WAIT_SECONDS = 5.0
 _LAST_WORDS_SECONDS = 2.0
 # Of a database that is away for days the first are kept; the log has all.
 _MOST_WAITING = 1000
-# Endings that the worker tells of itself.
-_TOLD = frozenset(map(int, Ending))
+# Of a part that found the database or a disk away (`cli.run`): it did not crash, it is tried again.
+_AWAY_STATUS = 75
+# Endings that the worker tells of itself, or that are none of its.
+_TOLD = frozenset({*map(int, Ending), _AWAY_STATUS})
 
 
 @contextmanager

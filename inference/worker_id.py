@@ -45,6 +45,9 @@ def claim_worker_id(folder: Path, device: str) -> Iterator[str]:
 def is_gone(folder: Path, worker_id: str, pid: int) -> bool:
     """Tell whether a process of this host that had a name has ended, for certain.
 
+    Of one whose names lie in another folder nothing is known, though a name of this one may be the
+    same: who had a name last, and is free of it, is gone; others are if no process has their id.
+
     Parameters
     ----------
     folder : Path
@@ -61,10 +64,20 @@ def is_gone(folder: Path, worker_id: str, pid: int) -> bool:
             except BlockingIOError:
                 # Its successor, which still loads models, has the name already.
                 holder = file.read().strip()
-                return holder.isdecimal() and int(holder) != pid
-            return True
+                return holder.isdecimal() and int(holder) != pid and not _is_there(pid)
+            return file.read().strip() == str(pid)
     except (OSError, ValueError):  # no such file, or not what a worker writes
         return False
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # of another user
+        return True
+    return True
 
 
 def name_of(folder: Path, pid: int) -> str | None:

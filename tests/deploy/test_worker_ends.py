@@ -19,6 +19,7 @@ from db.query import rows_of
 from db.workers import WorkerIdentity, enter
 from deploy import worker_ends
 from deploy.check import Verdict
+from deploy.cli.run import AWAY_STATUS
 from deploy.doctor_workers import examine_workers
 from deploy.settings import Settings, load
 from deploy.supervisor import PartEnd
@@ -58,7 +59,7 @@ def test_ends_wait_for_a_database_that_is_away(
         ended(PartEnd("worker", 4711, -signal.SIGKILL))
         ended(PartEnd("worker", 4712, 1))
         ended(PartEnd("worker", 4713, -signal.SIGSEGV))
-        for status in (0, 70, 71, 72, 73):  # these it told itself
+        for status in (0, 70, 71, 72, 73, AWAY_STATUS):  # these it told itself
             ended(PartEnd("worker", 4714, status))
         ended(PartEnd("scp", 4715, -9))
         assert time.monotonic() - began < 1

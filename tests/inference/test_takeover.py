@@ -308,3 +308,18 @@ def test_a_file_system_without_locks_is_said_with_the_way_out(
         claim_worker_id(tmp_path, "cpu"),
     ):
         raise AssertionError("it has no name")
+
+
+def test_a_name_of_another_folder_proves_nothing_of_a_process_that_lives(tmp_path: Path) -> None:
+    """Two data directories of one host, and one database: the names are the same."""
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    with claim_worker_id(ours, "cpu") as name:
+        with claim_worker_id(theirs, "cpu") as same:
+            assert same == name
+            (theirs / f"{name}.lock").write_text("1\n")
+            # Somebody has it there, and it is another.
+            assert not is_gone(theirs, name, os.getpid())
+        # Nobody has it there any more, and it was another.
+        assert not is_gone(theirs, name, os.getpid())
+        (theirs / f"{name}.lock").write_text(f"{os.getpid()}\n")
+        assert is_gone(theirs, name, os.getpid())
