@@ -200,7 +200,7 @@ def test_jobs_of_one_without_an_entry_are_queued_at_the_second_look(facts: sa.En
     assert states(queue, "a", "b") == [JobState.RUNNING, JobState.RUNNING]
     with facts.begin() as connection:
         enter(connection, WorkerIdentity("late-cpu-0", "late", 9, "cpu", ("m",)))
-        leave(connection, ME.id)  # its own beat ends one that was given up
+        leave(connection, ME)  # its own beat ends one that was given up
     takeover.of_the_unlisted()
     assert states(queue, "a") == [JobState.QUEUED]
     assert states(queue, "b", "c", "mine") == [JobState.RUNNING] * 3
@@ -229,6 +229,13 @@ def test_a_takeover_that_the_database_takes_back_is_not_told_of(
     assert OTHER.id in listed(facts)
     takeover.of_the_gone()
     assert (told, states(queue, "a")) == (["taken_over"], [JobState.QUEUED])
+
+
+def test_who_leaves_takes_no_other_process_of_its_name_off_the_list(facts: sa.Engine) -> None:
+    with facts.begin() as connection:
+        enter(connection, WorkerIdentity(ME.id, "host", 99, "cpu", ("m",)))
+        leave(connection, ME)
+        assert beat(connection, ME.id)
 
 
 def test_what_an_earlier_process_left_is_queued_and_told_of(facts: sa.Engine) -> None:
