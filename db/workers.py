@@ -86,9 +86,10 @@ def beat(connection: sa.Connection, worker_id: str) -> bool:
     return bool(connection.execute(said).rowcount)
 
 
-def leave(connection: sa.Connection, worker_id: str) -> None:
-    """Take a worker that ends in good order off the list."""
-    connection.execute(sa.delete(Worker).where(Worker.id == worker_id))
+def leave(connection: sa.Connection, worker: WorkerIdentity) -> None:
+    """Take a worker that ends in good order off the list; the entry of another process stays."""
+    own = sa.delete(Worker).where(Worker.id == worker.id, Worker.pid == worker.pid)
+    connection.execute(own)
 
 
 def give_up(connection: sa.Connection, worker: WorkerSeen) -> bool:

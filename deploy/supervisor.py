@@ -126,11 +126,29 @@ class Supervisor:
                 raise NodeError(f"{child.part.name} cannot start; its message stands above")
             wait = self._wait_of(child, status, now)
             child.start_at = now + wait
-            self._on_end(PartEnd(child.part.name, child.process.pid, status))
             _log.warning("part.ended", name=child.part.name, status=status, again_in_seconds=wait)
+            self._tell(PartEnd(child.part.name, child.process.pid, status))
         elif now >= child.start_at:
+            self._start_again(child, now)
+
+    def _start_again(self, child: _Child, now: float) -> None:
+        try:
             child.process = self._start(child.part)
-            child.started, child.start_at, child.is_first = now, None, False
+        except OSError as error:
+            # No memory or process is left for it: the other parts go on, and it is tried again.
+            child.start_at = now + _LONGEST_WAIT_SECONDS
+            _log.error(
+                "part.not_started", name=child.part.name, reason=error.strerror,
+                again_in_seconds=_LONGEST_WAIT_SECONDS,
+            )  # fmt: skip
+            return
+        child.started, child.start_at, child.is_first = now, None, False
+
+    def _tell(self, end: PartEnd) -> None:
+        try:
+            self._on_end(end)
+        except Exception as error:  # noqa: BLE001 - the node must not end because one part did
+            _log.error("part.end_not_told", name=end.name, error=type(error).__name__)
 
     def _wait_of(self, child: _Child, status: int, now: float) -> float:
         """Return how long a part that has ended waits: longer each time that it dies early."""

@@ -29,8 +29,12 @@ _log = structlog.get_logger()
 _RETRY_SECONDS = 5.0
 _WAIT_SECONDS = 5.0
 _LAST_WORDS_SECONDS = 2.0
-# Endings that the worker tells of itself.
-_TOLD = frozenset(map(int, Ending))
+# Of a database that is away for days the first are kept; the log has all.
+_MOST_WAITING = 1000
+# Of a part that found the database or a disk away (`cli.run`): it did not crash, it is tried again.
+_AWAY_STATUS = 75
+# Endings that the worker tells of itself, or that are none of its.
+_TOLD = frozenset({*map(int, Ending), _AWAY_STATUS})
 
 
 @contextmanager
@@ -58,7 +62,8 @@ def told_of_ends(
         worker = name_of(folder, end.pid) or end.name
         _log.error(f"worker.{step}", worker=worker, name=end.name, pid=end.pid, reason=reason)
         counted(step)
-        waiting.put(WorkerEventRecord(datetime.now(UTC), worker, step, reason))
+        if waiting.qsize() < _MOST_WAITING:
+            waiting.put(WorkerEventRecord(datetime.now(UTC), worker, step, reason))
 
     thread = threading.Thread(
         target=_write, args=(settings, waiting, stop), name="worker-ends", daemon=True

@@ -159,6 +159,20 @@ class JobQueue:
         found = connection.execute(queued, execution_options=where).scalars().all()
         return tuple(sorted({str(one).partition(".")[0] for one in found}))
 
+    def executors(self, connection: sa.Connection) -> frozenset[str]:
+        """Return who runs jobs, whether it lives or not."""
+        system = self._client._sys_db
+        table = system.tables.workflow_status
+        job = table.c
+        running = (
+            sa.select(job.executor_id)
+            .where(job.status == "PENDING", job.name == _WORKFLOW, job.executor_id.is_not(None))
+            .distinct()
+        )
+        where = {"schema_translate_map": {table.schema: system.schema}}
+        found = connection.execute(running, execution_options=where).scalars()
+        return frozenset(str(one) for one in found)
+
     def put_back(self, analysis_ids: Sequence[str], executor: str) -> int:
         """Queue jobs that a worker runs as if they had not begun; return how many.
 

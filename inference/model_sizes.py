@@ -38,7 +38,7 @@ class ModelSizes:
         try:
             told = json.loads(self._path(bundle).read_text(encoding="utf-8"))
             n_bytes = int(told["bytes"])
-        except (OSError, ValueError, TypeError, KeyError):  # none yet, or damaged
+        except (OSError, ValueError, TypeError, KeyError, OverflowError):  # none yet, or damaged
             return None
         return n_bytes if n_bytes > 0 else None
 
@@ -54,6 +54,9 @@ class ModelSizes:
             self._folder.mkdir(parents=True, exist_ok=True)
             new.write_text(json.dumps({"model": bundle.name, "bytes": n_bytes}), encoding="utf-8")
             new.replace(path)
+            return
+        with suppress(OSError):  # a full disk keeps the first half of it
+            new.unlink()
 
     def _path(self, bundle: Bundle) -> Path:
         asked = bundle.engine.to_dict()

@@ -54,11 +54,15 @@ class _Looked:
         if self.batches is None:
             return 0
         if batch.tensor.nbytes > room:
-            freed = sum(kept.tensor.nbytes for kept in self.batches)
-            self.batches = None
-            return -freed
+            return -self.drop()
         self.batches.append(batch)
         return batch.tensor.nbytes
+
+    def drop(self) -> int:
+        """Keep nothing; return how many bytes are free by that."""
+        freed = sum(kept.tensor.nbytes for kept in self.batches or ())
+        self.batches = None
+        return freed
 
 
 class RadiographReader(Reader):
@@ -255,6 +259,7 @@ class RadiographReader(Reader):
                 batch = self._noted(task, decoded, film.facts, recent)
             except NotAnalysableError as error:
                 refused[uid] = error
+                room += film.drop()
                 continue
             room -= film.keep(batch, room)
         return looked

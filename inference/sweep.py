@@ -50,6 +50,7 @@ class Sweep:
             If the database is away.
         """
         self._takeover.of_the_silent()
+        self._takeover.of_the_unlisted()
         self._give_up_dead_jobs()
         self._queue.forget(datetime.now(UTC) - _JOBS_KEPT)
         with self._engine.begin() as connection:

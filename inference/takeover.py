@@ -70,6 +70,8 @@ class Takeover:
         # What was last heard of each, and when it was heard here.
         self._heard: dict[str, tuple[datetime, float]] = {}
         self._looked = float("-inf")
+        # Who ran jobs without an entry when it was looked last.
+        self._unlisted: frozenset[str] = frozenset()
 
     def of_the_gone(self) -> None:
         """Take over for workers of this host whose processes are gone; cheap if there are none.
@@ -91,7 +93,12 @@ class Takeover:
         sqlalchemy.exc.SQLAlchemyError
             If the database is away.
         """
-        others = self._others()
+        try:
+            others = self._others()
+        except sa.exc.SQLAlchemyError:
+            # Away for however short: nobody could be heard meanwhile.
+            self._looked = float("-inf")
+            raise
         now = self._clock()
         if now - self._looked > _LONGEST_PAUSE_SECONDS:
             self._heard.clear()
@@ -106,12 +113,37 @@ class Takeover:
             else:
                 self._heard[other.id] = (other.seen_at, since)
 
+    def of_the_unlisted(self) -> None:
+        """Take over for whoever runs jobs and has no entry; nobody else would ever do it.
+
+        One that was frozen and goes on may take jobs before it finds itself given up and ends, and
+        it may never come back. Who begins has its entry before it runs anything; nevertheless who
+        is found so must have been so at the last look too.
+
+        Raises
+        ------
+        sqlalchemy.exc.SQLAlchemyError
+            If the database is away.
+        """
+        with self._engine.connect() as connection:
+            running = self._queue.executors(connection)
+            listed = {one.id for one in workers(connection)}
+        before, self._unlisted = self._unlisted, running - listed - {self._identity.id}
+        for worker in sorted(before & self._unlisted):
+            reason = "it has no entry any more"
+            with self._engine.begin() as connection:
+                if worker in {one.id for one in workers(connection)}:
+                    continue
+                analyses = self._queue_of(connection, worker, reason)
+            self._say(worker, reason, analyses)
+
     def of_the_predecessor(self, connection: sa.Connection) -> None:
         """Queue what an earlier process of this worker left, within the caller's transaction.
 
         Before this one takes jobs: what it runs bears the same name.
         """
-        self._queue_of(connection, self._identity.id, "an earlier process of it has ended")
+        reason = "an earlier process of it has ended"
+        self._say(self._identity.id, reason, self._queue_of(connection, self._identity.id, reason))
 
     def _others(self) -> list[WorkerSeen]:
         with self._engine.connect() as connection:
@@ -121,23 +153,29 @@ class Takeover:
         with self._engine.begin() as connection:
             if not give_up(connection, other):  # it has spoken, or somebody was faster
                 return
-            self._queue_of(connection, other.id, reason)
+            analyses = self._queue_of(connection, other.id, reason)
+        # Not before it is so: a database that goes away takes it back.
+        self._say(other.id, reason, analyses)
 
-    def _queue_of(self, connection: sa.Connection, worker: str, reason: str) -> None:
+    def _queue_of(self, connection: sa.Connection, worker: str, reason: str) -> tuple[str, ...]:
         analyses = self._queue.take_over(connection, worker)
-        if not analyses:
-            return
         said = f"{reason}; {self._identity.id} queued what it was at"
         step, now = WorkerStep.TAKEN_OVER, datetime.now(UTC)
-        add(
-            connection,
-            [
-                WorkerEventRecord(now, worker, step, said, analysis_id=analysis)
-                for analysis in analyses
-            ],
-        )
+        if analyses:
+            add(
+                connection,
+                [
+                    WorkerEventRecord(now, worker, step, said, analysis_id=analysis)
+                    for analysis in analyses
+                ],
+            )
+        return analyses
+
+    def _say(self, worker: str, reason: str, analyses: tuple[str, ...]) -> None:
+        if not analyses:
+            return
         for _ in analyses:
-            self._told(step)
+            self._told(WorkerStep.TAKEN_OVER)
         _log.warning(
             "worker.taken_over", worker=worker, by=self._identity.id, reason=reason,
             analyses=[one[:12] for one in analyses],

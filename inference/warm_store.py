@@ -11,6 +11,9 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 # What took so many times what it was thought to take came with libraries, which stay.
 _WITH_LIBRARIES = 4
+# What took so much less was loaded into memory that something else had left: half the precision
+# takes a quarter of what weights and what is made of them are thought to take.
+_INTO_LEFT_MEMORY = 8
 
 
 @dataclass(slots=True, eq=False)
@@ -180,7 +183,8 @@ class WarmStore(Generic[T]):
         with self._changed:
             # What others did meanwhile is in the difference too: then the estimate is better.
             is_alone = moves is not None and moves == self._moves
-            is_measured = is_alone and 0 < taken <= _WITH_LIBRARIES * kept.estimate
+            least, most = kept.estimate / _INTO_LEFT_MEMORY, _WITH_LIBRARIES * kept.estimate
+            is_measured = is_alone and taken > 0 and least <= taken <= most
             if is_measured:
                 kept.n_bytes = self._sizes[kept.name] = taken
             is_fresh = self._is_fresh

@@ -201,7 +201,7 @@ class Worker:
         # While it is on the list others take over what it still runs, once its process is gone.
         if not self._watchdog.running:
             with self._engine.begin() as connection:
-                leave(connection, self._identity.id)
+                leave(connection, self._identity)
         self._events.flush()
 
     def _say_where_it_runs(self) -> None:

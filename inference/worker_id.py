@@ -29,6 +29,11 @@ def claim_worker_id(folder: Path, device: str) -> Iterator[str]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
+            except OSError as error:
+                raise InferenceError(
+                    f"{file.name} cannot be locked ({error.strerror}): workers need a file system "
+                    "with locks below data_dir; mount it with them, or use another data_dir"
+                ) from error
             file.truncate(0)
             file.write(f"{os.getpid()}\n")
             file.flush()
@@ -39,6 +44,9 @@ def claim_worker_id(folder: Path, device: str) -> Iterator[str]:
 
 def is_gone(folder: Path, worker_id: str, pid: int) -> bool:
     """Tell whether a process of this host that had a name has ended, for certain.
+
+    Of one whose names lie in another folder nothing is known, though a name of this one may be the
+    same: who had a name last, and is free of it, is gone; others are if no process has their id.
 
     Parameters
     ----------
@@ -56,10 +64,20 @@ def is_gone(folder: Path, worker_id: str, pid: int) -> bool:
             except BlockingIOError:
                 # Its successor, which still loads models, has the name already.
                 holder = file.read().strip()
-                return holder.isdecimal() and int(holder) != pid
-            return True
-    except OSError:
+                return holder.isdecimal() and int(holder) != pid and not _is_there(pid)
+            return file.read().strip() == str(pid)
+    except (OSError, ValueError):  # no such file, or not what a worker writes
         return False
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # of another user
+        return True
+    return True
 
 
 def name_of(folder: Path, pid: int) -> str | None:
@@ -68,6 +86,6 @@ def name_of(folder: Path, pid: int) -> str | None:
         try:
             if path.read_text() == f"{pid}\n":
                 return path.stem
-        except OSError:
+        except (OSError, ValueError):  # gone meanwhile, or not what a worker writes
             continue
     return None

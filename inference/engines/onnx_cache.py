@@ -196,15 +196,14 @@ class OnnxCache:
             for path in new.iterdir():
                 _sync(path)
             _sync(new)
-            if self.find(bundle) is None:
-                shutil.rmtree(place, ignore_errors=True)  # damaged, or not there
             try:
                 new.rename(place)
-            except OSError:  # another process was faster, and its folder is whole
+            except OSError:  # there is one: of another process, which may load it now, or damaged
                 known = self.find(bundle)
-                if known is None:
-                    raise
-                return known
+                if known is not None:
+                    return known
+                self._remove(place)
+                new.rename(place)
             _sync(self._folder)
         finally:
             shutil.rmtree(new, ignore_errors=True)

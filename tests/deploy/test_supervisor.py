@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from deploy import supervisor as supervisor_module
 from deploy.errors import NodeError
 from deploy.supervisor import Part, PartEnd, Supervisor
 
@@ -140,3 +144,29 @@ def test_a_part_that_does_not_end_is_killed(tmp_path: Path) -> None:
 
     assert not thread.is_alive()
     assert time.monotonic() - begun < 5
+
+
+def test_a_part_that_cannot_be_started_again_or_told_of_ends_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = tmp_path / "notes"
+    monkeypatch.setattr(supervisor_module, "_LONGEST_WAIT_SECONDS", 0.3)
+    popen, calls = subprocess.Popen, iter(range(100))
+
+    def short_of_memory(*given: Any, **how: Any) -> Any:
+        if next(calls) == 1:
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return popen(*given, **how)
+
+    def fails(_end: PartEnd) -> None:
+        raise RuntimeError("no room to count")
+
+    monkeypatch.setattr(subprocess, "Popen", short_of_memory)
+    program = f"open({str(notes)!r}, 'a').write('begun\\n'); raise SystemExit(1)"
+    stop = threading.Event()
+    thread = run(Supervisor([part("dies", program)], os.environ, 5, fails), stop)
+    wait_for_lines(notes, 2)
+    assert thread.is_alive()
+    stop.set()
+    thread.join(10)
+    assert not thread.is_alive()

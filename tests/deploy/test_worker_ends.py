@@ -19,6 +19,7 @@ from db.query import rows_of
 from db.workers import WorkerIdentity, enter
 from deploy import worker_ends
 from deploy.check import Verdict
+from deploy.cli.run import AWAY_STATUS
 from deploy.doctor_workers import examine_workers
 from deploy.settings import Settings, load
 from deploy.supervisor import PartEnd
@@ -58,7 +59,7 @@ def test_ends_wait_for_a_database_that_is_away(
         ended(PartEnd("worker", 4711, -signal.SIGKILL))
         ended(PartEnd("worker", 4712, 1))
         ended(PartEnd("worker", 4713, -signal.SIGSEGV))
-        for status in (0, 70, 71, 72, 73):  # these it told itself
+        for status in (0, 70, 71, 72, 73, AWAY_STATUS):  # these it told itself
             ended(PartEnd("worker", 4714, status))
         ended(PartEnd("scp", 4715, -9))
         assert time.monotonic() - began < 1
@@ -90,6 +91,25 @@ def test_who_ends_does_not_wait_for_a_database_that_stays_away(settings: Setting
     with told_of_ends(settings, {"worker"}, lambda _step: None) as ended:
         ended(PartEnd("worker", 4711, -9))
     assert time.monotonic() - began < 10
+
+
+def test_of_a_database_that_stays_away_no_more_than_so_many_wait(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_ends, "_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(worker_ends, "_MOST_WAITING", 3)
+    counted: list[str] = []
+    engine = create_engine(settings.db_url)
+    with told_of_ends(settings, {"worker"}, counted.append) as ended:
+        for pid in range(50):
+            ended(PartEnd("worker", pid, 1))
+        upgrade(engine)
+        stored(engine, 3)
+    with engine.connect() as connection:
+        # One more may have been in hand.
+        assert 3 <= len(rows_of(connection, "v_worker_events", order_by="event_id")) <= 4
+    assert len(counted) == 50
+    engine.dispose()
 
 
 HOLDER = """

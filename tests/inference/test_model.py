@@ -201,6 +201,35 @@ def test_films_of_a_series_are_decoded_once(
     assert (again.findings, again.facts) == (once.findings, once.facts)
 
 
+def test_what_was_kept_of_a_film_that_is_refused_makes_room_for_others(
+    chest_bundle: Bundle, sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (write_chest(tmp_path / str(seed), seed, size=128) for seed in (1, 2))
+    dataset = dcmread(first)
+    dataset.PixelData += bytes(len(dataset.PixelData))  # its second frame is blank
+    dataset.NumberOfFrames = 2
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = (
+        "1.2.3"  # looked at first
+    )
+    dataset.save_as(first)
+    images = sources([first, second])
+    reader = load_reader(chest_bundle, "cpu")
+    decode, asked = reader.decoding.decode, list[str]()
+
+    def counted(tasks: Iterable[DecodeTask]) -> Iterator[ModalityImage | NotAnalysableError]:
+        tasks = list(tasks)
+        asked.extend(task.image.sop_instance_uid for task in tasks)
+        return decode(tasks)
+
+    kept = sum(batch.tensor.nbytes for batch in reader.decode(images[1:]).batches)
+    monkeypatch.setattr(reader.decoding, "decode", counted)
+    monkeypatch.setattr(radiograph_reader, "_KEPT_BYTES", int(1.5 * kept))
+    reading = reader.read(images)
+    assert reading.facts["set_aside"] == {"1.2.3": "unsupported_pixels"}
+    assert reading.used_sop_instance_uids == (images[1].sop_instance_uid,)
+    assert asked == ["1.2.3", "1.2.3", images[1].sop_instance_uid]
+
+
 def test_a_lateral_beside_a_frontal_film_is_set_aside(
     chest_bundle: Bundle, write_image: Write, sources: Sources
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,7 +39,9 @@ def test_the_smallest_is_kept_for_each_model_engine_and_kind_of_device(
     assert again.of(bundle) is None
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[]", '{"bytes": "x"}', '{"bytes": -1}'])
+@pytest.mark.parametrize(
+    "content", ["", "{}", "[]", '{"bytes": "x"}', '{"bytes": -1}', '{"bytes": 1e999}']
+)
 def test_a_damaged_file_counts_for_nothing(bundle: Bundle, tmp_path: Path, content: str) -> None:
     sizes = ModelSizes(tmp_path, "cpu")
     sizes.keep(bundle, 13)
@@ -77,3 +81,19 @@ def test_a_second_process_knows_what_the_first_one_measured(bundle: Bundle, tmp_
     second = readers()
     second._bundles[bundle.name] = bundle
     assert second._size(bundle.name) == known
+
+
+def test_a_full_disk_leaves_nothing_behind(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = ModelSizes(tmp_path / "models", "cpu")
+
+    def full(path: Path, text: str, **_how: object) -> None:
+        path.write_bytes(text[:5].encode())
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "write_text", full)
+        sizes.keep(bundle, 50)
+    assert sizes.of(bundle) is None
+    assert list((tmp_path / "models").iterdir()) == []

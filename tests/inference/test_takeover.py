@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -15,11 +17,12 @@ import sqlalchemy as sa
 from db import create_engine
 from db.migrate import upgrade
 from db.query import rows_of
-from db.workers import WorkerIdentity, beat, enter, workers
+from db.workers import WorkerIdentity, beat, enter, leave, workers
+from inference.errors import InferenceError
 from inference.job_states import JobState, Priority
 from inference.jobs import JobQueue, prepare
 from inference.takeover import Takeover
-from inference.worker_id import claim_worker_id, is_gone
+from inference.worker_id import claim_worker_id, is_gone, name_of
 
 ME = WorkerIdentity("host-cpu-0", "host", 1, "cpu", ("m",))
 OTHER = WorkerIdentity("host-cpu-1", "host", 2, "cpu", ("m",))
@@ -162,6 +165,79 @@ def test_after_a_database_that_was_away_nobody_is_silent(facts: sa.Engine) -> No
     assert states(queue, "a") == [JobState.QUEUED]
 
 
+def test_after_a_database_that_was_away_between_two_looks_nobody_is_silent(
+    facts: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = running(facts, FAR.id, "a")
+    clock = Clock()
+    takeover = Takeover(facts, queue, ME, 15, clock=clock)
+    takeover.of_the_silent()
+    clock.now += 10
+    with monkeypatch.context() as away:
+        away.setattr("inference.takeover.workers", raises_away)
+        with pytest.raises(sa.exc.OperationalError):
+            takeover.of_the_silent()
+    clock.now += 10  # nobody could beat for 20 s
+    takeover.of_the_silent()
+    assert states(queue, "a") == [JobState.RUNNING]
+    clock.now += 15
+    takeover.of_the_silent()
+    assert states(queue, "a") == [JobState.QUEUED]
+
+
+def raises_away(_connection: sa.Connection) -> None:
+    raise sa.exc.OperationalError("SELECT", {}, Exception("away"))
+
+
+def test_jobs_of_one_without_an_entry_are_queued_at_the_second_look(facts: sa.Engine) -> None:
+    queue = running(facts, "frozen-cpu-0", "a")
+    running(facts, "late-cpu-0", "b")
+    running(facts, OTHER.id, "c")
+    running(facts, ME.id, "mine")
+    told: list[str] = []
+    takeover = Takeover(facts, queue, ME, 120, told=told.append)
+    takeover.of_the_unlisted()
+    assert states(queue, "a", "b") == [JobState.RUNNING, JobState.RUNNING]
+    with facts.begin() as connection:
+        enter(connection, WorkerIdentity("late-cpu-0", "late", 9, "cpu", ("m",)))
+        leave(connection, ME)  # its own beat ends one that was given up
+    takeover.of_the_unlisted()
+    assert states(queue, "a") == [JobState.QUEUED]
+    assert states(queue, "b", "c", "mine") == [JobState.RUNNING] * 3
+    assert told == ["taken_over"]
+    takeover.of_the_unlisted()
+    with facts.connect() as connection:
+        (event,) = rows_of(connection, "v_worker_events", order_by="event_id")
+    assert (event["worker"], event["analysis_id"]) == ("frozen-cpu-0", "a")
+
+
+def test_a_takeover_that_the_database_takes_back_is_not_told_of(
+    facts: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = running(facts, OTHER.id, "a")
+    told: list[str] = []
+    takeover = Takeover(facts, queue, ME, 120, lambda _worker, _pid: True, told.append)
+
+    def lost(_connection: sa.Connection) -> None:
+        raise sa.exc.OperationalError("COMMIT", {}, Exception("away"))
+
+    sa.event.listen(facts, "commit", lost)
+    with pytest.raises(sa.exc.OperationalError):
+        takeover.of_the_gone()
+    sa.event.remove(facts, "commit", lost)
+    assert (told, states(queue, "a")) == ([], [JobState.RUNNING])
+    assert OTHER.id in listed(facts)
+    takeover.of_the_gone()
+    assert (told, states(queue, "a")) == (["taken_over"], [JobState.QUEUED])
+
+
+def test_who_leaves_takes_no_other_process_of_its_name_off_the_list(facts: sa.Engine) -> None:
+    with facts.begin() as connection:
+        enter(connection, WorkerIdentity(ME.id, "host", 99, "cpu", ("m",)))
+        leave(connection, ME)
+        assert beat(connection, ME.id)
+
+
 def test_what_an_earlier_process_left_is_queued_and_told_of(facts: sa.Engine) -> None:
     queue = running(facts, ME.id, "a")
     with facts.begin() as connection:
@@ -216,3 +292,41 @@ def test_a_process_is_gone_once_it_is_killed_and_its_successor_is_another(tmp_pa
                 process.wait()
                 assert process.stdout is not None
                 process.stdout.close()
+
+
+def test_a_damaged_file_of_a_name_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / "host-cpu-0.lock").write_bytes(b"\xff\xfe\n")
+    (tmp_path / "host-cpu-1.lock").write_text("77\n")
+    assert name_of(tmp_path, 77) == "host-cpu-1"
+    with (tmp_path / "host-cpu-0.lock").open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert not is_gone(tmp_path, "host-cpu-0", 77)
+
+
+def test_a_file_system_without_locks_is_said_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without(_file: object, _how: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", without)
+    with (
+        pytest.raises(InferenceError, match=r"lock cannot be locked \(No locks available\)"),
+        claim_worker_id(tmp_path, "cpu"),
+    ):
+        raise AssertionError("it has no name")
+
+
+def test_a_name_of_another_folder_proves_nothing_of_a_process_that_lives(tmp_path: Path) -> None:
+    """Two data directories of one host, and one database: the names are the same."""
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    with claim_worker_id(ours, "cpu") as name:
+        with claim_worker_id(theirs, "cpu") as same:
+            assert same == name
+            (theirs / f"{name}.lock").write_text("1\n")
+            # Somebody has it there, and it is another.
+            assert not is_gone(theirs, name, os.getpid())
+        # Nobody has it there any more, and it was another.
+        assert not is_gone(theirs, name, os.getpid())
+        (theirs / f"{name}.lock").write_text(f"{os.getpid()}\n")
+        assert is_gone(theirs, name, os.getpid())

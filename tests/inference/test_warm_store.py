@@ -223,3 +223,13 @@ def test_a_remembered_size_does_not_move_the_bound_for_libraries() -> None:
     machine.use("a")
     (told,) = (one for one in machine.told if one.event == "loaded")
     assert (told.n_bytes, told.is_measured) == (60, True), "4 x the guess of 65 is the bound"
+
+
+def test_what_was_loaded_into_left_memory_keeps_its_estimate() -> None:
+    machine = Machine({"a": 40})
+    grown = iter((1000, 1001))  # by a page, of a model of forty
+    store: WarmStore[Model] = WarmStore(100, lambda: next(grown), lambda: None, machine.told.append)
+    with store.held("a", lambda: 40, Model):
+        pass
+    (told,) = machine.told
+    assert (told.n_bytes, told.is_measured) == (40, False)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import pytest
 from plain_ct import write_plain_bundle
 
 from inference.bundle import Bundle, open_bundle
@@ -88,4 +91,34 @@ def test_a_worker_tidies_up_when_it_has_loaded_its_models(tmp_path: Path) -> Non
     make_old(folder / DEAD, folder / key_of(bundle))
     readers = WarmReaders("cpu", 8, EngineSettings(folder, 1))
     readers.warm({bundle.name: bundle})
+    assert [one.name for one in folder.iterdir()] == [key_of(bundle)]
+
+
+def test_what_another_process_has_just_stored_is_never_taken_from_under_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle, folder = bundle_in(tmp_path), tmp_path / "engines"
+    cache, place = OnnxCache(folder), folder / key_of(bundle)
+    stored: list[int] = []
+    remove = shutil.rmtree
+
+    def later(path: Path, **how: Any) -> None:
+        if Path(path) == place:  # between the look and the removal another one has stored it
+            OnnxCache(folder).keep(bundle, written)
+            stored.append((place / "network.onnx").stat().st_ino)
+        remove(path, **how)
+
+    monkeypatch.setattr(shutil, "rmtree", later)
+    cache.keep(bundle, written)
+    assert [(place / "network.onnx").stat().st_ino] * len(stored) == stored
+
+
+def test_a_damaged_network_is_stored_anew(tmp_path: Path) -> None:
+    bundle, folder = bundle_in(tmp_path), tmp_path / "engines"
+    cache = OnnxCache(folder)
+    path = cache.keep(bundle, written).path
+    path.write_bytes(b"cut")
+    assert cache.find(bundle) is None
+    assert cache.keep(bundle, written).path.read_bytes() == b"network"
+    assert cache.find(bundle) is not None
     assert [one.name for one in folder.iterdir()] == [key_of(bundle)]
