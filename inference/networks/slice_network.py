@@ -95,7 +95,7 @@ class SliceNetwork(nn.Module):
         pooled = F.dropout(pooled, self.dropout, self.training)
         flat = maps.flatten(2)
         highest = flat.topk(min(_TOP, flat.shape[-1]), dim=2).values.mean(2)
-        amount = torch.logsumexp(flat, 2) - 5.0
+        amount = _log_sum_exp(flat) - 5.0
         # The maps learn from masks alone: a label must not smear them over the picture.
         told = torch.cat([pooled, 0.2 * highest.detach(), 0.2 * amount.detach()], dim=1)
         return self.head(told), torch.cat([maps.amax(1, keepdim=True), maps], dim=1)
@@ -158,3 +158,12 @@ class _Block(nn.Module):
         wide = F.relu6(self.depthwise(wide))
         narrow: torch.Tensor = self.project(wide)
         return images + narrow if self.adds else narrow
+
+
+def _log_sum_exp(flat: torch.Tensor) -> torch.Tensor:
+    """Do as ``torch.logsumexp`` over the last axis, in steps that every engine exports and reads.
+
+    OpenVINO 2026.4 loses the axis of ONNX's ReduceLogSumExp.
+    """
+    highest = flat.amax(-1, keepdim=True)
+    return (flat - highest).exp().sum(-1).log() + highest.squeeze(-1)

@@ -13,12 +13,14 @@ import pytest
 from small_bundles import small_bundle, small_dense
 
 from inference.bundle import Bundle, open_bundle
+from inference.catalogue import open_catalogue
 from inference.engine_spec import EngineSpec
 from inference.engines import optional
 from inference.engines.choose import EngineSettings, choose_engine
 from inference.engines.errors import EngineRunError, EngineUnavailableError
 from inference.extras import installed_by
 from inference.input_spec import InputSpec
+from inference.settings import InferenceSettings, ModelSettings
 
 Make = Callable[..., Bundle]
 SIZE = 96
@@ -182,7 +184,6 @@ def test_tensorrt_that_is_left_out_or_gives_something_else_is_refused(
 
 @pytest.fixture
 def openvino_there() -> None:
-    # An extra that CI does not install; see deploy/docs/engines.md.
     pytest.importorskip("openvino")
 
 
@@ -206,6 +207,22 @@ def test_openvino_gives_what_onnx_runtime_gives(make: Make, settings: EngineSett
     np.testing.assert_array_equal(first, kept)  # results are ones own
     chosen.engine.release()
     np.testing.assert_array_equal(chosen.engine.run(_rows(1, seed=5)).tensors[0], kept)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("openvino_there")
+@pytest.mark.parametrize("name", ["hemorrhage", "pneumothorax"])
+def test_openvino_runs_the_readers_that_are_shipped(name: str, settings: EngineSettings) -> None:
+    found = {}
+    for engine in ("onnx", "openvino"):
+        asked = ModelSettings.model_validate({"name": name, "engine": engine})
+        bundle = open_catalogue(InferenceSettings(), [asked])[name]
+        chosen = choose_engine(bundle, "cpu", settings)
+        spec = bundle.spec
+        rows = np.random.default_rng(0).random((3, spec.channels, spec.size, spec.size))
+        found[engine] = chosen.engine.run(rows.astype(np.float32)).tensors
+    for one, other in zip(found["onnx"], found["openvino"], strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-4)
 
 
 @pytest.mark.usefixtures("openvino_there")
