@@ -52,7 +52,7 @@ def smallest(options: Options) -> Options:
     """Return the smallest form of the same parts; its figures mean nothing."""
     return replace(
         options, databases=("sqlite",), archives=options.archives[:1], rounds=1, queued=8, count=10,
-        every=5, n_stat=1, windows=1, window_seconds=2.0, n_studies=40,
+        every=5, n_stat=1, windows=1, window_seconds=2.0, n_studies=160,
     )  # fmt: skip
 
 
