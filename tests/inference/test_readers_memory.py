@@ -8,17 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from models_in_turn import in_turn
 from monai.networks.nets import Classifier
 from small_bundles import PNEUMOTHORAX, small_bundle
-from structlog.testing import capture_logs
 
 from inference.bundle import Bundle
-from inference.heap import give_back
 from inference.input_spec import InputSpec
 from inference.model import load_reader
 from inference.readers import WarmReaders
 from inference.reading import SourceImage
-from inference.resident import bytes_in_use
 from inference.training.phantoms.files import write_chest
 
 # One of its layers has 36 MiB.
@@ -66,24 +64,16 @@ def _said(readers: WarmReaders, bundle: Bundle, film: Sequence[SourceImage]) -> 
 def test_models_go_and_come_and_say_the_same(
     bundles: list[Bundle], film: list[SourceImage]
 ) -> None:
-    told = [load_reader(one, "cpu").read(film).findings[0].probability for one in bundles]
-    assert len(set(told)) == len(told)
-    give_back()
-    before, most = bytes_in_use("cpu"), 0
-    with capture_logs() as logs:
-        readers = WarmReaders("cpu", 4, memory_mb=90)
-        readers.warm({one.name: one for one in bundles})
-        for number in (0, 1, 2, 3, 0, 1):
-            found = _said(readers, bundles[number], film)
-            assert found == pytest.approx(told[number], abs=1e-6)
-            most = max(most, bytes_in_use("cpu"))
-            assert len(readers.loaded) <= 2
+    seen = in_turn([one.path for one in bundles], film, (0, 1, 2, 3, 0, 1), memory_mb=90)
+    assert len(set(seen.told)) == len(seen.told)
+    assert seen.found == pytest.approx([*seen.told, *seen.told[:2]], abs=1e-6)
+    assert max(seen.n_loaded) <= 2
     # All four take 150 MiB.
-    assert most - before <= 115 * _MIB
-    events = [entry["event"] for entry in logs]
+    assert seen.most <= 115 * _MIB
+    events = [entry["event"] for entry in seen.logs]
     assert events.count("model.loaded") >= 5
-    assert events.count("model.loaded") - events.count("model.unloaded") == len(readers.loaded)
-    loaded = [entry["mb"] for entry in logs if entry["event"] == "model.loaded"]
+    assert events.count("model.loaded") - events.count("model.unloaded") == seen.n_loaded[-1]
+    loaded = [entry["mb"] for entry in seen.logs if entry["event"] == "model.loaded"]
     assert all(30 <= mb <= 160 for mb in loaded)
 
 
