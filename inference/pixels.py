@@ -257,7 +257,7 @@ def _units(
         return values, (*notes, *made)
     if has_wrapped_offset(dataset, stored, slope, intercept):
         values, notes = unwrap_12_bit(stored), (*notes, PixelNote.UNSIGNED_12_BIT_REPAIRED)
-    elif has_lost_sign(dataset, stored if padding is None else stored[~padding]):
+    elif has_lost_sign(dataset, stored, padding):
         values, notes = _modality_values(dataset, stored.astype(np.int16), index)
         notes = (*notes, PixelNote.UNSIGNED_16_BIT_REPAIRED)
     else:

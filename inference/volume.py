@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -64,16 +65,22 @@ class Slice:
     @property
     def normal(self) -> NDArray[np.float64] | None:
         """Unit normal of the plane, pointing to its patient axis' positive end, or None."""
-        if self.orientation is None:
-            return None
-        row, column = np.array(self.orientation[:3]), np.array(self.orientation[3:])
-        normal = np.cross(row, column)
-        length = float(np.linalg.norm(normal))
-        if not length >= 0.5:  # the row and column directions are not two directions
-            return None
-        normal = normal / length
-        sign = 1.0 if normal[np.argmax(np.abs(normal))] > 0 else -1.0
-        return np.asarray(sign * normal, dtype=np.float64)
+        return None if self.orientation is None else _normal(self.orientation)
+
+
+# The slices of a series have the same orientation, and each is asked for its normal several times.
+@lru_cache(maxsize=256)
+def _normal(orientation: Vector) -> NDArray[np.float64] | None:
+    row, column = np.array(orientation[:3]), np.array(orientation[3:])
+    normal = np.cross(row, column)
+    length = float(np.linalg.norm(normal))
+    if not length >= 0.5:  # the row and column directions are not two directions
+        return None
+    normal = normal / length
+    sign = 1.0 if normal[np.argmax(np.abs(normal))] > 0 else -1.0
+    made = np.asarray(sign * normal, dtype=np.float64)
+    made.setflags(write=False)
+    return made
 
 
 @dataclass(frozen=True, slots=True)

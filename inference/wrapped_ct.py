@@ -38,15 +38,19 @@ def unwrap_12_bit(stored: NDArray[Any]) -> NDArray[np.float32]:
     return (shifted - 1000).astype(np.float32)
 
 
-def has_lost_sign(dataset: Dataset, stored: NDArray[Any]) -> bool:
+def has_lost_sign(
+    dataset: Dataset, stored: NDArray[Any], padding: NDArray[np.bool_] | None = None
+) -> bool:
     """Return whether values of 16 bits are negative ones that are declared unsigned.
 
     They are where some are as high as -4096 to -1 without their sign and none lies between these
-    and the highest that a signed value can be.
+    and the highest that a signed value can be. What is padded is not looked at.
     """
     if stored.dtype != np.uint16 or not _is_unsigned(dataset, 16):
         return False
     high = stored >= 32_768
+    if padding is not None:
+        high &= ~padding
     return bool(high.any()) and int(stored[high].min()) >= _NEGATIVE
 
 
