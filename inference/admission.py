@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from pydicom import Dataset
 
+from . import copies
 from .bundle import Bundle
 from .errors import NotAnalysableError
 from .indexed_image import IndexedImage
@@ -44,6 +46,35 @@ class Opened:
             if isinstance(known, IndexedImage)
             else self.image
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Admitted:
+    """Stored images that passed the gate, one for each SOP Instance UID.
+
+    Attributes
+    ----------
+    opened : dict of str to Opened
+        By SOP Instance UID.
+    refused : dict of str to str
+        The codes of those that did not pass.
+    conflicting : dict of str to int
+        How many files were not looked at because another one is read under their UID, which has
+        other bytes; see `copies`.
+    """
+
+    opened: dict[str, Opened]
+    refused: dict[str, str]
+    conflicting: dict[str, int]
+
+    def facts(self, set_aside: Mapping[str, str]) -> dict[str, object]:
+        """Return what a reading says of the images that it is not of."""
+        found: dict[str, object] = {}
+        if set_aside:
+            found["set_aside"] = dict(set_aside)
+        if self.conflicting:
+            found[copies.FACT] = dict(self.conflicting)
+        return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,10 +116,10 @@ def admitted_stack(images: Sequence[SourceImage], bundle: Bundle) -> AdmittedSta
     NotAnalysableError
         If no image passes, or the series is not what the model reads.
     """
-    opened, refused = admitted(images, bundle)
+    found = admitted(images, bundle)
+    opened = found.opened
     stack = arrange([s for one in opened.values() for s in slices_of(one.image, one.dataset)])
-    set_aside = {**refused, **stack.set_aside}
-    facts = {**stack.facts, **({"set_aside": set_aside} if set_aside else {})}
+    facts = {**stack.facts, **found.facts({**found.refused, **stack.set_aside})}
     with telling(facts):
         check_stack(stack, bundle.suitability)
     uids = dict.fromkeys(one.image.sop_instance_uid for one in stack.slices)
@@ -107,35 +138,53 @@ def telling(facts: Mapping[str, object]) -> Iterator[None]:
     try:
         yield
     except NotAnalysableError as error:
-        raise NotAnalysableError(error.code, error.reason, facts) from error
+        reason = error.reason
+        if others := copies.told(facts):
+            reason += (
+                f"; {others} files were not read: another file with other bytes has their SOP "
+                "Instance UID (0008,0018)"
+            )
+        raise NotAnalysableError(error.code, reason, facts) from error
 
 
-def admitted(
-    images: Sequence[SourceImage], bundle: Bundle
-) -> tuple[dict[str, Opened], dict[str, str]]:
-    """Return the images that pass the gate and the codes of those that do not.
+def admitted(images: Sequence[SourceImage], bundle: Bundle) -> Admitted:
+    """Return the images that pass the gate, and why the others are not read.
 
-    If none passes, the reason for the whole is that of most images; of two that are as frequent
-    the one that stands first in `NotAnalysed`.
+    Of several files under one SOP Instance UID the first that passes is read, in the order of their
+    numbers. If none passes at all, the reason for the whole is that of most images; of two that are
+    as frequent the one that stands first in `NotAnalysed`.
+
+    Raises
+    ------
+    NotAnalysableError
+        If none passes, or one cannot be opened.
     """
-    admitted: dict[str, Opened] = {}
+    opened: dict[str, Opened] = {}
     refused: dict[str, NotAnalysableError] = {}
+    several: dict[str, list[Path]] = {}
     headers = SharedHeaders()
     for image in sorted(images, key=lambda image: (image.sop_instance_uid, image.instance_id)):
-        if image.sop_instance_uid in admitted:
+        uid = image.sop_instance_uid
+        several.setdefault(uid, []).append(image.path)
+        if uid in opened:
             continue
-        opened = Opened(image, *open_source(image, headers))
+        found = Opened(image, *open_source(image, headers))
         try:
-            check_image(opened.dataset, bundle.suitability)
+            check_image(found.dataset, bundle.suitability)
         except NotAnalysableError as error:
-            refused[image.sop_instance_uid] = error
+            refused[uid] = error
         else:
-            refused.pop(image.sop_instance_uid, None)
-            admitted[image.sop_instance_uid] = opened
+            refused.pop(uid, None)
+            opened[uid] = found
     codes = {uid: str(error.code) for uid, error in refused.items()}
-    if not admitted:
+    if not opened:
         raise reason_of_most(list(refused.values()), codes)
-    return admitted, codes
+    counted = {uid: _conflicting(one, several[uid]) for uid, one in opened.items()}
+    return Admitted(opened, codes, {uid: count for uid, count in counted.items() if count})
+
+
+def _conflicting(one: Opened, paths: Sequence[Path]) -> int:
+    return copies.conflicting(one.image.path, [path for path in paths if path != one.image.path])
 
 
 def reason_of_most(

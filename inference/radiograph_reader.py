@@ -76,16 +76,16 @@ class RadiographReader(Reader):
 
     def decode(self, images: Sequence[SourceImage]) -> Decoded:
         """Prepare the images that pass the gate, in the order of their number; see `Reader`."""
-        opened, set_aside = admitted(images, self.bundle)
+        found = admitted(images, self.bundle)
         recent = RecentImages()
-        opened, set_aside, looked = self._readable(opened, set_aside, recent)
+        opened, set_aside, looked = self._readable(found.opened, found.refused, recent)
         order = sorted(opened, key=lambda uid: (_instance_number(opened[uid].dataset), uid))
         datasets = [opened[uid].dataset for uid in order]
         counts = [frame_count(dataset) for dataset in datasets]
         rows = tuple(uid for uid, count in zip(order, counts, strict=True) for _ in range(count))
-        facts: dict[str, object] = {"set_aside": set_aside} if set_aside else {}
-        if found := damaged(datasets, _OPTIONAL):
-            facts["damaged_attributes"] = found
+        facts = found.facts(set_aside)
+        if broken := damaged(datasets, _OPTIONAL):
+            facts["damaged_attributes"] = broken
         return Decoded(
             uids=rows,
             frames=tuple(frame for count in counts for frame in range(count)),

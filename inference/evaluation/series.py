@@ -9,6 +9,7 @@ from pathlib import Path
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 
+from .. import copies
 from ..errors import ODD_DATA, NotAnalysableError
 from ..functional_groups import DAMAGE, element, transfer_syntax
 from ..model import LoadedReader
@@ -79,10 +80,14 @@ def find_series(paths: Iterable[Path]) -> tuple[list[SeriesFiles], list[tuple[Pa
         if not uid:
             strays.append((path, "has no Series Instance UID (0020,000E)"))
             continue
+        instance = _uid(header, "SOPInstanceUID")
+        if not instance:  # several of them would be taken for one image
+            strays.append((path, "has no SOP Instance UID (0008,0018)"))
+            continue
         found.setdefault(uid, []).append(
             SourceImage(
                 number,
-                _uid(header, "SOPInstanceUID"),
+                instance,
                 _uid(header, "SOPClassUID"),
                 str(transfer_syntax(header)),
                 path,
@@ -146,8 +151,12 @@ def _notes(reading: Reading) -> tuple[str, ...]:
     assert isinstance(counted, dict)
     aside = reading.facts.get("set_aside", {})
     assert isinstance(aside, dict)
-    notes = tuple(f"{note}: {count}" for note, count in counted.items())
-    return (*notes, f"set aside: {len(aside)}") if aside else notes
+    notes = [f"{note}: {count}" for note, count in counted.items()]
+    if aside:
+        notes.append(f"set aside: {len(aside)}")
+    if others := copies.told(reading.facts):
+        notes.append(f"other bytes under the SOP Instance UID of an image: {others}")
+    return tuple(notes)
 
 
 def _uid(header: Dataset, keyword: str) -> str:
