@@ -20,10 +20,11 @@ from .errors import NotAnalysableError
 from .film_contrast import check_contrast, without_contrast
 from .functional_groups import damaged, whole_number
 from .illustrate import View, film_views
+from .image_file import frame_count
 from .input_spec import InputSpec
 from .model_values import check_range
 from .pixel_notes import PixelNote, add_fallbacks, count_fallback
-from .pixels import ModalityImage, frame_count
+from .pixels import ModalityImage
 from .placement import Placement
 from .postprocess import Probabilities, image_findings
 from .preprocess import place_radiograph, prepare_radiograph

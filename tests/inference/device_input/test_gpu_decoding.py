@@ -27,10 +27,10 @@ from inference.device_input.steps import SliceSteps
 from inference.engines.choose import EngineSettings
 from inference.engines.errors import EngineUnavailableError
 from inference.errors import NotAnalysableError
+from inference.image_file import open_image
 from inference.input_spec import InputSpec
 from inference.model_values import model_values
 from inference.open_source import index_file
-from inference.pixels import open_image
 from inference.preprocess import prepare_ct
 from inference.radiograph_reader import RadiographReader
 from inference.reading import SourceImage
