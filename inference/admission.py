@@ -12,6 +12,7 @@ from pydicom import Dataset
 
 from . import copies
 from .bundle import Bundle
+from .decoded import Batch
 from .errors import NotAnalysableError
 from .indexed_image import IndexedImage
 from .open_source import open_source
@@ -141,26 +142,33 @@ def telling(facts: Mapping[str, object]) -> Iterator[None]:
         reason = error.reason
         if others := copies.told(facts):
             reason += (
-                f"; {others} files were not read: another file with other bytes has their SOP "
-                "Instance UID (0008,0018)"
+                "; files that were not read, as another one with other bytes has their SOP "
+                f"Instance UID (0008,0018): {others}"
             )
-        raise NotAnalysableError(error.code, reason, facts) from error
+        raise NotAnalysableError(error.code, reason, {**facts, **(error.facts or {})}) from error
+
+
+def telling_batches(batches: Iterator[Batch], facts: Mapping[str, object]) -> Iterator[Batch]:
+    """Yield batches, and do the same for what is said while they are decoded."""
+    with telling(facts):
+        yield from batches
 
 
 def admitted(images: Sequence[SourceImage], bundle: Bundle) -> Admitted:
     """Return the images that pass the gate, and why the others are not read.
 
-    Of several files under one SOP Instance UID the first that passes is read, in the order of their
-    numbers. If none passes at all, the reason for the whole is that of most images; of two that are
-    as frequent the one that stands first in `NotAnalysed`.
+    Of several files under one SOP Instance UID the first is read that can be opened and passes, in
+    the order of their numbers. If none passes at all, the reason for the whole is that of most
+    images; of two that are as frequent the one that stands first in `NotAnalysed`.
 
     Raises
     ------
     NotAnalysableError
-        If none passes, or one cannot be opened.
+        If none passes, or no file of one image can be opened.
     """
     opened: dict[str, Opened] = {}
     refused: dict[str, NotAnalysableError] = {}
+    unopened: dict[str, NotAnalysableError] = {}
     several: dict[str, list[Path]] = {}
     headers = SharedHeaders()
     for image in sorted(images, key=lambda image: (image.sop_instance_uid, image.instance_id)):
@@ -168,7 +176,13 @@ def admitted(images: Sequence[SourceImage], bundle: Bundle) -> Admitted:
         several.setdefault(uid, []).append(image.path)
         if uid in opened:
             continue
-        found = Opened(image, *open_source(image, headers))
+        try:
+            found = Opened(image, *open_source(image, headers))
+        except NotAnalysableError as error:
+            if uid not in refused:
+                unopened.setdefault(uid, error)
+            continue
+        unopened.pop(uid, None)
         try:
             check_image(found.dataset, bundle.suitability)
         except NotAnalysableError as error:
@@ -176,6 +190,8 @@ def admitted(images: Sequence[SourceImage], bundle: Bundle) -> Admitted:
         else:
             refused.pop(uid, None)
             opened[uid] = found
+    if unopened:
+        raise next(iter(unopened.values()))
     codes = {uid: str(error.code) for uid, error in refused.items()}
     if not opened:
         raise reason_of_most(list(refused.values()), codes)

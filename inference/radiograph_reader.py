@@ -9,7 +9,7 @@ import numpy as np
 from pydicom import Dataset
 
 from . import lungs
-from .admission import Opened, admitted, reason_of_most
+from .admission import Opened, admitted, reason_of_most, telling, telling_batches
 from .decode_task import DecodeTask
 from .decoded import Batch, Decoded, RecentImages, Shown
 from .device_input.choice import is_made_on
@@ -79,7 +79,8 @@ class RadiographReader(Reader):
         """Prepare the images that pass the gate, in the order of their number; see `Reader`."""
         found = admitted(images, self.bundle)
         recent = RecentImages()
-        opened, set_aside, looked = self._readable(found.opened, found.refused, recent)
+        with telling(found.facts(found.refused)):
+            opened, set_aside, looked = self._readable(found.opened, found.refused, recent)
         order = sorted(opened, key=lambda uid: (_instance_number(opened[uid].dataset), uid))
         datasets = [opened[uid].dataset for uid in order]
         counts = [frame_count(dataset) for dataset in datasets]
@@ -87,12 +88,12 @@ class RadiographReader(Reader):
         facts = found.facts(set_aside)
         if broken := damaged(datasets, _OPTIONAL):
             facts["damaged_attributes"] = broken
+        sources = [opened[uid].source for uid in order]
+        batches = self._once(sources, counts, facts, recent, looked)
         return Decoded(
             uids=rows,
             frames=tuple(frame for count in counts for frame in range(count)),
-            batches=self._once(
-                [opened[uid].source for uid in order], counts, facts, recent, looked
-            ),
+            batches=telling_batches(batches, facts),
             positions_mm=np.zeros(len(rows)),
             headers=tuple(opened[uid].header for uid in order),
             facts=facts,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from inference.reading import NotAnalysed, SourceImage
 Sources = Callable[[Iterable[Path]], list[SourceImage]]
 Write = Callable[..., Path]
 Change = Callable[[Path, str], Path]
+
+TOLD = r"as another one with other bytes has their SOP Instance UID \(0008,0018\)"
 
 
 @pytest.fixture
@@ -139,6 +142,50 @@ def test_the_one_that_is_read_is_the_first_that_passes(
     assert refusal.value.code == NotAnalysed.WRONG_VIEW
 
 
+def cut(path: Path, left: float) -> Path:
+    """Write the first part of a file beside it."""
+    there = path.with_name("cut.dcm")
+    there.write_bytes(path.read_bytes()[: int(left * path.stat().st_size)])
+    return there
+
+
+def test_a_file_that_cannot_be_opened_does_not_stand_for_its_image(
+    ct_bundle: Bundle, slices: list[Path], sources: Sources
+) -> None:
+    reader, images = load_reader(ct_bundle, "cpu"), sources(slices)
+    short = replace(images[1], instance_id=-1, path=cut(slices[1], 0.01))
+    reading = reader.read([short, *images])
+    assert reading.facts["slices"] == 4
+    assert reading.facts["conflicting_files"] == {short.sop_instance_uid: 1}
+    with pytest.raises(NotAnalysableError) as refusal:
+        reader.read([images[0], short, *images[2:]])
+    assert refusal.value.code == NotAnalysed.UNDECODABLE
+
+
+def test_a_slice_without_all_its_pixels_is_refused_and_tells_of_the_other(
+    ct_bundle: Bundle, slices: list[Path], sources: Sources
+) -> None:
+    images = sources([cut(slices[1], 0.9), *slices])
+    with pytest.raises(NotAnalysableError, match=f"{TOLD}: 1$") as refusal:
+        load_reader(ct_bundle, "cpu").read(images)
+    assert refusal.value.code == NotAnalysed.UNDECODABLE
+    assert dict(refusal.value.facts or {})["conflicting_files"] == {images[0].sop_instance_uid: 1}
+
+
+def test_a_film_without_all_its_pixels_is_refused_and_tells_of_the_other(
+    chest_bundle: Bundle, films: list[Path], sources: Sources
+) -> None:
+    reader = load_reader(chest_bundle, "cpu")
+    images = sources([cut(films[0], 0.9), *films])
+    uid = images[0].sop_instance_uid
+    with pytest.raises(NotAnalysableError, match=f"{TOLD}: 1$") as refusal:
+        reader.read(images[:2])
+    assert refusal.value.code == NotAnalysed.UNDECODABLE
+    with_another = reader.read(images)
+    assert with_another.facts["set_aside"] == {uid: "undecodable"}
+    assert with_another.facts["conflicting_files"] == {uid: 1}
+
+
 def test_a_series_that_is_too_short_without_them_says_so(
     ct_bundle: Bundle, slices: list[Path], sources: Sources
 ) -> None:
@@ -150,8 +197,8 @@ def test_a_series_that_is_too_short_without_them_says_so(
     with pytest.raises(NotAnalysableError) as refusal:
         load_reader(ct_bundle, "cpu").read(sources(slices))
     assert refusal.value.code == NotAnalysed.TOO_FEW_SLICES
-    assert "3 files were not read: another file with other bytes" in refusal.value.reason
-    assert dict(refusal.value.facts)["conflicting_files"] == {"1.2.3.9": 3}
+    assert refusal.value.reason.endswith("SOP Instance UID (0008,0018): 3")
+    assert dict(refusal.value.facts or {})["conflicting_files"] == {"1.2.3.9": 3}
 
 
 def test_a_folder_read_by_series_tells_of_them(
