@@ -119,7 +119,7 @@ def read_series(reader: LoadedReader, series: Iterable[SeriesFiles]) -> Iterator
                 used,
                 _notes(reading),
                 patient=_patient(reading, one),
-                key=_key(reading, one),
+                key=_key(reading),
             )
 
 
@@ -138,12 +138,13 @@ def _patient(reading: Reading, series: SeriesFiles) -> str:
     return str(known or series.series_instance_uid)
 
 
-def _key(reading: Reading, series: SeriesFiles) -> Path | None:
-    """Return the first picture that the node would show."""
-    shown = [one.sop_instance_uid for one in reading.illustrations]
-    wanted = {*shown[:1]} or {*reading.used_sop_instance_uids[:1]}
-    found = (one.path for one in series.images if one.sop_instance_uid in wanted)
-    return next(found, None)
+def _key(reading: Reading) -> Path | None:
+    """Return the file of the first picture that the node would show."""
+    used = reading.used_sop_instance_uids
+    wanted = [*(one.sop_instance_uid for one in reading.illustrations), *used][:1]
+    # The header's: of several files under one UID the one that was read.
+    files = (str(h.filename) for uid, h in zip(used, reading.headers, strict=True) if uid in wanted)
+    return next(map(Path, files), None)
 
 
 def _notes(reading: Reading) -> tuple[str, ...]:

@@ -137,6 +137,9 @@ def test_the_one_that_is_read_is_the_first_that_passes(
     reading = load_reader(chest_bundle, "cpu").read(sources([lateral, films[0]]))
     assert reading.facts["conflicting_files"] == {str(dataset.SOPInstanceUID): 1}
     assert "set_aside" not in reading.facts
+    (found,), _ = find_series([lateral, films[0]])
+    (result,) = read_series(load_reader(chest_bundle, "cpu"), [found])
+    assert result.key == films[0]
     with pytest.raises(NotAnalysableError) as refusal:
         load_reader(chest_bundle, "cpu").read(sources([lateral]))
     assert refusal.value.code == NotAnalysed.WRONG_VIEW
