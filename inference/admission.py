@@ -6,10 +6,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from pydicom import Dataset
 
+from . import copies
 from .bundle import Bundle
+from .decoded import Batch
 from .errors import NotAnalysableError
 from .indexed_image import IndexedImage
 from .open_source import open_source
@@ -44,6 +47,35 @@ class Opened:
             if isinstance(known, IndexedImage)
             else self.image
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Admitted:
+    """Stored images that passed the gate, one for each SOP Instance UID.
+
+    Attributes
+    ----------
+    opened : dict of str to Opened
+        By SOP Instance UID.
+    refused : dict of str to str
+        The codes of those that did not pass.
+    conflicting : dict of str to int
+        How many files were not looked at because another one is read under their UID, which has
+        other bytes; see `copies`.
+    """
+
+    opened: dict[str, Opened]
+    refused: dict[str, str]
+    conflicting: dict[str, int]
+
+    def facts(self, set_aside: Mapping[str, str]) -> dict[str, object]:
+        """Return what a reading says of the images that it is not of."""
+        found: dict[str, object] = {}
+        if set_aside:
+            found["set_aside"] = dict(set_aside)
+        if self.conflicting:
+            found[copies.FACT] = dict(self.conflicting)
+        return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,10 +117,10 @@ def admitted_stack(images: Sequence[SourceImage], bundle: Bundle) -> AdmittedSta
     NotAnalysableError
         If no image passes, or the series is not what the model reads.
     """
-    opened, refused = admitted(images, bundle)
+    found = admitted(images, bundle)
+    opened = found.opened
     stack = arrange([s for one in opened.values() for s in slices_of(one.image, one.dataset)])
-    set_aside = {**refused, **stack.set_aside}
-    facts = {**stack.facts, **({"set_aside": set_aside} if set_aside else {})}
+    facts = {**stack.facts, **found.facts({**found.refused, **stack.set_aside})}
     with telling(facts):
         check_stack(stack, bundle.suitability)
     uids = dict.fromkeys(one.image.sop_instance_uid for one in stack.slices)
@@ -107,35 +139,68 @@ def telling(facts: Mapping[str, object]) -> Iterator[None]:
     try:
         yield
     except NotAnalysableError as error:
-        raise NotAnalysableError(error.code, error.reason, facts) from error
+        reason = error.reason
+        if others := copies.told(facts):
+            reason += (
+                "; files that were not read, as another one with other bytes has their SOP "
+                f"Instance UID (0008,0018): {others}"
+            )
+        raise NotAnalysableError(error.code, reason, {**facts, **(error.facts or {})}) from error
 
 
-def admitted(
-    images: Sequence[SourceImage], bundle: Bundle
-) -> tuple[dict[str, Opened], dict[str, str]]:
-    """Return the images that pass the gate and the codes of those that do not.
+def telling_batches(batches: Iterator[Batch], facts: Mapping[str, object]) -> Iterator[Batch]:
+    """Yield batches, and do the same for what is said while they are decoded."""
+    with telling(facts):
+        yield from batches
 
-    If none passes, the reason for the whole is that of most images; of two that are as frequent
-    the one that stands first in `NotAnalysed`.
+
+def admitted(images: Sequence[SourceImage], bundle: Bundle) -> Admitted:
+    """Return the images that pass the gate, and why the others are not read.
+
+    Of several files under one SOP Instance UID the first is read that can be opened and passes, in
+    the order of their numbers. If none passes at all, the reason for the whole is that of most
+    images; of two that are as frequent the one that stands first in `NotAnalysed`.
+
+    Raises
+    ------
+    NotAnalysableError
+        If none passes, or no file of one image can be opened.
     """
-    admitted: dict[str, Opened] = {}
+    opened: dict[str, Opened] = {}
     refused: dict[str, NotAnalysableError] = {}
+    unopened: dict[str, NotAnalysableError] = {}
+    several: dict[str, list[Path]] = {}
     headers = SharedHeaders()
     for image in sorted(images, key=lambda image: (image.sop_instance_uid, image.instance_id)):
-        if image.sop_instance_uid in admitted:
+        uid = image.sop_instance_uid
+        several.setdefault(uid, []).append(image.path)
+        if uid in opened:
             continue
-        opened = Opened(image, *open_source(image, headers))
         try:
-            check_image(opened.dataset, bundle.suitability)
+            found = Opened(image, *open_source(image, headers))
         except NotAnalysableError as error:
-            refused[image.sop_instance_uid] = error
+            if uid not in refused:
+                unopened.setdefault(uid, error)
+            continue
+        unopened.pop(uid, None)
+        try:
+            check_image(found.dataset, bundle.suitability)
+        except NotAnalysableError as error:
+            refused[uid] = error
         else:
-            refused.pop(image.sop_instance_uid, None)
-            admitted[image.sop_instance_uid] = opened
+            refused.pop(uid, None)
+            opened[uid] = found
+    if unopened:
+        raise next(iter(unopened.values()))
     codes = {uid: str(error.code) for uid, error in refused.items()}
-    if not admitted:
+    if not opened:
         raise reason_of_most(list(refused.values()), codes)
-    return admitted, codes
+    counted = {uid: _conflicting(one, several[uid]) for uid, one in opened.items()}
+    return Admitted(opened, codes, {uid: count for uid, count in counted.items() if count})
+
+
+def _conflicting(one: Opened, paths: Sequence[Path]) -> int:
+    return copies.conflicting(one.image.path, [path for path in paths if path != one.image.path])
 
 
 def reason_of_most(

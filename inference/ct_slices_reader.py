@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from .admission import admitted_stack
+from .admission import admitted_stack, telling_batches
 from .ahead import one_ahead
 from .decode_pool import DecodePool
 from .decode_task import DecodeTask
@@ -65,7 +65,7 @@ class CtSlicesReader(Reader):
         return Decoded(
             uids=tuple(one.image.sop_instance_uid for one in stack.slices),
             frames=tuple(one.frame for one in stack.slices),
-            batches=self._batches(stack, series.sources, facts),
+            batches=telling_batches(self._batches(stack, series.sources, facts), facts),
             positions_mm=stack.positions_mm,
             headers=series.headers,
             facts=facts,

@@ -36,15 +36,13 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from .codestream import Codestream, jpeg_2000_header, jpeg_header
 from .decoders import sign_extended
 from .functional_groups import DAMAGE
 
 # From a codestream to its samples, whatever the header says of them.
 Raw = Callable[[bytes], "NDArray[Any]"]
 _GREY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
-_END_MARKER = b"\xff\xd9"
-# Start of frame of JPEG and of JPEG-LS: the code of the marker, of those that are read here.
-_SOF = {0xC0: "baseline", 0xC1: "extended", 0xC3: "lossless", 0xF7: "jpeg-ls"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +73,6 @@ class Cells:
     def dtype(self) -> np.dtype[Any]:
         """Of stored values, little-endian."""
         return np.dtype(f"<{'i' if self.signed else 'u'}{self.allocated // 8}")
-
-
-@dataclass(frozen=True, slots=True)
-class _Stream:
-    """What a codestream says of itself."""
-
-    process: str
-    precision: int
-    rows: int
-    columns: int
-    components: int
-    signed: bool = False
 
 
 def is_plain(cells: Cells, samples: int, photometric: str) -> bool:
@@ -148,7 +134,7 @@ def _baseline(
 ) -> NDArray[Any] | None:
     if (cells.allocated, cells.stored, cells.signed) != (8, 8, False):
         return None
-    if not _agrees(_jpeg(frame), cells, 8, "baseline"):
+    if not _agrees(jpeg_header(frame), cells, 8, "baseline"):
         return None
     return _shaped(decode(frame), cells)
 
@@ -156,7 +142,7 @@ def _baseline(
 def _extended(frame: bytes, cells: Cells) -> NDArray[Any] | None:
     if cells.allocated != 16 or cells.signed or cells.stored > 12:
         return None
-    if not _agrees(_jpeg(frame), cells, 12, "extended"):
+    if not _agrees(jpeg_header(frame), cells, 12, "extended"):
         return None
     pixels = imagecodecs.jpeg8_decode(frame)
     # What lossy compression makes brighter than white is white; cut to its bits it were black.
@@ -166,7 +152,7 @@ def _extended(frame: bytes, cells: Cells) -> NDArray[Any] | None:
 def _lossless(
     frame: bytes, cells: Cells, decode: Raw = imagecodecs.jpeg8_decode
 ) -> NDArray[Any] | None:
-    stream = _jpeg(frame)
+    stream = jpeg_header(frame)
     if stream is None or not _agrees(stream, cells, stream.precision, "lossless"):
         return None
     pixels = decode(frame)
@@ -181,7 +167,7 @@ def _lossless(
 
 
 def _jpeg_ls(frame: bytes, cells: Cells) -> NDArray[Any] | None:
-    if not _agrees(_jpeg(frame), cells, cells.stored, "jpeg-ls"):
+    if not _agrees(jpeg_header(frame), cells, cells.stored, "jpeg-ls"):
         return None
     pixels = imagecodecs.jpegls_decode(frame)
     if cells.signed:
@@ -198,7 +184,7 @@ def _htj2k(frame: bytes, cells: Cells) -> NDArray[Any] | None:
 
 
 def _wavelet(frame: bytes, cells: Cells, decode: Raw) -> NDArray[Any] | None:
-    stream = _jpeg_2000_size(frame)
+    stream = jpeg_2000_header(frame)
     if stream is None or stream.signed != cells.signed or stream.precision > cells.stored:
         return None
     if not _agrees(stream, cells, stream.precision, "jpeg-2000"):
@@ -259,49 +245,10 @@ def _shaped(pixels: NDArray[Any], cells: Cells) -> NDArray[Any] | None:
     return pixels.astype(cells.dtype, copy=False)
 
 
-def _agrees(stream: _Stream | None, cells: Cells, precision: int, process: str) -> bool:
+def _agrees(stream: Codestream | None, cells: Cells, precision: int, process: str) -> bool:
     """Return whether a codestream says what the header says."""
     return (
         stream is not None
         and (stream.rows, stream.columns) == (cells.rows, cells.columns)
         and (stream.components, stream.precision, stream.process) == (1, precision, process)
-    )
-
-
-def _jpeg(frame: bytes) -> _Stream | None:
-    """Read the frame header of JPEG or JPEG-LS (ISO/IEC 10918-1 B.2.2, 14495-1 C.2.2)."""
-    if frame[:2] != b"\xff\xd8" or _END_MARKER not in frame[-16:]:
-        return None
-    at = 2
-    while at + 10 <= len(frame) and frame[at] == 0xFF:
-        marker = frame[at + 1]
-        if marker == 0xFF:  # a fill byte
-            at += 1
-            continue
-        if (process := _SOF.get(marker)) is not None:
-            return _Stream(
-                process,
-                precision=frame[at + 4],
-                rows=int.from_bytes(frame[at + 5 : at + 7], "big"),
-                columns=int.from_bytes(frame[at + 7 : at + 9], "big"),
-                components=frame[at + 9],
-            )
-        if marker == 0xDA:  # the scan begins and no frame header was seen
-            return None
-        at += 2 + int.from_bytes(frame[at + 2 : at + 4], "big")
-    return None
-
-
-def _jpeg_2000_size(frame: bytes) -> _Stream | None:
-    """Read the SIZ marker segment of a JPEG 2000 codestream (ISO/IEC 15444-1 A.5.1)."""
-    if frame[:4] != b"\xff\x4f\xff\x51" or len(frame) < 45 or _END_MARKER not in frame[-16:]:
-        return None
-    right, bottom, left, top = (int.from_bytes(frame[at : at + 4], "big") for at in (8, 12, 16, 20))
-    return _Stream(
-        "jpeg-2000",
-        precision=(frame[42] & 0x7F) + 1,
-        rows=bottom - top,
-        columns=right - left,
-        components=int.from_bytes(frame[40:42], "big"),
-        signed=bool(frame[42] & 0x80),
     )

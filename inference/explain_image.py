@@ -14,10 +14,10 @@ from .errors import InferenceError
 from .evaluation.images import opened_picture
 from .explaining import Wanted
 from .explanation import Explanation
+from .image_file import frame_count, open_image
 from .objects.picture import Caption, draw
 from .pictures import is_picture
 from .pixel_spacing import pixel_spacing_mm
-from .pixels import frame_count, open_image
 from .reader import Reader
 from .reading import Illustration
 from .windows import BRAIN, Window

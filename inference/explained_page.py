@@ -9,9 +9,9 @@ from pathlib import Path
 from db.explanations import ExplanationRecord
 
 from .errors import ODD_DATA, InferenceError
+from .image_file import open_image
 from .image_view import ImageView, view_of, window_named
 from .objects.page_pictures import PagePicture
-from .pixels import open_image
 from .stored_explanations import explanation_of, window_of
 
 

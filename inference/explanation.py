@@ -1,7 +1,7 @@
 """Where a model looked, as it is shown, stored and drawn again: a small map with its place.
 
 Light: no torch. A map keeps the resolution at which it was made, in 8 bits; it is enlarged only to
-be drawn, by a smooth curve that shows no more than its cells know.
+be drawn (`enlarged_map`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Literal, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from .enlarged_map import Extent, enlarged
 from .placement import Box, Placement, Shape
 
 # What a site or a person may ask for. ``class-activation`` is the default way; see `Method`.
@@ -22,9 +23,6 @@ ExplanationName = Literal[
     "class-activation", "gradients", "occlusion", "integrated-gradients", "none"
 ]
 DEFAULT: ExplanationName = "class-activation"
-# Top, left, bottom and right in pixels of the source, where the outer edges of a map lie: beyond
-# the source where the input was padded.
-Extent = tuple[float, float, float, float]
 
 # Log-odds that all places which speak for a label must add; what is less is shown as nothing.
 # Scaled to its highest place it would be a picture of noise, as certain as any other.
@@ -32,8 +30,6 @@ LEAST_EVIDENCE = 0.1
 # The same of a network's own map, which is of probabilities: below that it says of every place that
 # nothing is there.
 LEAST_OWN = 0.05
-# Longest side of a map that is enlarged to be drawn.
-_DRAWN = 256
 _LEVELS = 255
 
 
@@ -212,19 +208,7 @@ class Explanation:
         ndarray of float32, (rows, columns)
             Covers the source from edge to edge; its highest place is 1 if there is any evidence.
         """
-        rows, columns = shape or _drawn(self.source)
-        top, left, bottom, right = self.extent
-        down = _curve(self.levels.shape[0], (top, bottom), self.source[0], rows)
-        across = _curve(self.levels.shape[1], (left, right), self.source[1], columns)
-        full = down @ self.levels.astype(np.float32) @ across.T
-        high, wide = self.cell_pixels
-        inside = np.outer(
-            _within(self.seen[0::2], self.source[0], rows, high / 2),
-            _within(self.seen[1::2], self.source[1], columns, wide / 2),
-        )
-        full *= inside
-        highest = full.max(initial=0.0)
-        return np.asarray(full / highest if highest > 0 else full, dtype=np.float32)
+        return enlarged(self.levels, self.source, self.extent, self.seen, shape)
 
     def packed(self) -> bytes:
         """Return the levels, compressed (RFC 1950), row by row."""
@@ -259,48 +243,3 @@ def _extent(place: Placement, shape: tuple[int, ...], cell: float | None) -> Ext
     # Rounded, so that a map that was stored is drawn as it was before.
     top, bottom, left, right = (round(edge, 4) for pair in edges for edge in pair)
     return top, left, bottom, right
-
-
-def _drawn(source: Shape) -> Shape:
-    scale = min(1.0, _DRAWN / max(source))
-    return max(1, round(source[0] * scale)), max(1, round(source[1] * scale))
-
-
-def _curve(cells: int, edges: tuple[float, float], length: int, wanted: int) -> NDArray[np.float32]:
-    """Return how much each cell counts in each line over the source, (wanted, cells).
-
-    Cubic B-splines: smooth, never below 0, and a single cell becomes a round spot of its own size.
-    Beyond the outermost cells their values go on.
-    """
-    start, end = edges
-    places = (np.arange(wanted) + 0.5) * (length / wanted)
-    at = ((places - start) * (cells / (end - start)) - 0.5).clip(0.0, cells - 1)
-    first = np.floor(at).astype(np.intp)
-    t = at - first
-    shares = (
-        (1 - t) ** 3 / 6,
-        (3 * t**3 - 6 * t**2 + 4) / 6,
-        (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6,
-        t**3 / 6,
-    )
-    weights = np.zeros((wanted, cells), dtype=np.float32)
-    lines = np.arange(wanted)
-    for offset, share in enumerate(shares, -1):
-        np.add.at(weights, (lines, (first + offset).clip(0, cells - 1)), share)
-    return weights
-
-
-def _within(edges: tuple[int, ...], length: int, wanted: int, fade: float) -> NDArray[np.float32]:
-    """Return how much of each line is shown, (wanted,): nothing beyond what the network saw.
-
-    Inside an edge that is not that of the source it fades: a line would be taken for the edge of a
-    finding.
-    """
-    places = (np.arange(wanted) + 0.5) * (length / wanted)
-    first, last = edges
-    shown = np.ones(wanted)
-    if first > 0:
-        shown = np.minimum(shown, (places - first) / fade)
-    if last < length:
-        shown = np.minimum(shown, (last - places) / fade)
-    return np.asarray(shown.clip(0.0, 1.0), dtype=np.float32)

@@ -19,8 +19,8 @@ from pydicom.uid import UID
 from .disclosure import names_somebody, of_form, uid_shown
 from .errors import ODD_DATA, InferenceError, NotAnalysableError
 from .functional_groups import element, frame_element, transfer_syntax, whole_number
+from .image_file import open_image
 from .pixel_facts import pixel_facts
-from .pixels import open_image
 from .windows import BRAIN, Window
 
 Cell = str | int | float | None

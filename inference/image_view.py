@@ -14,9 +14,10 @@ from .criteria import Criteria
 from .display import pixel_aspect, show_radiograph, show_slice, window_text
 from .errors import InferenceError
 from .functional_groups import frame_element, number
+from .image_file import frame_count
 from .input_spec import InputSpec
 from .pixel_facts import is_ct, modality_image
-from .pixels import ModalityImage, frame_count
+from .pixels import ModalityImage
 from .suitability import check_image
 from .windows import SOFT, VoiLutFunction, Window, parse_window
 

@@ -27,7 +27,7 @@ class IndexedImage(KnownDataset):
     facts : StoredFacts
         Of this very file.
     read : callable
-        Reads the whole header: `pixels.open_image`, or what takes the pixels off it.
+        Reads the whole header: `image_file.open_image`, or what takes the pixels off it.
     """
 
     def __init__(self, path: Path, facts: StoredFacts, read: Callable[[Path], Dataset]) -> None:

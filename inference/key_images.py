@@ -22,11 +22,12 @@ from .errors import ODD_DATA, InferenceError, NotAnalysableError
 from .explaining import Wanted, wanted_of
 from .explanation import Explanation
 from .illustrate import View
+from .image_file import open_image
 from .input_spec import InputSpec
 from .kept_passes import KeptPasses, RowPass
 from .masks import marked
 from .pixel_spacing import pixel_spacing_mm
-from .pixels import ModalityImage, open_image
+from .pixels import ModalityImage
 from .placement import Placement
 from .reading import Illustration, Mask, SourceImage
 from .scheduling import yield_to_stat

@@ -24,7 +24,7 @@ def model_values(dataset: Dataset, frame: int, spec: InputSpec) -> ModalityImage
     Parameters
     ----------
     dataset : Dataset
-        Of `pixels.open_image`.
+        Of `image_file.open_image`.
     frame : int
         From 0.
     spec : InputSpec

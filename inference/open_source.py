@@ -9,8 +9,8 @@ from pathlib import Path
 from pydicom import Dataset
 
 from .frame_table import Unlocated
+from .image_file import header_of, open_image
 from .indexed_image import IndexedImage
-from .pixels import header_of, open_image
 from .reading import SourceImage
 from .stored_facts import StoredFacts, stored_facts
 

@@ -12,7 +12,8 @@ from pydicom import Dataset
 from .criteria import Criteria
 from .errors import NotAnalysableError
 from .functional_groups import element
-from .pixels import ModalityImage, frame_count, hounsfield_values, radiograph_values
+from .image_file import frame_count
+from .pixels import ModalityImage, hounsfield_values, radiograph_values
 from .reading import NotAnalysed
 from .suitability import check_image
 from .windows import Window

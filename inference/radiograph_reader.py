@@ -9,7 +9,7 @@ import numpy as np
 from pydicom import Dataset
 
 from . import lungs
-from .admission import Opened, admitted, reason_of_most
+from .admission import Opened, admitted, reason_of_most, telling, telling_batches
 from .decode_task import DecodeTask
 from .decoded import Batch, Decoded, RecentImages, Shown
 from .device_input.choice import is_made_on
@@ -20,10 +20,11 @@ from .errors import NotAnalysableError
 from .film_contrast import check_contrast, without_contrast
 from .functional_groups import damaged, whole_number
 from .illustrate import View, film_views
+from .image_file import frame_count
 from .input_spec import InputSpec
 from .model_values import check_range
 from .pixel_notes import PixelNote, add_fallbacks, count_fallback
-from .pixels import ModalityImage, frame_count
+from .pixels import ModalityImage
 from .placement import Placement
 from .postprocess import Probabilities, image_findings
 from .preprocess import place_radiograph, prepare_radiograph
@@ -76,22 +77,23 @@ class RadiographReader(Reader):
 
     def decode(self, images: Sequence[SourceImage]) -> Decoded:
         """Prepare the images that pass the gate, in the order of their number; see `Reader`."""
-        opened, set_aside = admitted(images, self.bundle)
+        found = admitted(images, self.bundle)
         recent = RecentImages()
-        opened, set_aside, looked = self._readable(opened, set_aside, recent)
+        with telling(found.facts(found.refused)):
+            opened, set_aside, looked = self._readable(found.opened, found.refused, recent)
         order = sorted(opened, key=lambda uid: (_instance_number(opened[uid].dataset), uid))
         datasets = [opened[uid].dataset for uid in order]
         counts = [frame_count(dataset) for dataset in datasets]
         rows = tuple(uid for uid, count in zip(order, counts, strict=True) for _ in range(count))
-        facts: dict[str, object] = {"set_aside": set_aside} if set_aside else {}
-        if found := damaged(datasets, _OPTIONAL):
-            facts["damaged_attributes"] = found
+        facts = found.facts(set_aside)
+        if broken := damaged(datasets, _OPTIONAL):
+            facts["damaged_attributes"] = broken
+        sources = [opened[uid].source for uid in order]
+        batches = self._once(sources, counts, facts, recent, looked)
         return Decoded(
             uids=rows,
             frames=tuple(frame for count in counts for frame in range(count)),
-            batches=self._once(
-                [opened[uid].source for uid in order], counts, facts, recent, looked
-            ),
+            batches=telling_batches(batches, facts),
             positions_mm=np.zeros(len(rows)),
             headers=tuple(opened[uid].header for uid in order),
             facts=facts,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import structlog
 
@@ -13,6 +14,7 @@ from .decode_pool import DecodePool
 from .engines.choose import EngineSettings
 from .engines.errors import EngineUnavailableError
 from .engines.onnx_cache import OnnxCache, key_of
+from .engines.tensorrt_cache import TensorRtCache
 from .heap import give_back
 from .model import LoadedReader, load_reader
 from .model_sizes import ModelSizes
@@ -106,9 +108,7 @@ class WarmReaders:
             except EngineUnavailableError as error:
                 _log.error("model.not_loaded", model=bundle.name, reason=str(error))
         if self._engines is not None and self._engines.cache is not None:
-            gone = OnnxCache(self._engines.cache).prune(lambda: map(key_of, bundles.values()))
-            if gone:
-                _log.info("engine.pruned", networks=list(gone))
+            _prune(self._engines.cache, bundles.values())
 
     def read(self, bundle: Bundle, images: Sequence[SourceImage]) -> Reading:
         """Read a series with a bundle, loading it first if it is not there."""
@@ -136,6 +136,14 @@ class WarmReaders:
         cache = None if self._engines is None else self._engines.cache
         exported = 0 if cache is None else OnnxCache(cache).size(bundle)
         return weights + (exported or weights)
+
+
+def _prune(engines: Path, bundles: Collection[Bundle]) -> None:
+    """Remove what was exported and built for models that are no longer installed."""
+    gone = OnnxCache(engines).prune(lambda: map(key_of, bundles))
+    built = TensorRtCache(engines).prune(lambda: bundles)
+    if gone or built:
+        _log.info("engine.pruned", networks=list(gone), tensorrt=list(built))
 
 
 def _log_told(told: Told) -> None:

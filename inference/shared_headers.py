@@ -12,7 +12,7 @@ from pydicom import Dataset
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.tag import BaseTag
 
-from .pixels import header_of, open_image
+from .image_file import header_of, open_image
 
 _Elements = dict[BaseTag, DataElement | RawDataElement]
 
@@ -24,7 +24,7 @@ class SharedHeaders:
         self._known: dict[BaseTag, RawDataElement] = {}
 
     def __call__(self, path: Path) -> Dataset:
-        """Return the header of a stored file, as `pixels.header_of` does.
+        """Return the header of a stored file, as `image_file.header_of` does.
 
         Raises
         ------

@@ -55,7 +55,7 @@ _PRESENCE = (
     "SharedFunctionalGroupsSequence", "VOILUTSequence", "ViewCodeSequence",
 )  # fmt: skip
 _ASKED = frozenset((*_VALUES, *_PRESENCE))
-# A frame shorter than that is none (`decoders.held_frames`).
+# A frame shorter than that is none (`held_frames`).
 _SHORTEST_FRAME = 26
 
 
@@ -129,7 +129,7 @@ def facts_from_bytes(content: bytes) -> StoredFacts | None:
 
 
 def stored_facts(dataset: Dataset, size_bytes: int) -> StoredFacts:
-    """Return the facts of an image just opened (`pixels.open_image`); its values stay as they are.
+    """Return the facts of an image just opened (`image_file`); its values stay as they are.
 
     Parameters
     ----------

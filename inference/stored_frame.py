@@ -15,7 +15,8 @@ from pydicom import Dataset
 from pydicom.pixels.common import PhotometricInterpretation
 from pydicom.uid import RLELossless
 
-from .decoders import DecodingError, decode_frame_told
+from .decoder_table import DecodingError
+from .decoders import decode_frame_told
 from .errors import NotAnalysableError
 from .functional_groups import element, holds, transfer_syntax, whole_number
 from .pixel_notes import PixelNote

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from .functional_groups import element, frame_element, number, numbers, whole_number
-from .pixels import frame_count
+from .image_file import frame_count
 from .reading import SourceImage
 from .spacing import gaps, uneven, unique
 

@@ -14,9 +14,10 @@ from .decode_task import DecodeTask
 from .decoded import RecentImages
 from .display import pixel_aspect, show_slice, window_of_steps, window_text
 from .errors import ODD_DATA, NotAnalysableError
+from .image_file import open_image
 from .key_images import decoded_again
 from .masks import marked
-from .pixels import ModalityImage, open_image
+from .pixels import ModalityImage
 from .reading import Finding, Illustration, Mask, Presence, SourceImage
 from .scheduling import yield_to_stat
 from .sliding import VolumeMaps

@@ -66,7 +66,8 @@ class CtVolumeReader:
         with telling(facts):
             geometry = geometry_of(stack)
         series.datasets.clear()  # the pixels of an image leave memory once it is decoded
-        volume, notes = self._prepared(stack, geometry, series.sources, facts)
+        with telling(facts):
+            volume, notes = self._prepared(stack, geometry, series.sources, facts)
         facts |= {
             "volume_voxels": [axis.count for axis in volume.axes],
             "volume_spacing_mm": [round(abs(axis.step), 4) for axis in volume.axes],

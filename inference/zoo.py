@@ -17,15 +17,11 @@ from .zoo_config import Configuration
 from .zoo_formats import Formats
 from .zoo_loading import told_loading
 from .zoo_planes import kind_of, plane_keys, require_whole
+from .zoo_postprocessing import activation_of, require_nothing_else, takes_highest
 from .zoo_transforms import changes_nothing, input_keys, is_disabled, transform_name
 
 # A network answers which it is; a threshold between has to be chosen by whoever serves it.
 _THRESHOLDS = {"low": 0.5, "high": 0.5}
-# Postprocessing that writes files, turns a map back to its image, or is what thresholds are for.
-_NOTHING_AFTER = {
-    "Activations", "AsDiscrete", "Invert", "SaveImage", "EnsureType", "ToTensor", "Identity",
-    "CopyItems", "DeleteItems", "SelectItems",
-}  # fmt: skip
 # A distance of slices this many times those beside it: slices are missing, no volume is true.
 _MAX_GAP = 1.9
 # Our names for what an inferer says of its windows.
@@ -80,7 +76,7 @@ def preread_section(
     stated = {key: value for key, value in said.items() if key not in _OWN}
     formats = Formats.of(metadata)
     after = _transforms(config, "postprocessing")
-    _require_nothing_after(after, ignored)
+    require_nothing_else(after, ignored)
     section: dict[str, Any] = {}
     given = stated.get("input", {})
     section["input"] = given if "kind" in given else {**_input(config, formats, ignored), **given}
@@ -88,9 +84,9 @@ def preread_section(
     section["masks"] = stated.get("masks", formats.has_masks)
     if is_volume and "kind" in given and section["masks"]:
         section["input"] = {**_windows(config, ignored), **given}
-    if (activation := _activation(after)) is not None:
+    if (activation := activation_of(after)) is not None:
         section["activation"] = activation
-    if _takes_highest(after) and section["masks"] is True:
+    if takes_highest(after) and section["masks"] is True:
         section["exclusive"] = True
     if "plane" in section["input"] and (reads := kind_of(formats.modality)) is not None:
         section["suitability"] = {"modalities": list(reads[1])}
@@ -215,41 +211,6 @@ def _told(config: Configuration, one: Mapping[str, Any], where: str) -> Mapping[
         kept = {key: value for key, value in one.items() if key not in ("dtype", "device")}
     told: Mapping[str, Any] = config.plain(kept, where)
     return told
-
-
-def _require_nothing_after(after: Sequence[Mapping[str, Any]], ignored: Collection[str]) -> None:
-    for one in after:
-        name, written = transform_name(one), str(one.get("_target_", "")).rpartition(".")[2]
-        if name not in _NOTHING_AFTER and not {name, written} & set(ignored):
-            raise ValueError(
-                f"postprocessing {written} is not done by this node; leave it out knowingly with "
-                f'ignore = ["{written}"] under its [[model]]'
-            )
-        threshold = _first(one.get("threshold")) if name == "AsDiscrete" else None
-        chosen = threshold is not None and threshold is not False and threshold != 0.5
-        if chosen and not {name, written} & set(ignored):
-            raise ValueError(
-                f"postprocessing {written} has the threshold {threshold!r}, not 0.5; give labels "
-                f'their thresholds by [[model.label]], and ignore = ["{written}"] under its '
-                "[[model]]"
-            )
-
-
-def _activation(after: Sequence[Mapping[str, Any]]) -> str | None:
-    for one in after:
-        if transform_name(one) == "Activations":
-            for name in ("softmax", "sigmoid"):
-                if _first(one.get(name)):
-                    return name
-    return "softmax" if _takes_highest(after) else None
-
-
-def _takes_highest(after: Sequence[Mapping[str, Any]]) -> bool:
-    return any(transform_name(one) == "AsDiscrete" and _first(one.get("argmax")) for one in after)
-
-
-def _first(value: Any) -> Any:
-    return value[0] if isinstance(value, list) and value else value
 
 
 def labels(said: Sequence[Mapping[str, Any]], channels: Mapping[int, str]) -> list[dict[str, Any]]:

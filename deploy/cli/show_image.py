@@ -64,9 +64,9 @@ def describe_image(path: Path, look: Look) -> str:
     """
     from inference.header_table import COLUMNS
     from inference.histogram import as_text, value_counts
+    from inference.image_file import open_image
     from inference.image_view import window_named
     from inference.pixel_facts import pixel_facts
-    from inference.pixels import open_image
 
     dataset = open_image(path)
     if look.histogram:
@@ -104,8 +104,8 @@ def write_image(paths: Sequence[Path], look: Look, out: Path) -> None:
     """
     from inference.contact_sheet import alone, contact_sheet
     from inference.histogram import write_plot
+    from inference.image_file import open_image
     from inference.image_view import window_named
-    from inference.pixels import open_image
 
     if out.suffix.lower() != ".png":
         raise DeployError(f"{out}: an image is written as .png")
@@ -127,8 +127,8 @@ def write_image(paths: Sequence[Path], look: Look, out: Path) -> None:
 
 
 def _views(paths: Sequence[Path], look: Look) -> Iterator[tuple[str, ImageView]]:
+    from inference.image_file import open_image
     from inference.image_view import view_of, window_named
-    from inference.pixels import open_image
 
     for path in paths:
         dataset = open_image(path)
@@ -147,7 +147,7 @@ def _usual(dataset: pydicom.Dataset, look: Look, files: int) -> Sequence[str | N
 
 def _frame(dataset: pydicom.Dataset, look: Look) -> int:
     """Return the frame from 0."""
-    from inference.pixels import frame_count
+    from inference.image_file import frame_count
 
     count = frame_count(dataset)
     if not 1 <= look.frame <= count:

@@ -19,6 +19,7 @@ from ..engines.errors import EngineError
 from ..engines.torch_faults import faults_typed
 from ..errors import NotAnalysableError
 from ..input_spec import InputSpec
+from ..pixel_notes import count_fallback
 from ..pixels import ModalityImage
 from ..placement import Placement
 from ..reading import SourceImage
@@ -75,6 +76,8 @@ class Feed:
         Decodes what it can.
     paths : Counter of str
         How many pictures went which way: ``stored``, of them ``decoded_on_gpu``; or why the host's.
+    fallbacks : dict
+        How many the first decoder did not read, by transfer syntax; see `count_fallback`.
     """
 
     spec: InputSpec
@@ -83,6 +86,7 @@ class Feed:
     batch: int
     codec: GpuCodec | None = None
     paths: Counter[str] = field(default_factory=Counter)
+    fallbacks: dict[str, object] = field(default_factory=dict)
 
     def batches(
         self,
@@ -180,10 +184,12 @@ class Feed:
                 yield one
 
     def _pooled(self, frames: Iterable[tuple[SourceImage, int]]) -> Iterator[Picture]:
-        tasks = (StoredTask(image, frame, self.spec) for image, frame in frames)
-        for decoded in self.decoding.decode(tasks):
+        given, told = itertools.tee(frames)
+        tasks = (StoredTask(image, frame, self.spec) for image, frame in given)
+        for decoded, (image, _) in zip(self.decoding.decode(tasks), told, strict=True):
             if isinstance(decoded, NotAnalysableError):
                 raise decoded
+            count_fallback(self.fallbacks, image.transfer_syntax_uid, decoded.notes)
             picture = unpack(decoded)
             if isinstance(picture, StoredPicture):
                 self.paths["stored"] += 1

@@ -11,10 +11,10 @@ from pydicom.uid import UID
 
 from ..errors import NotAnalysableError
 from ..frame_table import UnlocatedError
+from ..image_file import open_image
 from ..indexed_image import IndexedImage
 from ..input_spec import InputSpec
 from ..open_source import open_source
-from ..pixels import open_image
 from ..reading import SourceImage
 from .gpu_codec import Encoded, GpuCodec
 from .stored_picture import StoredPicture, picture_of

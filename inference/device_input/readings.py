@@ -11,6 +11,7 @@ from ..decoded import Batch
 from ..errors import NotAnalysableError
 from ..head_seen import HeadSeen
 from ..input_spec import InputSpec
+from ..pixel_notes import add_fallbacks
 from ..reading import SourceImage
 from .feed import Feed
 from .gpu_codec import codec_on
@@ -34,7 +35,8 @@ class DeviceReadings:
     batch : int
         Rows of a batch.
     facts : dict
-        Of the reading; gets `FACT` when all batches are taken.
+        Of the reading; when all batches are taken it gets `FACT`, and which pictures took another
+        decoder than the first.
     gpu_decoding : bool
         Whether the device decodes what it can.
 
@@ -62,7 +64,7 @@ class DeviceReadings:
     def films(self, frames: Frames, flat: Callable[[], NotAnalysableError]) -> Iterator[Batch]:
         """Yield the batches of films; `flat` gives the error for one without contrast."""
         yield from self._feed.batches(frames, FilmSteps(self._spec, flat), flat)
-        self._facts[FACT] = dict(self._feed.paths)
+        self._tell()
 
     def slices(
         self,
@@ -73,5 +75,9 @@ class DeviceReadings:
         """Yield the batches of slices; `judge` is told of contrast and heads after the last."""
         steps = SliceSteps(self._spec, seen)
         yield from self._feed.batches(frames, steps)
-        self._facts[FACT] = dict(self._feed.paths)
+        self._tell()
         judge(steps.contrast, seen)
+
+    def _tell(self) -> None:
+        self._facts[FACT] = dict(self._feed.paths)
+        add_fallbacks(self._facts, self._feed.fallbacks)

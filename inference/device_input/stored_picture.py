@@ -114,7 +114,7 @@ def picture_of(dataset: Dataset, index: int, spec: InputSpec) -> StoredPicture |
     Parameters
     ----------
     dataset : Dataset
-        Of `pixels.open_image`.
+        Of `image_file.open_image`.
     index : int
         Frame, from 0.
     spec : InputSpec

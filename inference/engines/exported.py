@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .engine import MadeWith, RawOutputs
+from .engine import EngineIdentity, RawOutputs, Rows, on_host
 from .errors import EngineError, EngineOutOfMemoryError, EngineRunError
 
 # Measured on CPUs: a row costs least in batches of 1 to 4, and the more rows the more memory.
@@ -23,26 +25,63 @@ def cpu_threads(asked: int) -> int:
     return asked or len(os.sched_getaffinity(0))
 
 
-def exported_outputs(
-    given: list[NDArray[np.float32]], class_maps: bool, made_with: MadeWith
-) -> RawOutputs:
-    """Return what a library gave as raw outputs; the last are the class maps if it gives some."""
-    if class_maps:
-        return RawOutputs(tuple(given[:-1]), given[-1], made_with)
-    return RawOutputs(tuple(given), None, made_with)
-
-
-def typed_error(library: str, error: Exception, said: str) -> EngineError:
-    """Return an error of a library as one of this room.
+class ExportedEngine(ABC):
+    """Runs an exported network; how, its library says.
 
     Parameters
     ----------
+    identity : EngineIdentity
+    class_maps : bool
+        Whether the last output of the network are class maps.
+
+    Attributes
+    ----------
     library : str
         Its name, for people.
-    error : Exception
-    said : str
-        Its message, in one line.
+    raised : tuple of type
+        All that may be raised when a network does not pass.
     """
-    if isinstance(error, MemoryError) or any(mark in said.lower() for mark in _NO_MEMORY):
-        return EngineOutOfMemoryError(f"{library} has not enough memory: {said}")
-    return EngineRunError(f"{library} cannot carry the network out: {said}")
+
+    library: ClassVar[str]
+    raised: ClassVar[tuple[type[Exception], ...]]
+
+    def __init__(self, identity: EngineIdentity, *, class_maps: bool) -> None:
+        self._identity = identity
+        self._class_maps = class_maps
+
+    @property
+    def identity(self) -> EngineIdentity:
+        """What it is."""
+        return self._identity
+
+    def run(self, rows: Rows) -> RawOutputs:
+        """Carry the network out; see `Engine.run`."""
+        given = on_host(rows)
+        try:
+            outputs = self._outputs(given)
+        except self.raised as error:
+            raise self._typed(error) from error
+        maps = outputs.pop() if self._class_maps else None
+        return RawOutputs(tuple(outputs), maps, self._identity.made(self._at_once(len(given))))
+
+    def release(self) -> None:  # noqa: B027 - no engine has to
+        """Do nothing: what the library holds is needed for the next batch."""
+
+    @abstractmethod
+    def _outputs(self, rows: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """Return each output of the network, in arrays of their own."""
+
+    def _at_once(self, rows: int) -> int:
+        """Return how many of so many rows the library is given at once."""
+        return rows
+
+    @classmethod
+    def said_by(cls, error: Exception) -> str:
+        """Return what an error of the library says, in one line."""
+        return (str(error).splitlines() or [type(error).__name__])[0][:300]
+
+    def _typed(self, error: Exception) -> EngineError:
+        said = self.said_by(error)
+        if isinstance(error, MemoryError) or any(mark in said.lower() for mark in _NO_MEMORY):
+            return EngineOutOfMemoryError(f"{self.library} has not enough memory: {said}")
+        return EngineRunError(f"{self.library} cannot carry the network out: {said}")

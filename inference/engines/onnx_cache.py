@@ -6,44 +6,34 @@
     KEY/network.onnx    the network
 
 A folder appears whole or not at all, so that several workers may share them, and is never changed.
-What a process was writing when it was ended lies in a folder named ``.new-PID-...`` until another
-one writes, or sooner, where it was ended in an orderly way (`discard`).
-
-Every version of a model, of its network or of a library leaves a folder. When it was used last its
-time of change tells, and who finds and loads holds a lock on all of them: what no installed model
-needs and nobody has used for a month goes (`prune`), never from under who loads it.
+Which go, and when, `kept_folders` says.
 """
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import hashlib
 import json
 import os
-import re
 import shutil
-import tempfile
-import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
 from ..bundle import Bundle
+from .kept_folders import KeptFolders
 
 # Grows with every change of what is exported or how it is checked.
 EXPORTER = 4
-_UNFINISHED = ".new-"
-# No export takes so long.
-_ABANDONED_SECONDS = 3600.0
-# Longer than an upgrade is tried before it is taken back.
-_UNUSED_SECONDS = 30 * 86400.0
-_KEY = re.compile(r"[0-9a-f]{40}")
 _ABOUT, _NETWORK = "about.json", "network.onnx"
 # What makes the layers of a network, exports them and runs them.
-_LIBRARIES = ("torch", "monai", "onnxruntime")
+_LIBRARIES = {
+    "torch": ("torch",),
+    "monai": ("monai",),
+    "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
+}
 _ROOM = Path(__file__).parents[1]
 
 
@@ -97,10 +87,12 @@ class OnnxCache:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._kept = KeptFolders(folder)
 
     def find(self, bundle: Bundle) -> Exported | None:
         """Return what is stored for a bundle; None if there is nothing, or it is damaged."""
-        place = self._folder / key_of(bundle)
+        key = key_of(bundle)
+        place = self._kept.place(key)
         try:
             about = About(**json.loads((place / _ABOUT).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
@@ -108,53 +100,16 @@ class OnnxCache:
         path = place / _NETWORK
         if not about.refused and _sha256(path) != about.sha256:
             return None
-        with suppress(OSError):  # others may own it
-            os.utime(place)
+        self._kept.use(key)
         return Exported(path, about)
 
-    @contextmanager
-    def in_use(self) -> Iterator[None]:
+    def in_use(self) -> AbstractContextManager[None]:
         """Let nobody remove anything inside the block; for who finds and loads."""
-        with _locked(self._folder, fcntl.LOCK_SH):
-            yield
+        return self._kept.in_use()
 
     def prune(self, needed: Callable[[], Iterable[str]]) -> tuple[str, ...]:
-        """Remove networks that nobody needs or has used for a month, unless somebody loads now.
-
-        Parameters
-        ----------
-        needed : callable
-            Gives the keys to keep; asked only if there is something to remove.
-
-        Returns
-        -------
-        tuple of str
-            The keys that are gone.
-        """
-        with _locked(self._folder, fcntl.LOCK_EX | fcntl.LOCK_NB) as is_ours:
-            old = self._unused() if is_ours else []
-            if not old:
-                return ()
-            kept = set(needed())
-            gone = [place for place in old if place.name not in kept]
-            for place in gone:
-                self._remove(place)
-        return tuple(place.name for place in gone if not place.exists())
-
-    def _unused(self) -> list[Path]:
-        latest = time.time() - _UNUSED_SECONDS
-        found = []
-        for place in self._folder.iterdir():
-            with suppress(OSError):
-                if _KEY.fullmatch(place.name) and place.stat().st_mtime < latest:
-                    found.append(place)
-        return sorted(found)
-
-    def _remove(self, place: Path) -> None:
-        """Remove a folder as a whole; what is left of it if this process ends goes later."""
-        with suppress(OSError):
-            going = place.rename(self._folder / f"{_UNFINISHED}{os.getpid()}-{place.name}")
-            shutil.rmtree(going, ignore_errors=True)
+        """Remove networks that nobody needs or has used for a month; see `KeptFolders.prune`."""
+        return self._kept.prune(needed)
 
     def size(self, bundle: Bundle) -> int:
         """Return the bytes of the network that is stored for a bundle; 0 if there is none."""
@@ -182,10 +137,8 @@ class OnnxCache:
         OSError
             If nothing can be written there.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._sweep()
-        place = self._folder / key_of(bundle)
-        new = Path(tempfile.mkdtemp(prefix=f"{_UNFINISHED}{os.getpid()}-", dir=self._folder))
+        new = self._kept.new()
+        place = self._kept.place(key_of(bundle))
         try:
             about = write(new / _NETWORK)
             if about.refused:
@@ -202,7 +155,7 @@ class OnnxCache:
                 known = self.find(bundle)
                 if known is not None:
                     return known
-                self._remove(place)
+                self._kept.remove(place.name)
                 new.rename(place)
             _sync(self._folder)
         finally:
@@ -211,34 +164,7 @@ class OnnxCache:
 
     def discard(self) -> None:
         """Remove what this process is writing; for who ends without waiting until it is written."""
-        for path in self._folder.glob(f"{_UNFINISHED}{os.getpid()}-*"):
-            shutil.rmtree(path, ignore_errors=True)
-
-    def _sweep(self) -> None:
-        """Remove what was left unfinished, long ago: those that write now may be elsewhere."""
-        for path in self._folder.glob(f"{_UNFINISHED}*"):
-            with suppress(OSError):
-                if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
-                    shutil.rmtree(path, ignore_errors=True)
-
-
-@contextmanager
-def _locked(folder: Path, how: int) -> Iterator[bool]:
-    """Lock a folder for the duration of the block; yield whether that could be done."""
-    try:
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:  # it is not there yet
-        yield False
-        return
-    try:
-        try:
-            fcntl.flock(handle, how)
-            is_locked = True
-        except OSError:  # somebody loads, or the file system has no locks
-            is_locked = False
-        yield is_locked
-    finally:
-        os.close(handle)
+        self._kept.discard()
 
 
 def key_of(bundle: Bundle) -> str:
@@ -250,7 +176,7 @@ def key_of(bundle: Bundle) -> str:
         "input": [bundle.spec.channels, bundle.spec.size, bundle.spec.value_range],
         # These decide whether class maps are wanted, and what drift is.
         "outputs": [len(bundle.outputs), bundle.masks, len(bundle.mapped), bundle.activation],
-        "libraries": {name: _version(name) for name in _LIBRARIES},
+        "libraries": {name: version_of(*names) for name, names in _LIBRARIES.items()},
         "networks": _own_networks(),
     }
     text = json.dumps(facts, sort_keys=True, default=str)
@@ -258,11 +184,12 @@ def key_of(bundle: Bundle) -> str:
 
 
 @functools.cache
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "none"
+def version_of(*packages: str) -> str:
+    """Return the version of the first of some packages that is installed, else ``none``."""
+    for name in packages:
+        with suppress(metadata.PackageNotFoundError):
+            return metadata.version(name)
+    return "none"
 
 
 @functools.cache

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-from .engine import EngineIdentity, RawOutputs, Rows, on_host
-from .errors import EngineError, ExportError
-from .exported import CPU_BATCH, cpu_threads, exported_outputs, typed_error
+from .engine import EngineIdentity
+from .errors import ExportError
+from .exported import CPU_BATCH, ExportedEngine, cpu_threads
 
 INPUT = "rows"
 # All that the library raises; they have no root of their own below Exception.
@@ -21,7 +23,7 @@ RAISED = (
 )  # fmt: skip
 
 
-class OnnxEngine:
+class OnnxEngine(ExportedEngine):
     """Runs an exported network.
 
     Parameters
@@ -39,34 +41,24 @@ class OnnxEngine:
         If it cannot be loaded.
     """
 
+    library = "ONNX Runtime"
+    raised = (*RAISED, MemoryError)
+
     def __init__(self, path: Path, *, class_maps: bool, threads: int = 0) -> None:
         try:
             self._session: Any = onnxruntime.InferenceSession(
                 path, _options(threads), providers=["CPUExecutionProvider"]
             )
         except RAISED as error:
-            raise ExportError(f"{path} cannot be loaded: {said_by(error)}") from error
-        self._class_maps = class_maps
-        self._identity = EngineIdentity(
+            raise ExportError(f"{path} cannot be loaded: {self.said_by(error)}") from error
+        identity = EngineIdentity(
             "onnxruntime", onnxruntime.__version__, "cpu", "float32", CPU_BATCH
         )
+        super().__init__(identity, class_maps=class_maps)
 
-    @property
-    def identity(self) -> EngineIdentity:
-        """What it is."""
-        return self._identity
-
-    def run(self, rows: Rows) -> RawOutputs:
-        """Carry the network out; see `Engine.run`."""
-        given = on_host(rows)
-        try:
-            outputs = self._session.run(None, {INPUT: given})
-        except (*RAISED, MemoryError) as error:
-            raise typed_of_onnx(error) from error
-        return exported_outputs(outputs, self._class_maps, self._identity.made(len(given)))
-
-    def release(self) -> None:
-        """Do nothing: what the library holds is needed for the next batch."""
+    def _outputs(self, rows: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        outputs: list[NDArray[np.float32]] = self._session.run(None, {INPUT: rows})
+        return outputs
 
 
 def _options(threads: int) -> Any:
@@ -77,13 +69,3 @@ def _options(threads: int) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     return options
-
-
-def typed_of_onnx(error: Exception) -> EngineError:
-    """Return an error of ONNX Runtime as one of this room."""
-    return typed_error("ONNX Runtime", error, said_by(error))
-
-
-def said_by(error: Exception) -> str:
-    """Return what an error says, in one line."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]

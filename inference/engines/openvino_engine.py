@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import openvino
+from numpy.typing import NDArray
 
-from .engine import EngineIdentity, RawOutputs, Rows, on_host
+from .engine import EngineIdentity
 from .errors import ExportError
-from .exported import CPU_BATCH, cpu_threads, exported_outputs, typed_error
+from .exported import CPU_BATCH, ExportedEngine, cpu_threads
 
 
-class OpenVinoEngine:
+class OpenVinoEngine(ExportedEngine):
     """Runs an exported network.
 
     Parameters
@@ -32,37 +33,29 @@ class OpenVinoEngine:
         If it cannot be loaded.
     """
 
+    library = "OpenVINO"
+    raised = (RuntimeError, MemoryError)
+
     def __init__(self, path: Path, *, class_maps: bool, threads: int = 0) -> None:
         try:
             core: Any = openvino.Core()
             self._compiled: Any = core.compile_model(core.read_model(path), "CPU", _how(threads))
         except RuntimeError as error:
-            raise ExportError(f"OpenVINO cannot load {path}: {_said(error)}") from error
-        self._class_maps = class_maps
+            raise ExportError(f"OpenVINO cannot load {path}: {self.said_by(error)}") from error
         # A request has one memory for its outputs.
         self._local = threading.local()
-        self._identity = EngineIdentity(
+        identity = EngineIdentity(
             "openvino", str(openvino.__version__).partition("-")[0], "cpu", "float32", CPU_BATCH
         )
+        super().__init__(identity, class_maps=class_maps)
 
-    @property
-    def identity(self) -> EngineIdentity:
-        """What it is."""
-        return self._identity
-
-    def run(self, rows: Rows) -> RawOutputs:
-        """Carry the network out; see `Engine.run`."""
-        given = on_host(rows)
-        try:
-            request = self._request()
-            request.infer([given], share_inputs=True)
-            outputs = [
-                np.array(request.get_output_tensor(number).data, dtype=np.float32)
-                for number in range(len(self._compiled.outputs))
-            ]
-        except (RuntimeError, MemoryError) as error:
-            raise typed_error("OpenVINO", error, _said(error)) from error
-        return exported_outputs(outputs, self._class_maps, self._identity.made(len(given)))
+    def _outputs(self, rows: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        request = self._request()
+        request.infer([rows], share_inputs=True)
+        return [
+            np.array(request.get_output_tensor(number).data, dtype=np.float32)
+            for number in range(len(self._compiled.outputs))
+        ]
 
     def release(self) -> None:
         """Give back what the library holds for later."""
@@ -72,6 +65,11 @@ class OpenVinoEngine:
         if not hasattr(self._local, "request"):
             self._local.request = self._compiled.create_infer_request()
         return self._local.request
+
+    @classmethod
+    def said_by(cls, error: Exception) -> str:
+        """Return all lines as one: the first says where in the library it was raised."""
+        return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def _how(threads: int) -> dict[str, object]:
@@ -84,7 +82,3 @@ def _how(threads: int) -> dict[str, object]:
         # Pinned threads of two workers would share the same cores.
         "ENABLE_CPU_PINNING": False,
     }
-
-
-def _said(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

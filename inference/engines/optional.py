@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from ..bundle import Bundle
@@ -114,5 +115,14 @@ def _made(bundle: Bundle, device: str, exported: Exported, settings: EngineSetti
         class_maps=with_maps,
         precision=bundle.engine.precision,
         largest=settings.largest_batch,
-        cache=None if settings.cache is None else settings.cache / "tensorrt",
+        cache=None if settings.cache is None else _place(bundle, settings.cache),
     )
+
+
+def _place(bundle: Bundle, engines: Path) -> Path:
+    from .tensorrt_cache import TensorRtCache
+
+    try:
+        return TensorRtCache(engines).place(bundle)
+    except OSError as error:
+        raise ExportError(f"what TensorRT builds cannot be stored: {error}") from error

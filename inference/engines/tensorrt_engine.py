@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
 from ..engine_spec import Precision
-from .engine import EngineIdentity, RawOutputs, Rows, on_host
+from .engine import EngineIdentity
 from .errors import ExportError
-from .exported import exported_outputs
-from .onnx_engine import INPUT, RAISED, said_by, typed_of_onnx
+from .exported import ExportedEngine
+from .onnx_engine import INPUT, RAISED
 
 _TENSORRT, _CUDA = "TensorrtExecutionProvider", "CUDAExecutionProvider"
 
@@ -26,7 +27,7 @@ def is_there() -> bool:
     return _TENSORRT in onnxruntime.get_available_providers()
 
 
-class TensorRtEngine:
+class TensorRtEngine(ExportedEngine):
     """Runs an exported network.
 
     Parameters
@@ -52,6 +53,9 @@ class TensorRtEngine:
         If it cannot be loaded, or TensorRT is left out: its libraries are not there, say.
     """
 
+    library = "ONNX Runtime"
+    raised = (*RAISED, MemoryError)
+
     def __init__(
         self,
         path: Path,
@@ -75,34 +79,23 @@ class TensorRtEngine:
         try:
             self._session: Any = onnxruntime.InferenceSession(path, options, providers=providers)
         except RAISED as error:
-            raise ExportError(f"TensorRT cannot load {path}: {said_by(error)}") from error
+            raise ExportError(f"TensorRT cannot load {path}: {self.said_by(error)}") from error
         if _TENSORRT not in self._session.get_providers():
             raise ExportError("ONNX Runtime leaves TensorRT out: its libraries are not found")
-        self._class_maps = class_maps
         self._largest = largest
-        self._identity = EngineIdentity(
+        # The version is that of ONNX Runtime, which names its TensorRT.
+        identity = EngineIdentity(
             "tensorrt", onnxruntime.__version__, f"cuda:{number}", precision, largest
         )
+        super().__init__(identity, class_maps=class_maps)
 
-    @property
-    def identity(self) -> EngineIdentity:
-        """What it is; the version is that of ONNX Runtime, which names its TensorRT."""
-        return self._identity
+    def _outputs(self, rows: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        parts = [rows[at : at + self._largest] for at in range(0, len(rows), self._largest)]
+        each = [self._session.run(None, {INPUT: part}) for part in parts]
+        return [np.concatenate(same).astype(np.float32) for same in zip(*each, strict=True)]
 
-    def run(self, rows: Rows) -> RawOutputs:
-        """Carry the network out; see `Engine.run`."""
-        given = on_host(rows)
-        parts = [given[at : at + self._largest] for at in range(0, len(given), self._largest)]
-        try:
-            each = [self._session.run(None, {INPUT: part}) for part in parts]
-        except (*RAISED, MemoryError) as error:
-            raise typed_of_onnx(error) from error
-        outputs = [np.concatenate(same).astype(np.float32) for same in zip(*each, strict=True)]
-        made = self._identity.made(min(len(given), self._largest))
-        return exported_outputs(outputs, self._class_maps, made)
-
-    def release(self) -> None:
-        """Do nothing: what the library holds is needed for the next batch."""
+    def _at_once(self, rows: int) -> int:
+        return min(rows, self._largest)
 
 
 def _how(

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 
+from .. import copies
 from ..errors import ODD_DATA, NotAnalysableError
 from ..functional_groups import DAMAGE, element, transfer_syntax
 from ..model import LoadedReader
@@ -79,10 +80,14 @@ def find_series(paths: Iterable[Path]) -> tuple[list[SeriesFiles], list[tuple[Pa
         if not uid:
             strays.append((path, "has no Series Instance UID (0020,000E)"))
             continue
+        instance = _uid(header, "SOPInstanceUID")
+        if not instance:  # several of them would be taken for one image
+            strays.append((path, "has no SOP Instance UID (0008,0018)"))
+            continue
         found.setdefault(uid, []).append(
             SourceImage(
                 number,
-                _uid(header, "SOPInstanceUID"),
+                instance,
                 _uid(header, "SOPClassUID"),
                 str(transfer_syntax(header)),
                 path,
@@ -114,7 +119,7 @@ def read_series(reader: LoadedReader, series: Iterable[SeriesFiles]) -> Iterator
                 used,
                 _notes(reading),
                 patient=_patient(reading, one),
-                key=_key(reading, one),
+                key=_key(reading),
             )
 
 
@@ -133,12 +138,13 @@ def _patient(reading: Reading, series: SeriesFiles) -> str:
     return str(known or series.series_instance_uid)
 
 
-def _key(reading: Reading, series: SeriesFiles) -> Path | None:
-    """Return the first picture that the node would show."""
-    shown = [one.sop_instance_uid for one in reading.illustrations]
-    wanted = {*shown[:1]} or {*reading.used_sop_instance_uids[:1]}
-    found = (one.path for one in series.images if one.sop_instance_uid in wanted)
-    return next(found, None)
+def _key(reading: Reading) -> Path | None:
+    """Return the file of the first picture that the node would show."""
+    used = reading.used_sop_instance_uids
+    wanted = [*(one.sop_instance_uid for one in reading.illustrations), *used][:1]
+    # The header's: of several files under one UID the one that was read.
+    files = (str(h.filename) for uid, h in zip(used, reading.headers, strict=True) if uid in wanted)
+    return next(map(Path, files), None)
 
 
 def _notes(reading: Reading) -> tuple[str, ...]:
@@ -146,8 +152,12 @@ def _notes(reading: Reading) -> tuple[str, ...]:
     assert isinstance(counted, dict)
     aside = reading.facts.get("set_aside", {})
     assert isinstance(aside, dict)
-    notes = tuple(f"{note}: {count}" for note, count in counted.items())
-    return (*notes, f"set aside: {len(aside)}") if aside else notes
+    notes = [f"{note}: {count}" for note, count in counted.items()]
+    if aside:
+        notes.append(f"set aside: {len(aside)}")
+    if others := copies.told(reading.facts):
+        notes.append(f"other bytes under the SOP Instance UID of an image: {others}")
+    return tuple(notes)
 
 
 def _uid(header: Dataset, keyword: str) -> str:

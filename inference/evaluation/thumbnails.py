@@ -12,8 +12,8 @@ from pydicom import Dataset
 
 from ..decoded import Picture
 from ..errors import ODD_DATA, InferenceError
+from ..image_file import open_image
 from ..pictures import is_picture
-from ..pixels import open_image
 from ..reader import Reader
 from ..windows import BRAIN, Window
 from .images import opened_picture

@@ -18,9 +18,10 @@ import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from numpy.typing import NDArray
 
 from ..errors import InferenceError, NotAnalysableError
+from ..image_file import open_image
 from ..lungs import LungPair, around, find_lungs
 from ..pictures import as_radiograph
-from ..pixels import open_image, radiograph_values
+from ..pixels import radiograph_values
 from .phantoms.fields import FloatArray, blurred
 
 # Below so many pixels a lung box says nothing of lines, and what is painted must not either.

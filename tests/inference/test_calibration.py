@@ -20,8 +20,9 @@ from inference.bundle import Bundle, open_bundle
 from inference.calibration import Calibration
 from inference.errors import BundleError
 from inference.forward import Network
+from inference.image_file import open_image
 from inference.input_spec import InputSpec
-from inference.pixels import open_image, radiograph_values
+from inference.pixels import radiograph_values
 from inference.preprocess import place_radiograph
 from inference.settings import shipped_bundles
 from inference.tensors import prepare_radiograph

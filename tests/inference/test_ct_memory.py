@@ -19,9 +19,9 @@ from inference.bundle import Bundle
 from inference.ct_slices_reader import CtSlicesReader
 from inference.decode_pool import DecodePool
 from inference.decode_settings import PoolSettings
+from inference.image_file import header_of, open_image
 from inference.objects import DeviceIdentity
 from inference.open_source import index_file, open_source
-from inference.pixels import header_of, open_image
 from inference.reading import SourceImage
 from inference.result_objects import ResultBasis, make_objects
 from inference.shared_headers import SharedHeaders

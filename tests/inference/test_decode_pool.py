@@ -21,9 +21,10 @@ from inference.decode_pool import DecodePool
 from inference.decode_settings import PoolSettings
 from inference.decode_task import DecodeTask
 from inference.errors import InferenceError, NotAnalysableError
+from inference.image_file import open_image
 from inference.input_spec import InputSpec
 from inference.open_source import index_file
-from inference.pixels import hounsfield_values, open_image
+from inference.pixels import hounsfield_values
 from inference.reading import NotAnalysed, SourceImage
 from inference.windows import BRAIN
 

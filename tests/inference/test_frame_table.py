@@ -14,9 +14,9 @@ from pydicom.uid import JPEG2000Lossless, JPEGLSLossless
 
 from inference.decoders import decode_frame
 from inference.frame_table import Unlocated
+from inference.image_file import open_image
 from inference.indexed_image import IndexedImage
 from inference.open_source import index_file, open_source
-from inference.pixels import open_image
 from inference.reading import SourceImage
 
 Write = Callable[..., Path]

@@ -13,8 +13,9 @@ from inference.bundle import Bundle
 from inference.criteria import Criteria
 from inference.errors import NotAnalysableError
 from inference.heads import Look, looks
+from inference.image_file import open_image
 from inference.model import load_reader
-from inference.pixels import hounsfield_values, open_image
+from inference.pixels import hounsfield_values
 from inference.reading import NotAnalysed, SourceImage
 from inference.training.phantoms import Grid, Head, Scanner
 

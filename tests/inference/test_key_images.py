@@ -31,11 +31,12 @@ from inference.engines.engine import MadeWith, RawOutputs
 from inference.explaining import Wanted
 from inference.explanation import Method
 from inference.illustrate import slice_candidates, slice_views
+from inference.image_file import open_image
 from inference.input_spec import InputSpec
 from inference.kept_passes import MOST_BYTES, KeptPasses
 from inference.key_images import decoded_again
 from inference.model import load_reader
-from inference.pixels import ModalityImage, open_image
+from inference.pixels import ModalityImage
 from inference.placement import Placement
 from inference.reader import Reader
 from inference.reading import Reading, SourceImage, Thresholds

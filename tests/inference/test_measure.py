@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inference import codes
+from inference.image_file import open_image
 from inference.measure import MOST_ML, cells_mm, left_out, pixel_ml, volumes
 from inference.objects import validate_report
-from inference.pixels import open_image
 from inference.reading import Mask, SourceImage
 from inference.volume import Stack, arrange, slices_of
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from inference.pixels import hounsfield_values, open_image
+from inference.image_file import open_image
+from inference.pixels import hounsfield_values
 from inference.training.layouts import count_labels, read_labels
 from inference.training.phantoms.layouts import SUBTYPES, write_rsna, write_siim
 

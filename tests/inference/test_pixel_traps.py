@@ -24,11 +24,12 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from inference.decoders import PREFERENCE
+from inference.decoder_table import PREFERENCE
 from inference.errors import NotAnalysableError
+from inference.image_file import frame_count, open_image
 from inference.open_source import index_file, open_source
 from inference.pixel_notes import count_fallback
-from inference.pixels import frame_count, hounsfield_values, open_image, radiograph_values
+from inference.pixels import hounsfield_values, radiograph_values
 from inference.reading import NotAnalysed, SourceImage
 
 Sample = Callable[[str], Path]

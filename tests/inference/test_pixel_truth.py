@@ -13,8 +13,9 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import ExplicitVRBigEndian
 
+from inference.image_file import frame_count, open_image
 from inference.lookup_tables import lookup_table
-from inference.pixels import frame_count, hounsfield_values, open_image, radiograph_values
+from inference.pixels import hounsfield_values, radiograph_values
 from inference.voi import header_window, voi_greys
 from inference.windows import BRAIN, SOFT, SUBDURAL, VoiLutFunction, Window
 

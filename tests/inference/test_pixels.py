@@ -21,16 +21,9 @@ from pydicom.tag import Tag
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
 from inference.errors import NotAnalysableError
+from inference.image_file import frame_count, header_of, open_image
 from inference.input_spec import InputSpec
-from inference.pixels import (
-    frame_count,
-    header_of,
-    hounsfield_values,
-    open_image,
-    radiograph_values,
-    unwrap_12_bit,
-    used_bits,
-)
+from inference.pixels import hounsfield_values, radiograph_values, unwrap_12_bit, used_bits
 from inference.polarity import chest_correlation, looks_negative
 from inference.reading import NotAnalysed
 from inference.tensors import prepare_radiograph

@@ -27,10 +27,11 @@ from inference.codes import CHEST_FINDINGS, CHEST_SITES, fault
 from inference.display import show_radiograph
 from inference.errors import BundleError, InferenceError
 from inference.forward import Network
+from inference.image_file import open_image
 from inference.model import load_reader
 from inference.network import load_network
 from inference.objects import DeviceIdentity
-from inference.pixels import open_image, radiograph_values
+from inference.pixels import radiograph_values
 from inference.postprocess import image_findings
 from inference.preprocess import place_radiograph
 from inference.public import add_model, find_offer, offers

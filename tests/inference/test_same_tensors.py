@@ -19,9 +19,9 @@ from inference.ct_slices_reader import CtSlicesReader
 from inference.decode_pool import DecodePool
 from inference.decode_settings import PoolSettings
 from inference.errors import InferenceError, NotAnalysableError
+from inference.image_file import open_image
 from inference.input_spec import InputSpec
 from inference.model_values import model_values
-from inference.pixels import open_image
 from inference.radiograph_reader import RadiographReader
 from inference.reading import SourceImage
 from inference.tensors import prepare_ct, prepare_radiograph

@@ -13,10 +13,12 @@ from pydicom import Dataset, config
 from pydicom.data import get_testdata_files
 
 from inference.criteria import Criteria
-from inference.decoders import DecodingError, decode_frame
+from inference.decoder_table import DecodingError
+from inference.decoders import decode_frame
 from inference.errors import NotAnalysableError
+from inference.image_file import frame_count, open_image
 from inference.open_source import index_file, open_source
-from inference.pixels import frame_count, hounsfield_values, open_image, radiograph_values
+from inference.pixels import hounsfield_values, radiograph_values
 from inference.reading import SourceImage
 from inference.stored_facts import facts_from_bytes
 from inference.suitability import check_image

@@ -14,8 +14,9 @@ from safetensors.torch import save_file
 
 from inference.bundle import open_bundle
 from inference.errors import InferenceError
+from inference.image_file import open_image
 from inference.model import load_reader
-from inference.pixels import hounsfield_values, open_image, radiograph_values
+from inference.pixels import hounsfield_values, radiograph_values
 from inference.reading import Presence, Reading, Scope
 from inference.tensors import prepare_ct, prepare_radiograph
 from inference.training.augment import Augmentation, augment

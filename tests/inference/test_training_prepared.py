@@ -13,8 +13,9 @@ import torch
 
 from inference.errors import InferenceError
 from inference.film_contrast import without_contrast
+from inference.image_file import open_image
 from inference.input_spec import InputSpec
-from inference.pixels import hounsfield_values, open_image
+from inference.pixels import hounsfield_values
 from inference.tensors import prepare_ct
 from inference.training.layouts import LabelledImages
 from inference.training.phantoms.files import write_chest, write_head_series

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import Dataset
 
-from inference.pixels import open_image
+from inference.image_file import open_image
 from inference.reading import SourceImage
 from inference.volume import Slice, Stack, arrange, slices_of
 

@@ -17,7 +17,7 @@ from inference.bundle import Bundle
 from inference.ct_slices_reader import CtSlicesReader
 from inference.decoded import Decoded
 from inference.errors import NotAnalysableError
-from inference.pixels import open_image
+from inference.image_file import open_image
 from inference.reading import NotAnalysed, SourceImage
 from inference.volume import arrange, slices_of
 

@@ -32,9 +32,10 @@ from inference.engines.errors import EngineRunError
 from inference.engines.ladder import Ladder
 from inference.engines.volume_engine import VolumeEngine
 from inference.errors import BundleError, NotAnalysableError
+from inference.image_file import open_image
 from inference.model import load_reader
 from inference.network import load_network
-from inference.pixels import hounsfield_values, open_image
+from inference.pixels import hounsfield_values
 from inference.poison import PoisonedVolumeError
 from inference.reading import Mask, Presence, Reading, SourceImage
 from inference.sliding import VolumeNetwork

@@ -14,7 +14,8 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGBaseline8Bit, SecondaryCaptureImageStorage
 
 from inference.errors import NotAnalysableError
-from inference.pixels import hounsfield_values, open_image
+from inference.image_file import open_image
+from inference.pixels import hounsfield_values
 from inference.reading import NotAnalysed
 from inference.windows import BRAIN, VoiLutFunction, Window
 

@@ -18,10 +18,11 @@ from varied_sources import VariedSource
 from inference import codes
 from inference.display import pixel_aspect, show_radiograph, show_slice, window_text
 from inference.functional_groups import frame_element, numbers
+from inference.image_file import frame_count
 from inference.input_spec import InputSpec
 from inference.objects import DeviceIdentity, ReportClass, object_bytes
 from inference.objects.fallback import as_class
-from inference.pixels import frame_count, hounsfield_values, radiograph_values
+from inference.pixels import hounsfield_values, radiograph_values
 from inference.reading import (
     Code,
     Finding,

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ...errors import InferenceError, NotAnalysableError
-from ...pixels import hounsfield_values, open_image
+from ...image_file import open_image
+from ...pixels import hounsfield_values
 from ...reading import SourceImage
 from ...volume import Slice, arrange, slices_of
 from .fields import FloatArray, SmoothField, between, blurred, chance, logistic

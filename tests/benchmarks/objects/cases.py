@@ -14,7 +14,8 @@ from pydicom import Dataset
 from inference.bundle import Bundle, open_bundle
 from inference.display import pixel_aspect, show_radiograph, show_slice, window_text
 from inference.illustrate import View, film_views, slice_views, window_of
-from inference.pixels import header_of, hounsfield_values, open_image, radiograph_values
+from inference.image_file import header_of, open_image
+from inference.pixels import hounsfield_values, radiograph_values
 from inference.postprocess import Probabilities, image_findings, series_findings
 from inference.reading import Illustration, Reading
 from inference.settings import shipped_bundles

@@ -8,9 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 import torch
+from pydicom import dcmread
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEG2000Lossless
 from structlog.testing import capture_logs
 
 from inference import ct_slices_reader, radiograph_reader
@@ -27,7 +31,7 @@ from inference.input_spec import InputSpec
 from inference.plane_spec import PlaneSpec
 from inference.radiograph_reader import RadiographReader
 from inference.reader import Reader
-from inference.reading import SourceImage
+from inference.reading import Reading, SourceImage
 
 Sources = Callable[[Iterable[Path]], list[SourceImage]]
 Write = Callable[..., Path]
@@ -119,6 +123,42 @@ def test_films_are_read_the_same_and_a_coloured_one_takes_the_other_path(
             reader = reader_of(chest_bundle)
             torch.testing.assert_close(rows_of(reader, images), told, rtol=0, atol=1e-5)
             assert reader.read(images).facts["device_input"] == {way: 1}
+
+
+def box(path: Path) -> None:
+    """Put the pixels into the boxes of a JP2 file, which the first decoder does not read."""
+    dataset = dcmread(path)
+    cells = dataset.pixel_array.astype(np.uint16)
+    stream = imagecodecs.jpeg2k_encode(cells, codecformat="JP2", level=0, reversible=True)
+    dataset.file_meta.TransferSyntaxUID = JPEG2000Lossless
+    dataset.PixelRepresentation = 0
+    dataset.PixelData = encapsulate([stream])
+    dataset["PixelData"].VR = "OB"
+    dataset["PixelData"].is_undefined_length = True
+    dataset.save_as(path)
+
+
+def test_what_another_decoder_read_is_counted_once_as_on_the_host(
+    ct_bundle: Bundle, chest_bundle: Bundle, write_image: Write, sources: Sources,
+    request: pytest.FixtureRequest,
+) -> None:  # fmt: skip
+    slices = series(write_image, RescaleIntercept=-1024)
+    noise = np.random.default_rng(4).integers(0, 4000, (80, 80)).astype(np.uint16)
+    films = [write_image(noise, Modality="DX") for _ in range(3)]
+    for path in (slices[1], slices[5], films[2]):
+        box(path)
+
+    def both() -> list[Reading]:
+        pairs = ((ct_bundle, slices), (chest_bundle, films))
+        return [reader_of(bundle).read(sources(paths)) for bundle, paths in pairs]
+
+    told = both()
+    request.getfixturevalue("on_device")
+    found = both()
+    for one, other, count in zip(found, told, (2, 1), strict=True):
+        assert "device_input" in one.facts
+        assert one.facts["decoder_fallbacks"] == {JPEG2000Lossless.name: count}
+        assert other.facts["decoder_fallbacks"] == {JPEG2000Lossless.name: count}
 
 
 @pytest.mark.usefixtures("on_device")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from types import ModuleType
@@ -26,10 +27,10 @@ from inference.device_input.steps import SliceSteps
 from inference.engines.choose import EngineSettings
 from inference.engines.errors import EngineUnavailableError
 from inference.errors import NotAnalysableError
+from inference.image_file import open_image
 from inference.input_spec import InputSpec
 from inference.model_values import model_values
 from inference.open_source import index_file
-from inference.pixels import open_image
 from inference.preprocess import prepare_ct
 from inference.radiograph_reader import RadiographReader
 from inference.reading import SourceImage
@@ -170,6 +171,30 @@ def test_what_it_does_not_decode_others_do_in_its_place(
     rows, paths = fed(images, GpuCodec(library, 0))
     np.testing.assert_allclose(rows, told(images), rtol=0, atol=1e-5)
     assert paths == {"stored": 5, "decoded_on_gpu": 2}
+
+
+def test_what_neither_it_nor_the_first_decoder_reads_is_counted(
+    write_image: Write, library: Library
+) -> None:
+    """JPEG 2000 in the boxes of a JP2 file; that the GPU hands a frame on is no fall-back."""
+    images = slices(write_image, JPEG2000Lossless)
+    for image in images[3:]:
+        dataset = dcmread(image.path)
+        cells = dataset.pixel_array
+        stream = imagecodecs.jpeg2k_encode(
+            cells, codecformat="JP2", level=0, bitspersample=12, reversible=True
+        )
+        dataset.PixelData = encapsulate([stream])
+        dataset.save_as(image.path)
+    images = [replace(image, facts=index_file(image.path)) for image in images]
+    first = iter([True])
+    library.refuses = lambda one: one[:2] != b"\xff\x4f" or next(first, False)
+    feed = Feed(CT, CpuLane(), DecodePool(PoolSettings()), 3, GpuCodec(library, 0))
+    rows = list(feed.batches([(one, 0) for one in images], SliceSteps(CT, None)))
+    found = np.concatenate([np.asarray(one.tensor) for one in rows])
+    np.testing.assert_allclose(found, told(images), rtol=0, atol=1e-5)
+    assert dict(feed.paths) == {"stored": 5, "decoded_on_gpu": 2}
+    assert feed.fallbacks == {"decoder_fallbacks": {JPEG2000Lossless.name: 2}}
 
 
 def test_a_library_that_fails_costs_time_alone(write_image: Write, library: Library) -> None:

@@ -25,9 +25,10 @@ from inference.device_input.lanes import CpuLane
 from inference.device_input.packed import StoredTask, pack, unpack
 from inference.device_input.stored_picture import Host, StoredPicture, host_note, picture_of
 from inference.errors import NotAnalysableError
+from inference.image_file import frame_count, open_image
 from inference.input_spec import InputSpec
 from inference.model_values import model_values
-from inference.pixels import ModalityImage, frame_count, open_image
+from inference.pixels import ModalityImage
 from inference.preprocess import place_ct, place_radiograph, prepare_ct, prepare_radiograph
 from inference.reading import SourceImage
 from inference.windows import BRAIN, SUBDURAL, VoiLutFunction, Window

@@ -18,6 +18,7 @@ from inference.engine_spec import EngineSpec
 from inference.engines import optional
 from inference.engines.choose import EngineSettings, choose_engine
 from inference.engines.errors import EngineRunError, EngineUnavailableError
+from inference.engines.tensorrt_cache import built_key
 from inference.extras import installed_by
 from inference.input_spec import InputSpec
 from inference.settings import InferenceSettings, ModelSettings
@@ -144,7 +145,8 @@ def test_tensorrt_is_asked_for_one_engine_for_all_batches_and_gives_the_same(
     told = choose_engine(make("onnx", "plain"), "cpu", settings).engine.run(_rows(9))
     fake = FakeTensorRt()
     fake.install(monkeypatch)
-    chosen = choose_engine(make({"name": "tensorrt", "precision": "float16"}), "cuda:1", settings)
+    bundle = make({"name": "tensorrt", "precision": "float16"})
+    chosen = choose_engine(bundle, "cuda:1", settings)
     (tensorrt, how), (cuda, other) = fake.asked
     assert (tensorrt, cuda) == ("TensorrtExecutionProvider", "CUDAExecutionProvider")
     assert how["device_id"] == other["device_id"] == "1"
@@ -152,7 +154,9 @@ def test_tensorrt_is_asked_for_one_engine_for_all_batches_and_gives_the_same(
     assert how["trt_profile_min_shapes"] == "rows:1x1x96x96"
     assert how["trt_profile_max_shapes"] == "rows:4x1x96x96"
     assert settings.cache is not None
-    assert how["trt_engine_cache_path"] == str(settings.cache / "tensorrt")
+    place = settings.cache / "tensorrt" / built_key(bundle)
+    assert how["trt_engine_cache_path"] == how["trt_timing_cache_path"] == str(place)
+    assert place.is_dir()
     fake.sizes.clear()
     found = chosen.engine.run(_rows(9))
     assert fake.sizes == [4, 4, 1]
@@ -180,6 +184,17 @@ def test_tensorrt_that_is_left_out_or_gives_something_else_is_refused(
     FakeTensorRt(off_by=0.01).install(monkeypatch)
     with pytest.raises(EngineUnavailableError, match=r"differs from ONNX Runtime by 0\.00"):
         choose_engine(bundle, "cuda:0", settings)
+
+
+def test_tensorrt_that_cannot_store_what_it_builds_is_told(
+    make: Make, settings: EngineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert settings.cache is not None
+    settings.cache.mkdir()
+    (settings.cache / "tensorrt").write_text("no folder")
+    FakeTensorRt().install(monkeypatch)
+    with pytest.raises(EngineUnavailableError, match="what TensorRT builds cannot be stored"):
+        choose_engine(make("tensorrt"), "cuda:0", settings)
 
 
 @pytest.fixture
