@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 
 class WakeableEvent(threading.Event):
@@ -11,10 +12,16 @@ class WakeableEvent(threading.Event):
     For loops that look for work, wait for so long, and look again, until the event is set. A wake
     that comes while a thread is at work counts: its next `wait` returns at once. Each thread hears
     of each wake; of several that came meanwhile it hears once.
+
+    Parameters
+    ----------
+    patience : callable
+        Gives how many times as long as it is told a `wait` may last; asked when it begins.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patience: Callable[[], float] = lambda: 1.0) -> None:
         super().__init__()
+        self._patience = patience
         self._changed = threading.Condition()
         self._n_wakes = 0
         self._heard = threading.local()
@@ -33,6 +40,8 @@ class WakeableEvent(threading.Event):
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for `set`, `wake` or the end of the time; tell whether it is set."""
+        if timeout is not None:
+            timeout *= self._patience()
         with self._changed:
             before = getattr(self._heard, "n_wakes", 0)
             self._changed.wait_for(lambda: self.is_set() or self._n_wakes != before, timeout)
@@ -40,12 +49,14 @@ class WakeableEvent(threading.Event):
         return self.is_set()
 
 
-def make_wakeable(event: threading.Event) -> WakeableEvent:
+def make_wakeable(
+    event: threading.Event, patience: Callable[[], float] = lambda: 1.0
+) -> WakeableEvent:
     """Return what wakes the threads that wait, from now on, for somebody else's event.
 
     `event` itself stays what it is to everybody else: it is set and asked as before.
     """
-    wakeable = WakeableEvent()
+    wakeable = WakeableEvent(patience)
     is_set, set_it = event.is_set, event.set
 
     def set_both() -> None:
@@ -61,15 +72,22 @@ def make_wakeable(event: threading.Event) -> WakeableEvent:
 
 
 class WakeableEvents(list[threading.Event]):
-    """A list whose events are wakeable from the moment that they are appended."""
+    """A list whose events are wakeable from the moment that they are appended.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    patience : callable
+        As of `WakeableEvent`, for all of them.
+    """
+
+    def __init__(self, patience: Callable[[], float] = lambda: 1.0) -> None:
         super().__init__()
+        self._patience = patience
         self._wakeable: list[WakeableEvent] = []
 
     def append(self, event: threading.Event) -> None:
         """Take up an event; threads that wait for it later can be woken."""
-        self._wakeable.append(make_wakeable(event))
+        self._wakeable.append(make_wakeable(event, self._patience))
         super().append(event)
 
     def wake(self) -> None:

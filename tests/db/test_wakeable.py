@@ -96,3 +96,16 @@ def test_a_thread_that_pauses_on_an_appended_event_is_woken_from_its_first_pause
     paused.join(10)
     assert not paused.is_alive()
     assert events == [event] and not event.is_set()
+
+
+def test_a_pause_lasts_as_many_times_as_long_as_there_is_patience() -> None:
+    patience = [4.0]
+    event = WakeableEvent(lambda: patience[0])
+    began = time.monotonic()
+    assert not event.wait(0.05)
+    assert time.monotonic() - began >= 0.2
+    paused = threading.Thread(target=event.wait, args=(60,), daemon=True)
+    paused.start()
+    event.set()
+    paused.join(10)
+    assert not paused.is_alive()
