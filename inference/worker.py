@@ -28,6 +28,7 @@ from .endings import Ending
 from .error_words import where
 from .event_book import EventBook
 from .heap import keep_freed_memory
+from .heartbeat import BEAT_SECONDS
 from .jobs import JobQueue, JobRunner
 from .memory import resident_bytes
 from .scheduling import DeviceQueue
@@ -39,7 +40,6 @@ from .worker_settings import WorkerSettings
 
 _log = structlog.get_logger()
 
-_BEAT_SECONDS = 5.0
 # How soon it is seen that the process has to end.
 _LOOK_SECONDS = 0.2
 _SWEEP_SECONDS = 10.0
@@ -176,7 +176,7 @@ class Worker:
     def _beat_now_and_then(self) -> None:
         if time.monotonic() < self._next_beat:
             return
-        self._next_beat = time.monotonic() + _BEAT_SECONDS
+        self._next_beat = time.monotonic() + BEAT_SECONDS
         with _going_on():
             self._beat()
             self._events.flush()
