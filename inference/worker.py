@@ -104,6 +104,11 @@ class Worker:
         """Look for jobs now instead of at the next poll; any thread."""
         self._runner.wake()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether analyses are under way; after `serve` those that did not end in their time."""
+        return bool(self._watchdog.running)
+
     def serve(self, stop: threading.Event) -> Ending:
         """Work until `stop` is set, or a new process is needed; let running analyses end.
 
@@ -132,7 +137,9 @@ class Worker:
             ending = self._ending()
         self._drain(stop, ending)
         self._queue.close()
-        self._leave()
+        # Without a database it stays on the list, and others see that it is gone.
+        with _going_on():
+            self._leave()
         ending = ending or Ending.STOPPED
         _log.info("worker.stopped", worker=self._identity.id, why=ending.name.lower())
         return ending
@@ -199,7 +206,7 @@ class Worker:
 
     def _leave(self) -> None:
         # While it is on the list others take over what it still runs, once its process is gone.
-        if not self._watchdog.running:
+        if not self.is_busy:
             with self._engine.begin() as connection:
                 leave(connection, self._identity)
         self._events.flush()
