@@ -90,10 +90,8 @@ def test_a_locked_full_or_missing_sqlite_is_waited_for(tmp_path: Path) -> None:
     engine.dispose()
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_a_connection_that_was_cut_is_waited_for(facts: sa.Engine) -> None:
-    if facts.dialect.name == "sqlite":
-        return
-
     def cut() -> None:
         with facts.connect() as connection:
             connection.execute(sa.text("SELECT pg_terminate_backend(pg_backend_pid())"))
