@@ -236,8 +236,9 @@ def _counting(settings: Settings, place: WorkerPlace) -> Callable[[str], None]:
 
 
 def _losses(base: Ground, device: str) -> int:
-    """Return how often a device of this host was lost within the last hour."""
+    """Return how often workers of this data directory lost a device within the last hour."""
     from db.worker_events import WorkerStep, count
+    from inference.worker_id import name_stem
 
     since = datetime.now(UTC) - timedelta(hours=1)
     with base.engine.connect() as connection:
@@ -245,7 +246,7 @@ def _losses(base: Ground, device: str) -> int:
             connection,
             WorkerStep.DEVICE_LOST,
             device=device,
-            host=socket.gethostname(),
+            host=name_stem(_workers_folder(base)),
             since=since,
         )
 

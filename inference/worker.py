@@ -136,6 +136,9 @@ class Worker:
             self._look_after()
             ending = self._ending()
         self._drain(stop, ending)
+        with _going_on():
+            # What did not end in its time is no poison, and the process ends now.
+            self._queue.put_back(self._watchdog.running, self._identity.id)
         self._queue.close()
         # Without a database it stays on the list, and others see that it is gone.
         with _going_on():

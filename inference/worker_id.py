@@ -45,8 +45,7 @@ def claim_worker_id(folder: Path, device: str) -> Iterator[str]:
     InferenceError
         If the file system has no locks, or there are too many workers.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    stem = f"{socket.gethostname()}-{_tag(folder / _TAG)}-{device.replace(':', '')}"
+    stem = f"{name_stem(folder)}-{device.replace(':', '')}"
     for number in range(256):
         name = stem if device.startswith("cuda:") and number == 0 else f"{stem}-{number}"
         # Not emptied before it is ours: it says who has it.
@@ -59,6 +58,18 @@ def claim_worker_id(folder: Path, device: str) -> Iterator[str]:
             yield name
             return
     raise InferenceError(f"256 workers run on this host already (locks in {folder})")
+
+
+def name_stem(folder: Path) -> str:
+    """Return how all names in a folder begin: with the host, and the tag of the data directory.
+
+    Raises
+    ------
+    InferenceError
+        If the file system has no locks.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    return f"{socket.gethostname()}-{_tag(folder / _TAG)}"
 
 
 def _tag(path: Path) -> str:

@@ -156,6 +156,7 @@ def test_what_was_queued_though_the_database_could_not_say_so_is_queued_once(
     assert len(queue.jobs(["one"])) == 2
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_database_that_goes_away_at_the_last_attempt_is_no_failure(
     facts: sa.Engine,
 ) -> None:
@@ -173,6 +174,7 @@ def test_a_database_that_goes_away_at_the_last_attempt_is_no_failure(
     assert (analyst.attempts, analyst.tries) == (5, 0)
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_what_no_waiting_mends_is_not_waited_for(facts: sa.Engine) -> None:
     class Analyst(FailingAnalyst):
         def analyse(self, _analysis_id: str) -> None:

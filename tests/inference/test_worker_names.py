@@ -21,7 +21,7 @@ from db.workers import WorkerIdentity, enter, workers
 from inference.job_states import JobState, Priority
 from inference.jobs import JobQueue
 from inference.takeover import Takeover
-from inference.worker_id import claim_worker_id, is_gone
+from inference.worker_id import claim_worker_id, is_gone, name_stem
 
 HOST = socket.gethostname()
 
@@ -59,6 +59,7 @@ def test_a_name_says_host_data_directory_and_device_and_stays(tmp_path: Path) ->
     (name,) = names
     with claim_worker_id(tmp_path / "workers", "cuda:1") as on_gpu:
         assert on_gpu == name.replace("-cpu-0", "-cuda1")
+    assert name == f"{name_stem(tmp_path / 'workers')}-cpu-0"
 
 
 def test_two_data_directories_of_one_host_and_one_database(
