@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+import sqlalchemy as sa
+
 
 class Fault(StrEnum):
     """Who is to blame, and so what helps."""
@@ -38,3 +40,23 @@ def fault_of(error: Exception) -> Fault:
         return Fault.ROW
     names = {kind.__name__ for kind in type(error).__mro__}
     return Fault.ROW if names & _ROW_NAMES else Fault.DATABASE
+
+
+def is_away(error: BaseException) -> bool:
+    """Tell whether a statement failed because the database is away, full or busy: waiting helps.
+
+    Parameters
+    ----------
+    error : BaseException
+        As SQLAlchemy raises it. What the driver raises as `InterfaceError` is a misuse of it,
+        unless the connection was lost.
+    """
+    if isinstance(error, sa.exc.TimeoutError):  # every connection waits for it already
+        return True
+    if not isinstance(error, sa.exc.DBAPIError):
+        return False
+    if error.connection_invalidated:
+        return True
+    # PostgreSQL calls some faults of a row operational, such as one that is too large.
+    is_row = isinstance(error.orig, Exception) and fault_of(error.orig) is Fault.ROW
+    return isinstance(error, sa.exc.OperationalError) and not is_row

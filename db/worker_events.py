@@ -87,7 +87,10 @@ def count(
     host: str | None = None,
     since: datetime | None = None,
 ) -> int:
-    """Return how many events of a kind are stored, of an analysis or of a device of a host."""
+    """Return how many events of a kind are stored, of an analysis or of a device of a host.
+
+    `host` is how the names of its workers begin.
+    """
     query = sa.select(sa.func.count()).select_from(_EVENTS).where(_EVENTS.c.step == step)
     if analysis_id is not None:
         query = query.where(_EVENTS.c.analysis_id == analysis_id)

@@ -27,6 +27,7 @@ from inference.endings import Ending
 from . import garbage, logs
 from .bells import Bell, bell, hearing
 from .decoding import start_early, started_by_and_by
+from .ending import end_now, end_soon
 from .ground import Ground
 from .loading import StoppedEarlyError, beside, end_at_once, wait_for
 from .machine import Machine
@@ -91,7 +92,12 @@ def _serve(base: Ground, stop: Event, place: WorkerPlace, machine: Machine | Non
             hearing(base.settings.data_dir, Bell.JOBS, worker.wake),
             started_by_and_by(decoding),
         ):
-            return worker.serve(stop)
+            ending = worker.serve(stop)
+            if worker.is_busy:
+                # While the decode processes are there: without them it would fail.
+                end_now(ending)
+            end_soon(ending)
+            return ending
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,8 +236,9 @@ def _counting(settings: Settings, place: WorkerPlace) -> Callable[[str], None]:
 
 
 def _losses(base: Ground, device: str) -> int:
-    """Return how often a device of this host was lost within the last hour."""
+    """Return how often workers of this data directory lost a device within the last hour."""
     from db.worker_events import WorkerStep, count
+    from inference.worker_id import name_stem
 
     since = datetime.now(UTC) - timedelta(hours=1)
     with base.engine.connect() as connection:
@@ -239,7 +246,7 @@ def _losses(base: Ground, device: str) -> int:
             connection,
             WorkerStep.DEVICE_LOST,
             device=device,
-            host=socket.gethostname(),
+            host=name_stem(_workers_folder(base)),
             since=since,
         )
 

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 import structlog
 
 from db import create_engine
+from db.faults import is_away
 from db.worker_events import WorkerEventRecord, WorkerStep, add
 from inference.endings import Ending
 from inference.worker_id import name_of
@@ -107,7 +108,14 @@ def _write(
                 with engine.begin() as connection:
                     add(connection, [event])
                 break
-            except sa.exc.SQLAlchemyError as error:
+            except Exception as error:  # noqa: BLE001 - the boundary of the thread
+                if not is_away(error):
+                    # Nor would it be stored another time, and those behind it would wait for ever.
+                    _log.error(
+                        "worker.end_dropped", worker=event.worker, step=event.step,
+                        error=type(error).__name__,
+                    )  # fmt: skip
+                    break
                 _log.warning("worker.end_not_stored", error=type(error).__name__)
                 stop.wait(_RETRY_SECONDS)
     if engine is not None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Callable
 
 import sqlalchemy as sa
 import structlog
 
+from db.faults import is_away
 from db.results import Heading, heading_of
 
 from .analyst import Analyst
@@ -16,7 +18,7 @@ from .engines.errors import DeviceLostError
 from .error_words import explained, where
 from .errors import InferenceError
 from .event_book import EventBook
-from .job_states import Priority
+from .job_states import JobState, Priority
 from .jobs import JobQueue
 from .scheduling import DeviceQueue, Turn
 from .stuck import was_stuck
@@ -71,31 +73,60 @@ class Attempts:
         number of starts.
         """
         with self._watchdog.watching(analysis_id):
-            attempt = 1
-            while (error := self._attempt(analysis_id)) is not None:
-                _log.warning(
-                    "analysis.attempt_failed",
-                    analysis=analysis_id[:12],
-                    attempt=attempt,
-                    error=type(error).__name__,
-                    where=where(error),
-                )
-                fault = device_fault(error)
-                if isinstance(fault, DeviceLostError):
-                    self._leave_to_the_next(analysis_id, fault)
-                    return
-                if attempt >= _ATTEMPTS:
-                    code = fault.code if fault is not None else "error"
-                    self._analyst.fail(analysis_id, code, explained(fault or error))
-                    return
-                time.sleep(_RETRY_SECONDS * attempt)
-                # A database that is away is no fault of the study: until the watchdog bites, wait.
-                attempt += not isinstance(error, sa.exc.OperationalError)
+            if (error := self._tried(analysis_id)) is not None:
+                self._once_there(functools.partial(self._end, analysis_id, error))
+
+    def _tried(self, analysis_id: str) -> Exception | None:
+        """Bring an analysis to its outcome; return why that is given up."""
+        attempt = 1
+        while (error := self._attempt(analysis_id)) is not None:
+            _log.warning(
+                "analysis.attempt_failed",
+                analysis=analysis_id[:12],
+                attempt=attempt,
+                error=type(error).__name__,
+                where=where(error),
+            )
+            is_last = attempt >= _ATTEMPTS or isinstance(device_fault(error), DeviceLostError)
+            # A database that is away is no fault of the study: until the watchdog bites, wait.
+            if is_last and not is_away(error):
+                return error
+            time.sleep(_RETRY_SECONDS * attempt)
+            attempt += not is_away(error)
+        return None
+
+    def _once_there(self, store: Callable[[], None]) -> None:
+        """Store the end of an analysis, as soon as the database is there.
+
+        What goes from here to the job engine is lost: the job would be dead, and the analysis would
+        fail as if its worker had been killed.
+        """
+        while True:
+            try:
+                store()
+                return
+            except sa.exc.SQLAlchemyError as error:
+                if not is_away(error):
+                    raise
+                _log.warning("analysis.end_not_stored", error=type(error).__name__)
+            time.sleep(_RETRY_SECONDS)
+
+    def _end(self, analysis_id: str, error: Exception) -> None:
+        """End an analysis that is given up, as may be done more than once."""
+        fault = device_fault(error)
+        if isinstance(fault, DeviceLostError):
+            self._leave_to_the_next(analysis_id, fault)
+            return
+        code = fault.code if fault is not None else "error"
+        self._analyst.fail(analysis_id, code, explained(fault or error))
 
     def _leave_to_the_next(self, analysis_id: str, fault: DeviceLostError) -> None:
         """Queue an analysis once more: what it needs lies on a device that is lost."""
         self._events.lose("torch", fault)
-        if len(self._queue.jobs([analysis_id])) > _MOST_PASSED_ON:
+        jobs = self._queue.jobs([analysis_id])
+        if any(job.state is JobState.QUEUED for job in jobs):
+            return  # stored before, though the database went away before it could say so
+        if len(jobs) > _MOST_PASSED_ON:
             self._analyst.fail(analysis_id, fault.code, str(fault))
             return
         with self._engine.begin() as connection:

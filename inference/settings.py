@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from .bundle import Bundle, open_bundle
 from .bundle_settings import SectionSettings
@@ -13,6 +13,7 @@ from .criteria import Anatomy, Contrast
 from .decode_settings import PoolSettings, processes_for, usable_cores
 from .errors import BundleError
 from .extras import installed_by
+from .heartbeat import BEAT_SECONDS, LEAST_SILENCE_SECONDS
 from .reading import Thresholds
 
 
@@ -115,9 +116,9 @@ class InferenceSettings(_Settings):
     )
     silence_seconds: float = Field(
         default=120.0,
-        gt=0,
         description="Jobs of a worker silent for so long go to another one; of one whose process "
-        "is gone from the same host within seconds.",
+        f"is gone from the same host within seconds. At least {LEAST_SILENCE_SECONDS:g}: each says "
+        f"every {BEAT_SECONDS:g} that it lives.",
     )
     grace_seconds: int = Field(
         default=20, ge=0, description="How long running analyses may go on after SIGTERM."
@@ -133,6 +134,17 @@ class InferenceSettings(_Settings):
         default=True,
         description="Deliver a report that says why images were not analysed.",
     )
+
+    @field_validator("silence_seconds")
+    @classmethod
+    def _hears_some_beats(cls, seconds: float) -> float:
+        if not seconds >= LEAST_SILENCE_SECONDS:  # NaN, too
+            raise ValueError(
+                f"{seconds:g} is too short: a worker says every {BEAT_SECONDS:g} s that it lives, "
+                "and one whose word comes late must not be taken for dead; set "
+                f"{LEAST_SILENCE_SECONDS:g} or more"
+            )
+        return seconds
 
     @property
     def decoding(self) -> PoolSettings:

@@ -28,6 +28,7 @@ from .endings import Ending
 from .error_words import where
 from .event_book import EventBook
 from .heap import keep_freed_memory
+from .heartbeat import BEAT_SECONDS
 from .jobs import JobQueue, JobRunner
 from .memory import resident_bytes
 from .scheduling import DeviceQueue
@@ -39,7 +40,6 @@ from .worker_settings import WorkerSettings
 
 _log = structlog.get_logger()
 
-_BEAT_SECONDS = 5.0
 # How soon it is seen that the process has to end.
 _LOOK_SECONDS = 0.2
 _SWEEP_SECONDS = 10.0
@@ -104,6 +104,11 @@ class Worker:
         """Look for jobs now instead of at the next poll; any thread."""
         self._runner.wake()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether analyses are under way; after `serve` those that did not end in their time."""
+        return bool(self._watchdog.running)
+
     def serve(self, stop: threading.Event) -> Ending:
         """Work until `stop` is set, or a new process is needed; let running analyses end.
 
@@ -131,8 +136,13 @@ class Worker:
             self._look_after()
             ending = self._ending()
         self._drain(stop, ending)
+        with _going_on():
+            # What did not end in its time is no poison, and the process ends now.
+            self._queue.put_back(self._watchdog.running, self._identity.id)
         self._queue.close()
-        self._leave()
+        # Without a database it stays on the list, and others see that it is gone.
+        with _going_on():
+            self._leave()
         ending = ending or Ending.STOPPED
         _log.info("worker.stopped", worker=self._identity.id, why=ending.name.lower())
         return ending
@@ -176,7 +186,7 @@ class Worker:
     def _beat_now_and_then(self) -> None:
         if time.monotonic() < self._next_beat:
             return
-        self._next_beat = time.monotonic() + _BEAT_SECONDS
+        self._next_beat = time.monotonic() + BEAT_SECONDS
         with _going_on():
             self._beat()
             self._events.flush()
@@ -199,7 +209,7 @@ class Worker:
 
     def _leave(self) -> None:
         # While it is on the list others take over what it still runs, once its process is gone.
-        if not self._watchdog.running:
+        if not self.is_busy:
             with self._engine.begin() as connection:
                 leave(connection, self._identity)
         self._events.flush()

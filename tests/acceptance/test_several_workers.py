@@ -251,7 +251,7 @@ def test_what_a_killed_worker_was_at_is_done_by_the_other_one(
 def test_a_frozen_worker_is_given_up_and_ends_when_it_goes_on(
     start: Start, stored: Callable[[Workers], StoredStudies], tmp_path: Path
 ) -> None:
-    node, ct, _ = start("worker", 2, {"rows": SLOW}, "silence_seconds = 5\nconcurrency = 1\n")
+    node, ct, _ = start("worker", 2, {"rows": SLOW}, "silence_seconds = 15\nconcurrency = 1\n")
     studies = stored(node)
     heads = write_plain_series(tmp_path / "head", GREYS)
     asked = [studies.ask(ct, *one, Priority.ROUTINE) for one in studies.copies(heads, 4)]

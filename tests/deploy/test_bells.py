@@ -12,7 +12,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
-from deploy.bells import Bell, bell, hearing
+from deploy.bells import Bell, bell, hearing, is_heard
 
 ROOT = Path(__file__).parents[2]
 _LISTENER = """
@@ -120,3 +120,20 @@ def test_a_pipe_that_cannot_be_rung_does_not_silence_the_others(tmp_path: Path) 
             (tmp_path / "bells" / name).symlink_to("/dev/full")
         bell(tmp_path, Bell.JOBS)()
         assert all(one.wait(10) for one in heard)
+
+
+def test_who_listens_is_seen_without_a_ring(tmp_path: Path) -> None:
+    heard = threading.Event()
+    assert not is_heard(tmp_path, Bell.JOBS)
+    process = _listener(tmp_path)
+    try:
+        with hearing(tmp_path, Bell.OUTBOX, heard.set):
+            assert is_heard(tmp_path, Bell.JOBS)
+            assert is_heard(tmp_path, Bell.OUTBOX)
+            assert not heard.wait(0.3)
+        assert not is_heard(tmp_path, Bell.OUTBOX)
+    finally:
+        process.kill()
+        process.communicate()
+    assert _pipes(tmp_path)  # what a killed one leaves is no listener
+    assert not is_heard(tmp_path, Bell.JOBS)

@@ -106,6 +106,13 @@ def test_who_may_come_in(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         ('[[destination]]\nnmae = "x"\n', "destination.0.nmae", "did you mean name?"),
         ("[scp]\nport = 99999\n", "scp.port", "65535"),
+        (
+            "[inference]\nsilence_seconds = 14.9\n",
+            "inference.silence_seconds",
+            "every 5 s that it lives, and one whose word comes late must not be taken for dead; "
+            "set 15 or more",
+        ),
+        ("[inference]\nsilence_seconds = nan\n", "inference.silence_seconds", "set 15 or more"),
         ('[scp]\nae_title = "FAR TOO LONG A TITLE"\n', "scp.ae_title", "16"),
         ("[[destination]]\n", "destination.0.name", "missing"),
         ('[[destination]]\nname = "p"\n', "destination.0", "set one of ae_title, host and port"),

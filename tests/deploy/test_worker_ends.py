@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -109,6 +110,33 @@ def test_of_a_database_that_stays_away_no_more_than_so_many_wait(
         # One more may have been in hand.
         assert 3 <= len(rows_of(connection, "v_worker_events", order_by="event_id")) <= 4
     assert len(counted) == 50
+    engine.dispose()
+
+
+def test_an_end_that_no_database_would_take_holds_up_no_other(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_ends, "_RETRY_SECONDS", 0.05)
+    engine = create_engine(settings.db_url)
+    upgrade(engine)
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text(
+                "CREATE TRIGGER refuses BEFORE INSERT ON worker_event "
+                "WHEN NEW.reason LIKE '%status 3;%' BEGIN SELECT RAISE(ABORT, 'no'); END"
+            )
+        )
+    (settings.data_dir / "workers").mkdir()
+    # A name that is no text: raised by the driver itself, not by the database.
+    odd = os.fsencode(settings.data_dir / "workers") + b"/\xff-cpu-0.lock"
+    Path(os.fsdecode(odd)).write_text("4713\n")
+    with capture_logs() as logs, told_of_ends(settings, {"worker"}, lambda _step: None) as ended:
+        for pid, status in ((4711, 1), (4712, 3), (4713, 1), (4714, 1)):
+            ended(PartEnd("worker", pid, status))
+        found = stored(engine, 2)
+    assert [reason.split()[2] for _, _, reason in found] == ["4711", "4714"]
+    dropped = [one["error"] for one in logs if one["event"] == "worker.end_dropped"]
+    assert dropped == ["IntegrityError", "UnicodeEncodeError"]
     engine.dispose()
 
 

@@ -311,22 +311,21 @@ def test_a_file_system_without_locks_is_said_with_the_way_out(
 
     monkeypatch.setattr(fcntl, "flock", without)
     with (
-        pytest.raises(InferenceError, match=r"lock cannot be locked \(No locks available\)"),
+        pytest.raises(InferenceError, match=r"tag cannot be locked \(No locks available\)"),
         claim_worker_id(tmp_path, "cpu"),
     ):
         raise AssertionError("it has no name")
 
 
 def test_a_name_of_another_folder_proves_nothing_of_a_process_that_lives(tmp_path: Path) -> None:
-    """Two data directories of one host, and one database: the names are the same."""
-    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
-    with claim_worker_id(ours, "cpu") as name:
-        with claim_worker_id(theirs, "cpu") as same:
-            assert same == name
-            (theirs / f"{name}.lock").write_text("1\n")
-            # Somebody has it there, and it is another.
-            assert not is_gone(theirs, name, os.getpid())
-        # Nobody has it there any more, and it was another.
-        assert not is_gone(theirs, name, os.getpid())
-        (theirs / f"{name}.lock").write_text(f"{os.getpid()}\n")
-        assert is_gone(theirs, name, os.getpid())
+    """Two data directories of one host, and one database; older versions gave the same names."""
+    lock = tmp_path / "host-cpu-0.lock"
+    lock.write_text("1\n")
+    with lock.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        # Somebody has it here, and it is another.
+        assert not is_gone(tmp_path, "host-cpu-0", os.getpid())
+    # Nobody has it here any more, and it was another.
+    assert not is_gone(tmp_path, "host-cpu-0", os.getpid())
+    lock.write_text(f"{os.getpid()}\n")
+    assert is_gone(tmp_path, "host-cpu-0", os.getpid())

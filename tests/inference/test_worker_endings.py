@@ -230,7 +230,7 @@ def test_what_fails_while_it_ends_does_not_end_what_it_still_runs(
             failed.append(1)
             raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr("inference.worker._BEAT_SECONDS", 0.1)
+    monkeypatch.setattr("inference.worker.BEAT_SECONDS", 0.1)
     monkeypatch.setattr(worker, "_beat", full)
     assert worker.serve(stop) is Ending.STOPPED
     assert analyst.ended == ["one"]
