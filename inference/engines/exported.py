@@ -43,6 +43,8 @@ def typed_error(library: str, error: Exception, said: str) -> EngineError:
     said : str
         Its message, in one line.
     """
-    if isinstance(error, MemoryError) or any(mark in said.lower() for mark in _NO_MEMORY):
+    # Of a long message `said` leaves out the middle.
+    whole = f"{error} {said}".lower()
+    if isinstance(error, MemoryError) or any(mark in whole for mark in _NO_MEMORY):
         return EngineOutOfMemoryError(f"{library} has not enough memory: {said}")
     return EngineRunError(f"{library} cannot carry the network out: {said}")

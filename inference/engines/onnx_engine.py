@@ -11,6 +11,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as state
 from .engine import EngineIdentity, RawOutputs, Rows, on_host
 from .errors import EngineError, ExportError
 from .exported import CPU_BATCH, cpu_threads, exported_outputs, typed_error
+from .said import said
 
 INPUT = "rows"
 # All that the library raises; they have no root of their own below Exception.
@@ -86,4 +87,4 @@ def typed_of_onnx(error: Exception) -> EngineError:
 
 def said_by(error: Exception) -> str:
     """Return what an error says, in one line."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+    return said((str(error).splitlines() or [""])[0], type(error).__name__)

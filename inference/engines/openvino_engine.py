@@ -12,6 +12,7 @@ import openvino
 from .engine import EngineIdentity, RawOutputs, Rows, on_host
 from .errors import ExportError
 from .exported import CPU_BATCH, cpu_threads, exported_outputs, typed_error
+from .said import said
 
 
 class OpenVinoEngine:
@@ -87,4 +88,4 @@ def _how(threads: int) -> dict[str, object]:
 
 
 def _said(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    return said(str(error), type(error).__name__)

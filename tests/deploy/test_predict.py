@@ -255,7 +255,7 @@ def test_a_label_that_the_reader_could_not_learn_has_its_rows_all_the_same(tmp_p
     (image,) = write_head_series(tmp_path / "head", 1, slices=1, size=64)
     out = tmp_path / "submission.csv"
     done = predict(bundle.path, image, "--submission", out)
-    assert "6 rows for 1 images" in done.stdout
+    assert "6 rows for 1 image" in done.stdout
     assert "the model does not read subdural" in done.stderr
     rows = {row["ID"].rpartition("_")[2]: row["Label"] for row in read_csv(out.read_text())}
     assert tuple(rows) == ORDER
