@@ -1,8 +1,7 @@
 """What the job engine has no way to do in a transaction of ours: statements on its own table.
 
 None of this is part of its interface. Each statement leaves a job as the engine itself would leave
-it, and touches nothing that has another state by the time it is reached: a job that a worker takes
-meanwhile is either taken or changed, never both.
+it, and touches nothing that has another state by the time it is reached.
 """
 
 from __future__ import annotations
@@ -68,8 +67,10 @@ class JobTable:
     ) -> bool:
         """Move the jobs of an analysis that still wait in a queue to another one.
 
-        A worker that has just taken one keeps it: PostgreSQL waits for its row and looks at it once
-        more, SQLite lets one of the two write first. One that looks meanwhile passes it over.
+        One that a worker has taken is left: PostgreSQL waits for its row and looks at it once more.
+        A worker that looks meanwhile passes it over. On SQLite it may have seen the job in the old
+        queue and take it after the move: then it runs at once, and only once, as what our table
+        says by then.
 
         Parameters
         ----------
