@@ -200,7 +200,7 @@ def _submit(bundle: Bundle, results: Iterator[ImageResult], path: Path) -> int:
         said = "how frequent each label was in training" if prior else f"{UNKNOWN:g}"
         print(
             f"preread: warning: {number_of(len(done.unread), 'image')} could not be read; "
-            f"{noun(len(done.unread), 'its row says', 'their rows say')} {said}",
+            f"{noun(len(done.unread), 'its', 'their')} rows say {said}",
             file=sys.stderr,
         )
     print(f"{number_of(done.rows, 'row')} for {number_of(done.images, 'image')} written to {path}")

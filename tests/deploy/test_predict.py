@@ -205,7 +205,7 @@ def test_a_submission_has_a_row_for_each_image_and_label(rsna: Path, tmp_path: P
     done = predict(rsna / "bundle", folder, "--submission", out, status=1)
     assert "30 rows for 5 images" in done.stdout
     assert "ID_broken.dcm: undecodable" in done.stderr
-    assert "their rows say 0.5" in done.stderr
+    assert "its rows say 0.5" in done.stderr
     rows = read_csv(out.read_text())
     images = ["ID_0001", "ID_0002", "ID_1001", "ID_1002", "ID_broken"]
     assert [row["ID"] for row in rows] == [f"{i}_{name}" for i in images for name in ORDER]
