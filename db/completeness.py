@@ -15,7 +15,7 @@ from typing import cast
 
 import sqlalchemy as sa
 
-from .schema import Association, Instance, Series, SeriesState
+from .schema import Association, Instance, Resent, Series, SeriesState
 
 # Built once: SQLAlchemy takes several times as long to build a statement as the database to run it,
 # and a series is marked while everybody else waits for the write lock.
@@ -34,11 +34,13 @@ _INSTANCES = (
     .where(Instance.series_instance_uid == sa.bindparam("of_series"))
     .order_by(Instance.revision)
 )
-_SENDERS = (
+_SENDERS = sa.union(
     sa.select(Association.calling_ae, Association.called_ae)
     .join(Instance, Instance.association_id == Association.id)
-    .where(Instance.series_instance_uid == sa.bindparam("of_series"))
-    .distinct()
+    .where(Instance.series_instance_uid == sa.bindparam("of_series")),
+    sa.select(Association.calling_ae, Association.called_ae)
+    .join(Resent, Resent.association_id == Association.id)
+    .where(Resent.series_instance_uid == sa.bindparam("of_series")),
 )
 _SERIES = cast(sa.Table, Series.__table__)
 _MARK = (
@@ -157,7 +159,10 @@ def newest_instances(
 
 
 def senders(connection: sa.Connection, series_instance_uid: str) -> frozenset[Sender]:
-    """Return who sent the images of a series; nobody knows of images whose rows were rebuilt."""
+    """Return who sent images of a series, or sent some of them again.
+
+    Nobody knows of images whose rows were rebuilt.
+    """
     rows = connection.execute(_SENDERS, {"of_series": series_instance_uid})
     return frozenset(Sender(*row) for row in rows)
 

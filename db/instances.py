@@ -108,8 +108,16 @@ _INSTANCE_OF_TOUCHED = (
     f"{_INSTANCE[1]}, (SELECT state FROM series AS s "  # noqa: S608 - constants of this file
     "WHERE s.series_instance_uid = instance.series_instance_uid)",
 )
+_RESENT = _upsert(
+    "resent",
+    "series_instance_uid, association_id",
+    "series_instance_uid, association_id",
+    "NOTHING",
+    "series_instance_uid",
+)
 _KNOWN = """
-SELECT id, revision, sha256, transfer_syntax_uid, path, size_bytes, missing_at FROM instance
+SELECT id, revision, sha256, transfer_syntax_uid, path, size_bytes, missing_at, association_id
+FROM instance
 WHERE sop_instance_uid = ? ORDER BY revision
 """
 _FOUND = "UPDATE instance SET missing_at = NULL, path = ?, size_bytes = ? WHERE id = ?"
@@ -186,12 +194,14 @@ def write_instances(
     if len(inserted) == len(records):
         return [Added.NEW] * len(records)
     outcomes = []
+    resent: set[tuple[str, str]] = set()
     for record in records:
         if record.sop_instance_uid in inserted:  # the first of them: the row is its own
             inserted.remove(record.sop_instance_uid)
             outcomes.append(Added.NEW)
         else:
-            outcomes.append(_write_known(cursor, dialect, record))
+            outcomes.append(_write_known(cursor, dialect, record, resent))
+    _run(cursor, dialect, _RESENT, sorted(resent))
     return outcomes
 
 
@@ -224,18 +234,22 @@ def _write_studies(
         cursor.execute(dialect.sql(_MIXED), (study, '%"PatientID"%'))
 
 
-def _write_known(cursor: Cursor, dialect: Dialect, record: InstanceRecord) -> Added:
-    """Write an instance whose SOP Instance UID came before."""
+def _write_known(
+    cursor: Cursor, dialect: Dialect, record: InstanceRecord, resent: set[tuple[str, str]]
+) -> Added:
+    """Write an instance whose SOP Instance UID came before; note in `resent` who sent it again."""
     uid = record.sop_instance_uid
     for _ in range(_ATTEMPTS):
         known = cursor.execute(dialect.sql(_KNOWN), (uid,)).fetchall()
-        for row_id, _, sha256, syntax, path, size, missing_at in known:
+        for row_id, _, sha256, syntax, path, size, missing_at, first in known:
             if (sha256, syntax) == (record.sha256, record.transfer_syntax_uid):
                 # A file that was gone may be back with a head of another length (it names the
                 # sender) before anybody missed it.
                 is_other = path == record.path and size != record.size_bytes
                 if missing_at is not None or is_other:
                     cursor.execute(dialect.sql(_FOUND), (record.path, record.size_bytes, row_id))
+                if record.series_instance_uid is not None and first != record.association_id:
+                    resent.add((record.series_instance_uid, record.association_id))
                 return Added.EQUAL
         revision = known[-1][1] + 1 if known else 0
         row = (*_instance_values(record), dialect.time(record.received_at), revision)

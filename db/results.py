@@ -109,6 +109,17 @@ _START = (
     .returning(_ANALYSIS.c.started_at)
 )
 
+_URGE = (
+    sa.update(_ANALYSIS)
+    .where(
+        _ANALYSIS.c.id == sa.bindparam("of_id"),
+        _ANALYSIS.c.state == AnalysisState.PENDING,
+        _ANALYSIS.c.priority != "stat",
+    )
+    .values(priority="stat")
+    .returning(_ANALYSIS.c.id)
+)
+
 
 @lru_cache
 def _insert_analysis(dialect: str) -> sa.Executable:
@@ -151,6 +162,12 @@ def request_analysis(connection: sa.Connection, request: AnalysisRequest) -> boo
         [{"analysis_id": request.id, "instance_id": number} for number in request.instance_ids],
     )
     return True
+
+
+def urge_analysis(connection: sa.Connection, analysis_id: str) -> bool:
+    """Say that an analysis without an outcome is STAT; False if it was, or has an outcome."""
+    urged = connection.execute(_URGE, {"of_id": analysis_id})
+    return urged.first() is not None
 
 
 def load(connection: sa.Connection, analysis_id: str) -> RequestedAnalysis | None:

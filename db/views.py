@@ -281,7 +281,7 @@ VIEWS: Mapping[str, Mapping[str, str]] = {
         "series_instance_uid": "Series Instance UID",
         "model_name": "model",
         "model_version": "version of the model",
-        "priority": "stat or routine",
+        "priority": "stat or routine; one that waits as routine becomes stat if its series does",
         "version": "1 for the first analysis of the series by this model, then 2, 3 ...",
         "is_current": "false once a newer analysis of the same series is done",
         "state": "pending, done, not_analysed, failed or cancelled",

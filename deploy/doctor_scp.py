@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from db import FileStore, inventory
+from inference.number_words import noun, number_of
 from scp import Peer
 from scp.errors import ScpError
 from scp.tls import server_context
@@ -151,14 +152,14 @@ def _backlog(settings: Settings) -> Iterator[Check]:
         yield Check(
             "backlog",
             Verdict.WARNING,
-            f"{waiting} images are kept and wait for the database; a running node indexes them "
-            "when it is back",
+            f"{number_of(waiting, 'image')} kept {noun(waiting, 'waits', 'wait')} for the "
+            f"database; a running node indexes {noun(waiting, 'it', 'them')} when it is back",
         )
     if refused:
         yield Check(
             "backlog",
             Verdict.BAD,
-            f"{refused} images are kept that the database refused: see "
+            f"{number_of(refused, 'image is', 'images are')} kept that the database refused: see "
             f"{files.root / 'unindexed'}/refused-*",
         )
     if not waiting and not refused:

@@ -19,11 +19,12 @@ from db.backlog import Backlog
 from db.commitments import record_answer
 from db.ingest import Ingest
 from db.loop_guard import count_requested, is_requested
-from db.results import AnalysisRequest, request_analysis
+from db.results import AnalysisRequest, request_analysis, urge_analysis
 from inference.bundle import Bundle
 from inference.catalogue import open_catalogue
 from inference.job_states import Priority
 from inference.jobs import JobQueue
+from inference.number_words import noun, number_of
 from inference.requests import request_analysis_of
 from scp import (
     CommitmentDesk,
@@ -216,6 +217,8 @@ def enqueue_analyses(
                 log.info("analysis.requested", analysis=request.id[:12], rule=route.rule)
             else:
                 log.info("analysis.known", analysis=request.id[:12])
+                if _is_raised(connection, queue, request):
+                    log.info("analysis.raised", analysis=request.id[:12], rule=route.rule)
         if not bounded:
             return decision
         return Decision(
@@ -230,10 +233,22 @@ def enqueue_analyses(
         return count_requested(connection, request.study_instance_uid, since) >= most_a_day
 
     _bound = (
-        f"{most_a_day} analyses of this study in 24 hours are the most "
+        f"{number_of(most_a_day, 'analysis', 'analyses')} of this study in 24 hours "
+        f"{noun(most_a_day, 'is', 'are')} the most "
         "(inference.max_analyses_per_study_per_day)"
     )
     return on_complete
+
+
+def _is_raised(connection: sa.Connection, queue: JobQueue, known: AnalysisRequest) -> bool:
+    """Raise a known analysis that is STAT by now and still waits; tell whether that was so.
+
+    The job first: one that a worker has taken is left as it is, in our table too. Nothing is ever
+    lowered.
+    """
+    if known.priority != Priority.STAT or not queue.urge(connection, known.id):
+        return False
+    return urge_analysis(connection, known.id)
 
 
 def _request(bundle: Bundle, series: CompleteSeries, route: Route) -> AnalysisRequest:

@@ -100,12 +100,16 @@ def _conditions() -> Iterator[str]:
     yield from (
         "",
         "`when` sees the data sets of images alone, not the head of a file. `calling_ae` and "
-        "`called_ae` hold if one association that brought an image of the series was asked for by "
-        "such AE titles; of images whose rows were rebuilt nobody knows who sent them. A rule "
+        "`called_ae` hold if one association that brought an image of the series, for the first "
+        "time or again, was asked for by such AE titles; of images whose rows were rebuilt nobody "
+        "knows who sent them. For an image the first rule of a model holds. Where images of a "
+        "series have a model by different rules, it is as urgent as the most urgent of them says, "
+        "and its results are delivered unless all of them are `shadow`. A rule "
         "without `priority` takes that of the first rule without `model` that holds; without such "
         "a one it makes stat of a series whose Requested Procedure Priority (0040,1003), in the "
         "image or its Request Attributes Sequence, or Study Priority ID (0032,000C) is STAT or "
-        "HIGH. `preread rules test FILE... --calling TITLE` answers for files.",
+        "HIGH. An analysis that waits as a routine one becomes stat if its series is routed so "
+        "later. `preread rules test FILE... --calling TITLE` answers for files.",
         "",
     )
 

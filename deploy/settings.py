@@ -34,6 +34,7 @@ from scp.settings import AeSettings, DestinationSettings, ScpSettings
 
 from .errors import SettingsError
 from .notify.settings import NotifySettings
+from .setting_places import place_of
 
 PREFIX = "PREREAD_"
 CONFIG_VARIABLE = "PREREAD_CONFIG"
@@ -204,7 +205,7 @@ def load(config: Path | None = None, flags: Mapping[str, Any] | None = None) -> 
         return Loaded()
     except ValidationError as error:
         raise SettingsError(
-            "; ".join(_explain(detail, path) for detail in error.errors())
+            "; ".join(_explain(detail, path, file) for detail in error.errors())
         ) from None
     except PydanticSettingsError as error:
         raise SettingsError(f"a PREREAD_ variable cannot be read: {error}") from None
@@ -231,19 +232,24 @@ def _read(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _explain(detail: ErrorDetails, path: Path | None) -> str:
+def _explain(detail: ErrorDetails, path: Path | None, file: Mapping[str, Any]) -> str:
     """Say one validation error in one line that names the setting and the way out."""
     location = [part for part in detail["loc"] if part != "function-plain"]
+    said = detail["msg"].removeprefix("Value error, ")
     if not location:  # of several settings together; the message names them
-        return f"setting {detail['msg'].removeprefix('Value error, ')}"
-    name = ".".join(str(part) for part in location)
+        return f"setting {said}"
+    # What a variable says of a table stands there instead of all that the file says of it.
+    is_of_file = f"{PREFIX}{location[0]}".upper() not in os.environ
+    name = place_of(location, file if is_of_file else {})
     source = _source(location, path)
     if detail["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(location[-1]), list(_keys(location[:-1])), 1, 0.5)
         return f"unknown setting {name}{source}" + (f": did you mean {near[0]}?" if near else "")
     if detail["type"] == "missing":
         return f"setting {name} is missing{source}"
-    return f"setting {name}{source}: {detail['msg'].removeprefix('Value error, ')}"
+    # Entries name themselves in messages of their own.
+    own_name = name.partition(" ")[2]
+    return f"setting {name}{source}: {said.removeprefix(f'{own_name}: ')}"
 
 
 def _source(location: list[int | str], path: Path | None) -> str:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from .errors import NotAnalysableError
 from .heads import looks
+from .number_words import number_of
 from .reading import NotAnalysed
 
 # Slices that must show brain; one alone may be a likeness.
@@ -55,10 +56,11 @@ class HeadSeen:
         if self._skulls >= self._enough:
             raise NotAnalysableError(
                 NotAnalysed.NOT_A_PATIENT,
-                f"{self._skulls} slices show a skull, {self._brains} of them brain in it: it looks "
-                "like a phantom",
+                f"{number_of(self._skulls, 'slice shows', 'slices show')} a skull, {self._brains} "
+                "of them brain in it: it looks like a phantom",
             )
         raise NotAnalysableError(
             NotAnalysed.WRONG_BODY_PART,
-            f"{self._brains} slices show brain inside a skull; a reading needs {self._enough}",
+            f"{number_of(self._brains, 'slice shows', 'slices show')} brain inside a skull; a "
+            f"reading needs {self._enough}",
         )

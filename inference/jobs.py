@@ -1,4 +1,4 @@
-"""Durable work: the only file that knows the job engine (DBOS Transact).
+"""Durable work: with `job_table` the only file that knows the job engine (DBOS Transact).
 
 A job is an analysis id; everything else stands in our own tables. Jobs are enqueued in the
 transaction that stores the analysis, run by whichever worker is free, run again after a crash,
@@ -21,6 +21,7 @@ from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, Enque
 from db.wakeable import WakeableEvents
 
 from .job_states import Job, JobState, Priority
+from .job_table import JobTable
 from .under_way import UnderWay
 
 _APPLICATION = "preread"
@@ -87,6 +88,7 @@ class JobQueue:
     def __init__(self, engine: sa.Engine) -> None:
         _quiet()
         self._client = _client(engine)
+        self._table = JobTable(self._client._sys_db, _WORKFLOW)
 
     def enqueue(self, connection: sa.Connection, analysis_id: str, priority: Priority) -> None:
         """Enqueue within the caller's transaction; enqueuing twice is the same as once."""
@@ -100,6 +102,20 @@ class JobQueue:
         numbers = [int(job.id.partition(".")[2] or 0) for job in self.jobs([analysis_id])]
         number = max(numbers, default=0) + 1
         self._enqueue(connection, f"{analysis_id}.{number}", analysis_id, priority)
+
+    def urge(self, connection: sa.Connection, analysis_id: str) -> bool:
+        """Make STAT of an analysis that waits as a routine one, within the caller's transaction.
+
+        It goes before STAT that was asked for later. One that is running is left as it is, and
+        urging twice is the same as once.
+
+        Returns
+        -------
+        bool
+            Whether it waited.
+        """
+        rank = _RANK[Priority.STAT]
+        return self._table.move(connection, analysis_id, _QUEUE, _STAT_QUEUE, rank)
 
     def jobs(self, analysis_ids: Sequence[str]) -> list[Job]:
         """Return every job of these analyses."""
@@ -141,41 +157,13 @@ class JobQueue:
         tuple of str
             The analyses.
         """
-        # Not part of the engine's interface, which has no way to do this in a transaction of ours.
-        # It does the same for an executor that comes back (`reenqueue_for_recovery`).
-        system = self._client._sys_db
-        table = system.tables.workflow_status
-        job = table.c
-        known = sa.case((job.queue_name.in_(list(_SECONDS)), job.queue_name), else_=_QUEUE)
-        queued = (
-            sa.update(table)
-            .where(job.status == "PENDING", job.executor_id == executor, job.name == _WORKFLOW)
-            .values(
-                status="ENQUEUED",
-                owner_xid=None,
-                started_at_epoch_ms=None,
-                updated_at=system._now_ms_sql(),
-                queue_name=known,
-            )
-            .returning(job.workflow_uuid)
-        )
-        where = {"schema_translate_map": {table.schema: system.schema}}
-        found = connection.execute(queued, execution_options=where).scalars().all()
-        return tuple(sorted({str(one).partition(".")[0] for one in found}))
+        known = self._table.known_queue(_SECONDS, _QUEUE)
+        found = self._table.queue_again(connection, executor, known)
+        return tuple(sorted({one.partition(".")[0] for one in found}))
 
     def executors(self, connection: sa.Connection) -> frozenset[str]:
         """Return who runs jobs, whether it lives or not."""
-        system = self._client._sys_db
-        table = system.tables.workflow_status
-        job = table.c
-        running = (
-            sa.select(job.executor_id)
-            .where(job.status == "PENDING", job.name == _WORKFLOW, job.executor_id.is_not(None))
-            .distinct()
-        )
-        where = {"schema_translate_map": {table.schema: system.schema}}
-        found = connection.execute(running, execution_options=where).scalars()
-        return frozenset(str(one) for one in found)
+        return self._table.executors(connection)
 
     def put_back(self, analysis_ids: Sequence[str], executor: str) -> int:
         """Queue jobs that a worker runs as if they had not begun; return how many.
@@ -247,6 +235,8 @@ class JobRunner:
         Routine analyses at once, in this worker whatever others of the database do.
     stat_slots : int, default 1
         STAT analyses at once, beside those.
+    leaves_routine : callable
+        Asked before each look for routine analyses; while it is true none is taken.
     """
 
     def __init__(
@@ -256,6 +246,7 @@ class JobRunner:
         run: Callable[[str], None],
         concurrency: int = 1,
         stat_slots: int = 1,
+        leaves_routine: Callable[[], bool] = lambda: False,
     ) -> None:
         _quiet()
         config: DBOSConfig = {
@@ -278,6 +269,7 @@ class JobRunner:
             _named(self._under_way.counting(run))
         )
         self._slots = {_STAT_QUEUE: stat_slots, _QUEUE: concurrency}
+        self._leaves_routine = leaves_routine
 
     def start(self) -> None:
         """Take up unfinished jobs of this worker, then take jobs from the queue."""
@@ -286,6 +278,7 @@ class JobRunner:
         DBOS.launch()
         _quiet()
         self._keep_to_own_slots()
+        self._leave_routine_to_others()
         for queue, slots in self._slots.items():
             DBOS.register_queue(
                 queue,
@@ -319,6 +312,19 @@ class JobRunner:
             return queue
 
         system.get_queue = get_queue  # type: ignore[method-assign]
+
+    def _leave_routine_to_others(self) -> None:
+        """Look for no routine analysis while that is so, at the very moment of the look.
+
+        The numbers of a queue are read before the pause that goes before a look.
+        """
+        system = self._dbos._sys_db
+        scopes = system.dequeue_scopes
+
+        def dequeue_scopes(queue_name: str) -> list[str | None]:
+            return [] if queue_name == _QUEUE and self._leaves_routine() else scopes(queue_name)
+
+        system.dequeue_scopes = dequeue_scopes  # type: ignore[method-assign]
 
     def stop(self, grace_seconds: int) -> None:
         """Take no more jobs; wait for running ones at most `grace_seconds`."""

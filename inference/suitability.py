@@ -18,6 +18,7 @@ from .acquisition import (
 from .criteria import Criteria
 from .errors import NotAnalysableError
 from .functional_groups import element, items, whole_number
+from .number_words import number_of
 from .reading import NotAnalysed
 from .volume import Stack
 
@@ -71,10 +72,11 @@ def check_stack(stack: Stack, criteria: Criteria) -> None:
     """
     count = len(stack.slices)
     if count < max(1, criteria.min_slices):
-        aside = f", {len(stack.set_aside)} images set aside" if stack.set_aside else ""
+        aside = f", {number_of(len(stack.set_aside), 'image')} set aside" if stack.set_aside else ""
         _refuse(
             NotAnalysed.TOO_FEW_SLICES,
-            f"{count} slices of one geometry{aside}; a reading needs {criteria.min_slices}",
+            f"{number_of(count, 'slice')} of one geometry{aside}; a reading needs "
+            f"{criteria.min_slices}",
         )
     if criteria.axial and stack.normal is not None and abs(stack.normal[2]) < _AXIAL:
         _refuse(NotAnalysed.WRONG_VIEW, "the slices are not axial")
@@ -88,7 +90,8 @@ def check_stack(stack: Stack, criteria: Criteria) -> None:
         low, high = gaps[0]
         _refuse(
             NotAnalysed.MISSING_SLICES,
-            f"slices are missing in {len(gaps)} places, the first from {low:.1f} to {high:.1f} mm",
+            f"slices are missing in {number_of(len(gaps), 'place')}, the first from "
+            f"{low:.1f} to {high:.1f} mm",
         )
     if stack.duplicate_share > criteria.max_duplicates:
         _refuse(

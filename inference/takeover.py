@@ -48,6 +48,11 @@ class Takeover:
         Is told of each event, for metrics.
     clock : callable
         Monotonic seconds.
+
+    Attributes
+    ----------
+    has_others : bool
+        Whether there was another worker at the last look.
     """
 
     def __init__(
@@ -70,6 +75,8 @@ class Takeover:
         # What was last heard of each, and when it was heard here.
         self._heard: dict[str, tuple[datetime, float]] = {}
         self._looked = float("-inf")
+        # Whether another worker was on the list when it was looked last.
+        self.has_others = False
         # Who ran jobs without an entry when it was looked last.
         self._unlisted: frozenset[str] = frozenset()
 
@@ -147,7 +154,9 @@ class Takeover:
 
     def _others(self) -> list[WorkerSeen]:
         with self._engine.connect() as connection:
-            return [one for one in workers(connection) if one.id != self._identity.id]
+            others = [one for one in workers(connection) if one.id != self._identity.id]
+        self.has_others = bool(others)
+        return others
 
     def _take(self, other: WorkerSeen, reason: str) -> None:
         with self._engine.begin() as connection:

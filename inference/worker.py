@@ -97,7 +97,12 @@ class Worker:
             engine, analyst, self._queue, self._device, self._watchdog, self._events
         )
         self._runner = JobRunner(
-            engine, identity.id, attempts.run, settings.concurrency, settings.stat_slots
+            engine,
+            identity.id,
+            attempts.run,
+            settings.concurrency,
+            settings.stat_slots,
+            self._leaves_routine,
         )
 
     def wake(self) -> None:
@@ -261,6 +266,14 @@ class Worker:
     def _look_at_memory(self) -> None:
         if self._grown is None:
             self._grown = self._settings.memory.passed()
+
+    def _leaves_routine(self) -> bool:
+        """Whether routine jobs are left to other workers: here they would pause for STAT first.
+
+        A routine analysis that has its turn beside STAT is taken, so that they have their share
+        also where all workers read STAT. Alone, nobody would gain by it.
+        """
+        return self._takeover.has_others and not self._device.may_begin
 
     def _under_way(self) -> str | None:
         """Return the analysis that this thread works for, if it is known."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .commitment_report import CommitmentReporter
     from .commitment_scp import StorageCommitment
     from .deliver import Deliverer, Destination, Guards
-    from .facts import explain
+    from .facts import examine
     from .requestor import Peer
     from .rules import rules_in_force
     from .send import send_files
@@ -35,7 +35,7 @@ __all__ = [
     "SeriesWatch",
     "StorageCommitment",
     "StorageServer",
-    "explain",
+    "examine",
     "rules_in_force",
     "send_files",
 ]
@@ -50,7 +50,7 @@ _BEHIND = {
     "SeriesWatch": "series",
     "StorageCommitment": "commitment_scp",
     "StorageServer": "server",
-    "explain": "facts",
+    "examine": "facts",
     "rules_in_force": "rules",
     "send_files": "send",
 }

@@ -41,10 +41,11 @@ _WORD = re.compile(r"[^\W_]+")
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """Why a condition does not hold."""
+    """Why a condition does not hold: what was found, and in words what was asked for."""
 
     keyword: str
     found: tuple[str, ...]
+    asked: str
 
 
 def keywords_of(key: str) -> tuple[str, ...]:
@@ -95,8 +96,32 @@ def unmet(facts: Facts, when: Mapping[str, Condition]) -> Mismatch | None:
         keywords = keywords_of(key)
         found = [tuple(value for value in facts.get(name, ()) if value) for name in keywords]
         if not any(_meets(values, condition) for values in found):
-            return Mismatch(key, next((values for values in found if values), ()))
+            values = next((values for values in found if values), ())
+            return Mismatch(key, values, told(condition))
     return None
+
+
+def told(condition: Condition) -> str:
+    """Say in words what a condition asks for, such as ``CR, DX`` or ``at least 512``."""
+    if not isinstance(condition, dict):
+        return _listed(condition)
+    words = []
+    if "absent" in condition:
+        words.append("no value" if condition["absent"] else "any value")
+    if "words" in condition:
+        words.append(f"a word of {_listed(condition['words'])}")
+    if "not" in condition:
+        words.append(f"none of {_listed(condition['not'])}")
+    if "min" in condition:
+        words.append(f"at least {condition['min']}")
+    if "max" in condition:
+        words.append(f"at most {condition['max']}")
+    return " and ".join(words)
+
+
+def _listed(patterns: Scalar | list[Scalar]) -> str:
+    listed = patterns if isinstance(patterns, list) else [patterns]
+    return ", ".join("no value" if one == "" else str(one) for one in listed)
 
 
 def _meets(values: tuple[str, ...], condition: Condition) -> bool:

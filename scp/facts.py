@@ -9,6 +9,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -27,7 +28,7 @@ from .errors import Part10Error, StructureError
 from .header import CHARACTER_SET
 from .part10 import read_layout
 from .rule_settings import RuleSettings
-from .rules import decide, keywords_needed
+from .rules import Decision, decide, keywords_needed
 from .structure import BeyondError, encodings
 
 # What pydicom 3 lets out for bytes that contradict themselves; there is no common base.
@@ -44,6 +45,7 @@ _DAMAGE = (
     ValueError,  # text that is no number, date or code; NUL in a character set
     zlib.error,  # a deflated data set that does not inflate
 )
+_SERIES = "SeriesInstanceUID"
 _BEGINNING = 65536
 # Of facts that are remembered: how many headers', and bytes of the elements that they were read of.
 _MOST_KNOWN = 256
@@ -119,26 +121,37 @@ def read_facts(path: Path, keywords: Iterable[str]) -> Facts:
     return _read(path, keywords)[0]
 
 
-def explain(
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What the rules say of one file.
+
+    Attributes
+    ----------
+    series_instance_uid : str
+        Empty if it names none: such a file is in no series, and is kept, but never read.
+    damaged : tuple of str
+        Keywords of attributes that count as absent because their bytes are damaged.
+    """
+
+    path: Path
+    series_instance_uid: str
+    decision: Decision
+    damaged: tuple[str, ...]
+
+
+def examine(
     path: Path,
     rules: Sequence[RuleSettings],
     own_devices: Collection[str] = (),
     senders: Collection[Sender] = (),
-) -> str:
-    """Return, as text for a person, which model would read a file and why no other one.
+) -> Examined:
+    """Return which models would read a file and why no other one.
 
     Parameters are those of `decide`. Raises what `read_facts` raises.
     """
-    facts, damaged = _read(path, keywords_needed(rules))
+    facts, damaged = _read(path, {*keywords_needed(rules), _SERIES})
     decision = decide(facts, rules, own_devices, senders)
-    lines = [
-        f"  -> {route.model} ({route.priority}{', shadow' if route.shadow else ''}),"
-        f" rule {route.rule}"
-        for route in decision.routes
-    ]
-    lines = lines or ["  -> parked: kept, read by no model"]
-    reasons = [*decision.reasons, *(f"{one}: damaged, taken as absent" for one in damaged)]
-    return "\n".join([str(path), *lines, *(f"     {reason}" for reason in reasons)])
+    return Examined(path, next(iter(facts[_SERIES]), ""), decision, tuple(damaged))
 
 
 def _read(path: Path, keywords: Iterable[str]) -> tuple[Facts, list[str]]:

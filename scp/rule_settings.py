@@ -39,7 +39,11 @@ class RuleSettings(BaseModel):
         ),
     )
     shadow: bool = Field(
-        default=False, description="Read and record, but deliver nothing: a model on trial."
+        default=False,
+        description=(
+            "Read and record, but deliver nothing: a model on trial. Where images of one series "
+            "have the model by several rules, nothing is delivered only if all of them say so."
+        ),
     )
     enabled: bool = Field(
         default=True, description="false switches the rule off, a built-in one of that name too."

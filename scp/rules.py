@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from db.completeness import Sender
 
 from .conditions import Condition, Facts, Mismatch, keywords_of, unmet
-from .patterns import AePatterns
 from .rule_settings import RuleSettings
+from .sender_match import unmatched
 
 Priority: TypeAlias = Literal["stat", "routine"]
 
@@ -31,6 +31,8 @@ _PHANTOM_KEYWORDS = ("QualityControlImage", "QualityControlSubject")
 # Where the Device UID of a model stands in its results.
 _DEVICE_KEYWORDS = ("DeviceUID", "ContributingEquipmentSequence.DeviceUID", "InstanceCreatorUID")
 _URGENT = {"STAT", "HIGH"}
+# Characters of a value, and of what was asked for, in an explanation.
+_LONGEST = 64
 # Modalities of objects that hold no image to read (PS3.3 C.7.3.1.1.1).
 _NO_IMAGE = frozenset(
     ("SR", "SEG", "KO", "PR", "DOC", "OT", "AU", "REG", "RTDOSE", "RTSTRUCT", "RTPLAN", "RTRECORD",
@@ -194,20 +196,27 @@ def decide(
 
 
 def merge(decisions: Iterable[Decision]) -> Decision:
-    """Join the decisions for several headers of one series: one route a model, most urgent first.
+    """Join the decisions for several headers of one series: one route a model.
 
     A series of projection radiographs often holds a frontal and a lateral view; the frontal one
-    decides.
+    decides. Of several routes of a model the result is delivered if one of them delivers, and is as
+    urgent as the most urgent of them, whichever header came first.
     """
     routes: dict[str, Route] = {}
     reasons: dict[str, None] = {}
     for decision in decisions:
         for route in decision.routes:
             known = routes.get(route.model)
-            if known is None or (known.priority, route.priority) == ("routine", "stat"):
-                routes[route.model] = route
+            routes[route.model] = route if known is None else _joined(known, route)
         reasons.update(dict.fromkeys(decision.reasons))
     return Decision(tuple(routes.values()), tuple(reasons))
+
+
+def _joined(one: Route, other: Route) -> Route:
+    """Return the route of one model for two headers, with the rule that says most of it."""
+    first = min(one, other, key=lambda route: (route.shadow, route.priority != "stat"))
+    priority: Priority = "stat" if "stat" in (one.priority, other.priority) else "routine"
+    return replace(first, priority=priority)
 
 
 def own_result(facts: Facts, own_devices: Collection[str]) -> str | None:
@@ -255,23 +264,23 @@ def _requested_priority(facts: Facts) -> Priority:
 
 def _why_not(facts: Facts, senders: Collection[Sender], rule: RuleSettings) -> str | None:
     """Return why a rule does not hold, None if it does."""
-    calling, called = AePatterns(rule.calling_ae or ("*",)), AePatterns(rule.called_ae or ("*",))
-    asks = bool(rule.calling_ae or rule.called_ae)
-    if asks and not any(
-        calling.match(one.calling_ae) and called.match(one.called_ae) for one in senders
-    ):
-        said = sorted(f"{one.calling_ae} called {one.called_ae}" for one in senders)
-        return ", ".join(said) or "it is not known who sent it"
+    why_not = unmatched(senders, rule.calling_ae, rule.called_ae)
+    if why_not is not None:
+        return why_not
     mismatch = unmet(facts, rule.when)
     return None if mismatch is None else _explain(mismatch)
 
 
 def _explain(mismatch: Mismatch) -> str:
     # Explanations are stored and shown: who the patient is has no place in them.
-    if mismatch.keyword.startswith("Patient") and mismatch.keyword != "PatientOrientation":
+    named = mismatch.keyword.replace("PatientOrientation", "")
+    if "Patient" in named:
         return f"{mismatch.keyword} does not match"
-    shown = "\\".join(mismatch.found)[:64]
-    return f"{mismatch.keyword} is {shown!r}" if shown else f"{mismatch.keyword} is absent"
+    shown, asked = "\\".join(mismatch.found)[:_LONGEST], mismatch.asked
+    if len(asked) > _LONGEST:
+        asked = f"{asked[:_LONGEST]}..."
+    found = f"is {shown!r}" if shown else "is absent"
+    return f"{mismatch.keyword} {found}, asked for {asked}"
 
 
 def _text(facts: Facts, keyword: str) -> str:

@@ -174,6 +174,20 @@ class Instance(Base):
     missing_at: Mapped[datetime | None]
 
 
+class Resent(Base):
+    """An association that brought images of a series anew, with the bytes that were there.
+
+    Images keep the association that brought them first.
+    """
+
+    __tablename__ = "resent"
+
+    series_instance_uid: Mapped[str] = mapped_column(
+        ForeignKey("series.series_instance_uid"), primary_key=True
+    )
+    association_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+
+
 class InstanceFacts(Base):
     """What readers need of a stored file, in a form of theirs; made again where it is missing."""
 

@@ -68,8 +68,11 @@ def command_line(part: str | None = None) -> typer.Typer:
     """Return the command line: of one module, or whole."""
     import typer
 
+    from .group import PlainGroup
+
     made = typer.Typer(
         name="preread",
+        cls=PlainGroup,
         help=_HELP,
         no_args_is_help=True,
         add_completion=False,

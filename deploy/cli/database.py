@@ -19,6 +19,7 @@ from db.claim import claimed
 from db.migrate import check as check_schema
 from db.migrate import current, head
 from db.views import VIEWS
+from inference.number_words import number_of
 from scp.discrepancy import Discrepancy, Kind
 from scp.reconcile import LOCK_NAME
 from scp.reindex import Reindex, ReindexReport
@@ -33,14 +34,26 @@ _POLL_SECONDS = 0.5
 _db = typer.Typer(help="The database.", no_args_is_help=True)
 
 # For a person: what was found, and the way out.
-_MEANINGS: Mapping[Kind, str] = {
+_MEANINGS: Mapping[Kind, str | tuple[str, str]] = {
     Kind.DAMAGED: "without a row and damaged: moved into quarantine",
     Kind.ALTERED: "not as received any more: restore the file from a backup, or move it away and "
     "send the image again",
-    Kind.MISSING: "rows without their file: restore it from a backup, or send the image again",
-    Kind.ORPHANED: "rows without a row of their study or series: preread db reindex makes it",
-    Kind.RETURNED: "files that were missing and are there again",
-    Kind.SURPLUS: "second files of equal bytes, named by no row: they may be deleted",
+    Kind.MISSING: (
+        "row without its file: restore it from a backup, or send the image again",
+        "rows without their file: restore it from a backup, or send the image again",
+    ),
+    Kind.ORPHANED: (
+        "row without a row of its study or series: preread db reindex makes it",
+        "rows without a row of their study or series: preread db reindex makes it",
+    ),
+    Kind.RETURNED: (
+        "file that was missing and is there again",
+        "files that were missing and are there again",
+    ),
+    Kind.SURPLUS: (
+        "second file of equal bytes, named by no row: it may be deleted",
+        "second files of equal bytes, named by no row: they may be deleted",
+    ),
     Kind.FOREIGN: "not put there by Preread: move them away; preread send sends images",
     Kind.UNREADABLE: "cannot be read: see the disk and the permissions",
     Kind.REFUSED: "refused by the database",
@@ -85,16 +98,18 @@ def check(config: Config = None) -> None:
     check_schema(engine)
     with _progress() as progress:
         report = _reindex(files, engine, progress, every=True).check()
-    print(f"{report.n_files} files, {report.n_rows} rows")
+    print(f"{number_of(report.n_files, 'file')}, {number_of(report.n_rows, 'row')}")
     waiting = {
-        "images wait for the database": inventory.count_backlog(files),
-        "images were refused by the database (unindexed/refused-*)": inventory.count_refused(files),
-        "files in quarantine": inventory.count_quarantine(files),
-        "files without a row: preread db reindex makes it": report.counts[Kind.UNINDEXED],
-    }
-    for meaning, count in waiting.items():
+        ("image waits", "images wait", "for the database"): inventory.count_backlog(files),
+        ("image was", "images were", "refused by the database (unindexed/refused-*)"):
+            inventory.count_refused(files),
+        ("file", "files", "in quarantine"): inventory.count_quarantine(files),
+        ("file", "files", "without a row: preread db reindex makes it"):
+            report.counts[Kind.UNINDEXED],
+    }  # fmt: skip
+    for (one, several, what), count in waiting.items():
         if count:
-            print(f"{count} {meaning}")
+            print(f"{number_of(count, one, several)} {what}")
     _print_counts(report)
     if any(waiting.values()) or any(report.counts.values()):
         raise typer.Exit(NOT_WHOLE_STATUS)
@@ -142,8 +157,11 @@ def reindex(
         work = _reindex(files, engine, progress, every=False)
         report = work.run(verify=verify, analyse=analyse)
     seconds = time.monotonic() - started
-    print(f"{report.n_files} files, {report.n_rows} rows before, {seconds:.1f} s")
-    print(f"{report.counts[Kind.UNINDEXED]} rows made")
+    print(
+        f"{number_of(report.n_files, 'file')}, {number_of(report.n_rows, 'row')} before, "
+        f"{seconds:.1f} s"
+    )
+    print(f"{number_of(report.counts[Kind.UNINDEXED], 'row')} made")
     if report.n_opened:
         print(f"{report.n_opened} series opened: the node completes and analyses them")
     elif report.counts[Kind.UNINDEXED] and not analyse:
@@ -210,5 +228,6 @@ def _study(found: Discrepancy) -> str:
 
 def _print_counts(report: ReindexReport) -> None:
     for kind, meaning in _MEANINGS.items():
+        one, several = (meaning, meaning) if isinstance(meaning, str) else meaning
         if report.counts[kind]:
-            print(f"{report.counts[kind]} {meaning}")
+            print(number_of(report.counts[kind], one, several))

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from db import create_engine
 from db.query import Filter, analyses, findings, in_progress, rows_of
+from inference.number_words import number_of
 
 from .. import demo as stage
 from .. import settings
@@ -89,12 +90,12 @@ def _play(folder: Path, console: Console) -> list[pydicom.Dataset]:
             studies = stage.sample_studies(folder / "samples", step)
             for study in studies:
                 stage.send(study, port)
-                step(f"sent: {study.name} ({len(study.files)} images)")
+                step(f"sent: {study.name} ({number_of(len(study.files), 'image')})")
             _wait_for_results(settings_file, len(studies), console)
             step("every series is complete, routed and read")
             _wait_for_deliveries(settings_file)
             kinds = "reports, pictures, key images, masks"
-            step(f"the PACS has stored {len(pacs.received)} objects: {kinds}")
+            step(f"the PACS has stored {number_of(len(pacs.received), 'object')}: {kinds}")
             say("\n[bold]Findings[/] (preread results; SELECT * FROM v_findings)")
             _show_results(settings_file, console)
             say("\n[bold]Studies[/] (SELECT * FROM v_studies)")

@@ -44,6 +44,12 @@ def whole_uid(connection: sa.Connection, text: str, among: Named = _NAMED) -> st
     DeployError
         If it ends several; or none, and is too short to be asked for.
     """
+    if not text.strip():
+        known = _listed([one for _, _, one, _ in among], "or")
+        raise DeployError(
+            f"nothing is named: give the UID of a {known}, or its last digits "
+            f"({FEWEST_DIGITS} or more)"
+        )
     match = _ENDING.fullmatch(text)
     if match is None:
         return text

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from inference.number_words import number_of
+
 from .files import IN_PART_STATUS, Unit, advancing, progress_of, window_from
 from .options import Config
 from .reading_options import Batch, BundleName, By, Device, Window, name_unread, named_bundle
@@ -156,7 +158,8 @@ def _asked(
     part = split or (Split.TEST if (folder / SPLIT_FILE).is_file() else Split.ALL)
     if part is not Split.ALL:
         whole, files = len(files), part_of(files, folder, part)
-        told = f"the {part} part by {folder / SPLIT_FILE}: {len(files)} of {whole} images"
+        of = number_of(whole, "image")
+        told = f"the {part} part by {folder / SPLIT_FILE}: {len(files)} of {of}"
     else:
         told = "all images, those that the model may have learnt from too"
     print(f"preread: measuring {told}", file=sys.stderr)

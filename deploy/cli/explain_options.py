@@ -76,8 +76,9 @@ Model = Annotated[
 How = Annotated[
     Method | None,
     typer.Option(
-        help="How; the way of the analysis if not given. Integrated gradients need captum, which "
-        "the extra 'explain' of Preread installs.",
+        help="How; the way of the analysis if not given, which is the network's own map where it "
+        "gives one. Integrated gradients need captum, which the extra 'explain' of Preread "
+        "installs.",
         show_default=False,
     ),
 ]

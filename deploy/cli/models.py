@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from inference.bundle import Bundle
+from inference.number_words import number_of
 
 from .. import settings
 from ..errors import DeployError
@@ -167,7 +168,7 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
         console.print(table)
     console.print("To add a published reader: preread models add NAME, with one of")
     for offer in offers():
-        console.print(f"  {offer.name}  {len(offer.labels)} findings; trained on "
+        console.print(f"  {offer.name}  {number_of(len(offer.labels), 'finding')}; trained on "
                       f"{offer.trained_on}")  # fmt: skip
 
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from inference.number_words import number_of
+
 _Folder = Annotated[Path, typer.Argument(help="Folder to write to; made if need be.")]
 _Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same files.")]
 
@@ -47,7 +49,7 @@ def rsna(
     from inference.training.phantoms.layouts import write_rsna
 
     table = write_rsna(folder, count, seed, size, slices, test)
-    print(f"{count} series of {slices} slices in {folder}; labels: {table}")
+    print(f"{count} series of {number_of(slices, 'slice')} in {folder}; labels: {table}")
 
 
 def gallery(
@@ -72,4 +74,4 @@ def gallery(
     grounds = read_backgrounds(backgrounds) if backgrounds else []
     seeds = range(1000 * seed, 1000 * seed + count)
     shown = write_gallery(out, seeds, grounds, as_pictures=pictures, outlined=outlines)
-    print(f"{shown} slices in {out}")
+    print(f"{number_of(shown, 'slice')} in {out}")

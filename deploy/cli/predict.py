@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from inference.number_words import noun, number_of
+
 from ..errors import DeployError
 from .files import (
     IN_PART_STATUS,
@@ -197,10 +199,11 @@ def _submit(bundle: Bundle, results: Iterator[ImageResult], path: Path) -> int:
     if done.unread:
         said = "how frequent each label was in training" if prior else f"{UNKNOWN:g}"
         print(
-            f"preread: warning: {len(done.unread)} images could not be read; their rows say {said}",
+            f"preread: warning: {number_of(len(done.unread), 'image')} could not be read; "
+            f"{noun(len(done.unread), 'its', 'their')} rows say {said}",
             file=sys.stderr,
         )
-    print(f"{done.rows} rows for {done.images} images written to {path}")
+    print(f"{number_of(done.rows, 'row')} for {number_of(done.images, 'image')} written to {path}")
     return len(done.unread)
 
 

@@ -9,6 +9,7 @@ import typer
 
 from db import FileStore, create_engine
 from db.migrate import check
+from inference.number_words import noun, number_of
 
 from .. import logs, settings
 from ..errors import DeployError
@@ -69,6 +70,10 @@ def reissue(
     for one in done:
         print(f"{one.kind} {one.replaced} -> {one.sop_instance_uid}")
     if done:
-        print(f"{len(done)} objects replaced; where the old ones were delivered, delete them there")
+        old = noun(len(done), "the old one was", "the old ones were")
+        print(
+            f"{number_of(len(done), 'object')} replaced; where {old} delivered, delete "
+            f"{noun(len(done), 'it', 'them')} there"
+        )
     else:
         print("no results yet; later ones will be correct")

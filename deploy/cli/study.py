@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from db.query import rows_of
+from inference.number_words import number_of
 
 
 def describe(connection: sa.Connection, study_instance_uid: str) -> str | None:
@@ -46,7 +47,7 @@ def _series(series: Mapping[str, Any], analyses: Sequence[Mapping[str, Any]]) ->
     what = " ".join(word for word in words if word)
     yield ""
     yield f"series {series['series_instance_uid']}: {series['state']}"
-    yield f"  {f'{what}, ' if what else ''}{series['n_instances']} instances"
+    yield f"  {f'{what}, ' if what else ''}{number_of(series['n_instances'], 'instance')}"
     if series["state"] == "parked" and series["routing"]:
         yield from (f"  {reason}" for reason in json.loads(series["routing"])["reasons"])
     for one in analyses:

@@ -19,6 +19,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from inference.number_words import noun
 from inference.training.gate import Refused
 from inference.training.head_part import HeadPart
 from inference.training.progress import EpochReport, Listener
@@ -69,8 +70,10 @@ class TrainingReport(Listener):
             share = positive / max(1, positive + negative)
             table.add_row(name, f"{positive:,}", f"{negative:,}", f"{share:.1%}")
         self._console.print(table)
-        gone = f"; {missing:,} of the table are not there" if missing else ""
-        self._console.print(f"{images:,} images{gone}")
+        gone = ""
+        if missing:
+            gone = f"; {missing:,} of the table {noun(missing, 'is', 'are')} not there"
+        self._console.print(f"{images:,} {noun(images, 'image')}{gone}")
 
     def reading_headers(self, done: int, total: int) -> None:
         """Move the bar."""

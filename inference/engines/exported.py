@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .engine import EngineIdentity, RawOutputs, Rows, on_host
 from .errors import EngineError, EngineOutOfMemoryError, EngineRunError
+from .said import said
 
 # Measured on CPUs: a row costs least in batches of 1 to 4, and the more rows the more memory.
 CPU_BATCH = 4
@@ -78,10 +79,12 @@ class ExportedEngine(ABC):
     @classmethod
     def said_by(cls, error: Exception) -> str:
         """Return what an error of the library says, in one line."""
-        return (str(error).splitlines() or [type(error).__name__])[0][:300]
+        return said((str(error).splitlines() or [""])[0], type(error).__name__)
 
     def _typed(self, error: Exception) -> EngineError:
-        said = self.said_by(error)
-        if isinstance(error, MemoryError) or any(mark in said.lower() for mark in _NO_MEMORY):
-            return EngineOutOfMemoryError(f"{self.library} has not enough memory: {said}")
-        return EngineRunError(f"{self.library} cannot carry the network out: {said}")
+        line = self.said_by(error)
+        # Of a long message the middle is left out of it.
+        whole = f"{error} {line}".lower()
+        if isinstance(error, MemoryError) or any(mark in whole for mark in _NO_MEMORY):
+            return EngineOutOfMemoryError(f"{self.library} has not enough memory: {line}")
+        return EngineRunError(f"{self.library} cannot carry the network out: {line}")

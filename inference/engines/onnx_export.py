@@ -25,6 +25,7 @@ from .pool_first import rewrite
 from .probe_pictures import probe_pictures
 from .probes import probes
 from .row_by_row import mixes_rows
+from .said import said
 from .torch_engine import TorchEngine
 from .torch_faults import typed
 
@@ -106,7 +107,7 @@ def export(network: nn.Module, rows: torch.Tensor, path: Path) -> None:
                 known := typed(error), EngineOutOfMemoryError
             ):
                 raise known from error
-            said = (str(error).splitlines() or [""])[0][:200]
+            first = said((str(error).splitlines() or [""])[0], "")
             raise ExportError(
-                f"the network cannot be exported: {type(error).__name__}: {said}"
+                f"the network cannot be exported: {type(error).__name__}: {first}"
             ) from error

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from .engine import EngineIdentity
 from .errors import ExportError
 from .exported import CPU_BATCH, ExportedEngine, cpu_threads
+from .said import said
 
 
 class OpenVinoEngine(ExportedEngine):
@@ -69,7 +70,7 @@ class OpenVinoEngine(ExportedEngine):
     @classmethod
     def said_by(cls, error: Exception) -> str:
         """Return all lines as one: the first says where in the library it was raised."""
-        return " ".join(str(error).split())[:300] or type(error).__name__
+        return said(str(error), type(error).__name__)
 
 
 def _how(threads: int) -> dict[str, object]:

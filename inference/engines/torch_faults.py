@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from .errors import DeviceLostError, EngineError, EngineOutOfMemoryError, EngineRunError
+from .said import said
 
 # Parts of messages; torch has no classes for these. Allocators of the host say it in two ways.
 _NO_MEMORY = (
@@ -26,17 +27,17 @@ _LOST = (
 def typed(error: RuntimeError | MemoryError) -> EngineError:
     """Return an error of torch as one of this room; its message has no numbers of a picture."""
     text = str(error).lower()
-    said = (str(error).splitlines() or [""])[0][:300]
+    first = said((str(error).splitlines() or [""])[0], "")
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
         m in text for m in _NO_MEMORY
     ):
-        return EngineOutOfMemoryError(f"torch has not enough memory: {said}")
+        return EngineOutOfMemoryError(f"torch has not enough memory: {first}")
     if any(mark in text for mark in _LOST):
-        return DeviceLostError(f"the GPU is lost: {said}")
+        return DeviceLostError(f"the GPU is lost: {first}")
     if isinstance(error, torch.AcceleratorError):
         # Of an unknown error of the device nobody knows whether its memory still holds.
-        return DeviceLostError(f"the GPU fails: {said}")
-    return EngineRunError(f"torch cannot carry the network out: {type(error).__name__}: {said}")
+        return DeviceLostError(f"the GPU fails: {first}")
+    return EngineRunError(f"torch cannot carry the network out: {type(error).__name__}: {first}")
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from html import escape
 
+from ..number_words import number_of
 from . import page, plots
 from .figures import Figure
 from .label_figures import LabelFigures, majority_accuracy
@@ -28,12 +29,18 @@ MEANINGS: Mapping[str, tuple[str, str]] = {
 _METHODS = {"wilson": "Wilson", "bootstrap": "bootstrap over patients"}
 
 
+def units(count: int, unit: str) -> str:
+    """Return how many images or series these are."""
+    return number_of(count, "image" if unit == "images" else unit, unit)
+
+
 def label_section(label: LabelFigures, unit: str) -> Iterator[str]:
     """Yield the parts of a label's section; `unit` is what counts as one."""
     yield f'<h2 id="{escape(label.name)}">{escape(label.name)}</h2>'
     yield (
-        f"<p>{label.images} {unit}, {label.positives} positive and {label.negatives} negative. "
-        f"Called positive from {label.thresholds.high:g} on, the model's upper threshold.</p>"
+        f"<p>{units(label.images, unit)}, {label.positives} positive and {label.negatives} "
+        f"negative. Called positive from {label.thresholds.high:g} on, the model's upper "
+        "threshold.</p>"
     )
     yield page.tiles(
         (MEANINGS[name][0], brief(label.figures[name]), _interval(label.figures[name]))

@@ -12,12 +12,13 @@ from typing import Any
 
 from ..disclosure import uid_shown
 from ..model import LoadedReader
+from ..number_words import noun, number_of
 from ..reader import Reader
 from ..windows import BRAIN, Window
 from . import page
 from .evaluate import Evaluation, top_losses
 from .label_figures import LabelFigures, majority_accuracy
-from .label_section import MEANINGS, brief, label_section
+from .label_section import MEANINGS, brief, label_section, units
 from .thumbnails import thumbnail
 from .whole_file import whole_text
 
@@ -201,12 +202,13 @@ def _facts(evaluation: Evaluation, circumstances: Circumstances) -> Iterator[tup
     yield "labels from", f"{circumstances.data}{part}"
     patients = evaluation.labels[0].patients
     unit = circumstances.unit
-    yield unit, f"{len(scored.results)} {unit} of {patients} patients or studies"
+    of = number_of(patients, "patient or study", "patients or studies")
+    yield unit, f"{units(len(scored.results), unit)} of {of}"
     if scored.unread:
         reasons = ", ".join(f"{count} {code}" for code, count in scored.faults.items())
         yield "not read", f"{len(scored.unread)} ({reasons})"
     if circumstances.missing:
-        yield "not there", f"{circumstances.missing} images of the table"
+        yield "not there", f"{number_of(circumstances.missing, 'image')} of the table"
     if scored.notes:
         yield "done to pixels", ", ".join(f"{n}: {count}" for n, count in scored.notes.items())
     yield "made", f"{circumstances.made_at:%Y-%m-%d %H:%M} UTC"
@@ -219,10 +221,11 @@ def _warnings(evaluation: Evaluation, circumstances: Circumstances) -> Iterator[
             f"Fewer than {_FEW} positive or negative images for {', '.join(few)}: look at the "
             "intervals before the figures."
         )
-    if evaluation.scored.unread:
+    if unread := len(evaluation.scored.unread):
         yield (
-            f"{len(evaluation.scored.unread)} {circumstances.unit} were not read and count in no "
-            "figure. In service they would come out as not analysed."
+            f"{units(unread, circumstances.unit)} {noun(unread, 'was', 'were')} not read and "
+            f"{noun(unread, 'counts', 'count')} in no figure. In service "
+            f"{noun(unread, 'it', 'they')} would come out as not analysed."
         )
     if not circumstances.gate:
         yield "The model's own criteria for images were off: in service some would be refused."

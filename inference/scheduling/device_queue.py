@@ -111,6 +111,11 @@ class DeviceQueue:
         batch = self._batch
         return () if batch is None else tuple(turn.analysis_id for turn in batch.turns)
 
+    @property
+    def may_begin(self) -> bool:
+        """Whether a routine analysis that begins now would not pause for STAT first."""
+        return self._way.may_begin
+
     def held_up_by(self, analysis_id: str, seconds: float) -> tuple[str, ...]:
         """Return the analyses whose rows are computed now, if these hold up another one, or itself.
 

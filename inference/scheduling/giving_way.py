@@ -49,6 +49,13 @@ class GivingWay:
         """Whether STAT analyses are under way."""
         return self._stat > 0 and not self._is_over
 
+    @property
+    def may_begin(self) -> bool:
+        """Whether a routine analysis that comes now could take its first step at once."""
+        with self._changed:
+            is_free = self._step is None and not self._waiting and self._clock() >= self._next_at
+            return is_free or not self.is_asked
+
     @contextmanager
     def stat(self) -> Iterator[None]:
         """Carry out a STAT analysis for the duration of the block."""

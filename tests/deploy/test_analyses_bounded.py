@@ -40,6 +40,9 @@ class Queue:
     def enqueue(self, _connection: sa.Connection, analysis_id: str, _priority: Any) -> None:
         self.analyses.append(analysis_id)
 
+    def urge(self, _connection: sa.Connection, _analysis_id: str) -> bool:
+        return False
+
 
 @pytest.fixture(scope="module")
 def bundles() -> dict[str, Bundle]:

@@ -241,10 +241,10 @@ def test_check_reports_and_changes_nothing(filled: ImageStore, run: Run) -> None
     assert result.exit_code == 1
     for line in (
         "2 images wait for the database",
-        "1 images were refused",
-        "1 files in quarantine",
-        "1 files without a row",
-        "1 rows without their file",
+        "1 image was refused",
+        "1 file in quarantine",
+        "1 file without a row",
+        "1 row without its file",
         "1 not put there by Preread",
     ):
         assert line in result.stdout

@@ -317,6 +317,7 @@ def test_a_file_is_explained_without_a_node(tmp_path: Path) -> None:
         (("{analysis}", "--model", "other"), "was not read by other; analyses: "),
         (("{analysis}", "--out", "x.jpg"), "the picture is a PNG"),
         (("{analysis}", "--frame", "2"), "there is no frame 2; the image has 1"),
+        (("",), "nothing is named: give the UID of a study, series, result object or image"),
         (("{config}",), "for a file say which model"),
         (("{analysis}", "--method", "occlusion", "--patch", "9", "--stride", "4"), "8 or 12"),
         (
@@ -340,6 +341,13 @@ def test_what_cannot_be_explained_is_said(
     filled = [one.format(analysis=chest.analysis, config=chest.config) for one in arguments]
     with pytest.raises((DeployError, InferenceError), match=said):
         chest.explain(*filled)
+
+
+def test_a_method_that_is_none_is_told_without_words_of_a_library() -> None:
+    done = CliRunner().invoke(app, ["explain", "x", "--method", "own-map"])
+    said = " ".join(done.output.replace("│", " ").split())
+    assert done.exit_code == 2
+    assert "Invalid value for '--method': 'own-map' is not one of 'class-activation'," in said
 
 
 def test_where_nothing_is_found_the_most_probable_slice_is_named(tmp_path: Path) -> None:

@@ -34,9 +34,9 @@ def test_what_can_be_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        (HL7 + "prot = 1\n", "notify.0.prot"),
+        (HL7 + "prot = 1\n", "[[notify]] ris: prot"),
         (HL7 + '[notify.when]\nlabel = ["a"]\n', "did you mean labels"),
-        (HL7 + "[notify.when]\npresence = []\n", "notify.0.when.presence"),
+        (HL7 + "[notify.when]\npresence = []\n", "[[notify]] ris: when.presence"),
         (HL7.replace("port = 2575\n", ""), "hl7 needs host and port"),
         (HL7 + 'url = "http://h"\n', "url has no effect"),
         (HL7 + "include_patient = true\n", "include_patient has no effect"),
@@ -44,10 +44,10 @@ def test_what_can_be_said(tmp_path: Path) -> None:
         (HL7 + HL7, "ris is named twice"),
         (WEB + "port = 1\n", "port has no effect"),
         (WEB.replace('url = "https://h/x"\n', ""), "a webhook needs a url"),
-        (WEB.replace("https://h", "ftp://h"), "notify.0.url"),
+        (WEB.replace("https://h", "ftp://h"), "[[notify]] web: url"),
         (WEB.replace("https://h", "https://u:p@h"), "token_file"),
         (WEB.replace("https://h", "https://h:99999"), "port"),
-        (WEB.replace("https://h/x", "https://h/\\r\\nX: y"), "notify.0.url"),
+        (WEB.replace("https://h/x", "https://h/\\r\\nX: y"), "[[notify]] web: url"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, named: str) -> None:

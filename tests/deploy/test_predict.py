@@ -205,7 +205,7 @@ def test_a_submission_has_a_row_for_each_image_and_label(rsna: Path, tmp_path: P
     done = predict(rsna / "bundle", folder, "--submission", out, status=1)
     assert "30 rows for 5 images" in done.stdout
     assert "ID_broken.dcm: undecodable" in done.stderr
-    assert "their rows say 0.5" in done.stderr
+    assert "its rows say 0.5" in done.stderr
     rows = read_csv(out.read_text())
     images = ["ID_0001", "ID_0002", "ID_1001", "ID_1002", "ID_broken"]
     assert [row["ID"] for row in rows] == [f"{i}_{name}" for i in images for name in ORDER]
@@ -255,7 +255,7 @@ def test_a_label_that_the_reader_could_not_learn_has_its_rows_all_the_same(tmp_p
     (image,) = write_head_series(tmp_path / "head", 1, slices=1, size=64)
     out = tmp_path / "submission.csv"
     done = predict(bundle.path, image, "--submission", out)
-    assert "6 rows for 1 images" in done.stdout
+    assert "6 rows for 1 image" in done.stdout
     assert "the model does not read subdural" in done.stderr
     rows = {row["ID"].rpartition("_")[2]: row["Label"] for row in read_csv(out.read_text())}
     assert tuple(rows) == ORDER

@@ -87,6 +87,7 @@ def test_a_whole_uid_is_itself_however_short(show: Callable[..., str]) -> None:
         ("...01539293187", r"ends 2 UIDs of this node, 2 of studies and 0 of result objects"),
         ("39293187", r"give more digits"),
         ("23456", r"at least 6 digits"),
+        (" ", r"nothing is named: give the UID of a study or result object"),
         ("999999", r"no file, and no result object or study"),
         ("12345%", r"no file, and no result object or study"),
     ],

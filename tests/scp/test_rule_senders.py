@@ -96,9 +96,38 @@ def test_the_first_rule_without_a_model_decides() -> None:
         "later: what other rules route is stat, by urgent",
     )
     no, *_ = decide(HEAD, rules, (), [WARD]).reasons
-    assert no == "urgent: no, WARD called PREREAD"
+    assert no == "urgent: no, calling AE title WARD does not match EMERGENCY"
     no, *_ = decide(HEAD, rules).reasons
-    assert no == "urgent: no, it is not known who sent it"
+    assert no == "urgent: no, it is not known who sent it, asked for calling AE title EMERGENCY"
+
+
+@pytest.mark.parametrize(
+    ("senders", "fields", "reason"),
+    [
+        ([Sender("STORESCU", "P")], {"calling_ae": ["CT*", "ER_*"]},
+         "calling AE title STORESCU matches none of CT*, ER_*"),
+        ([Sender("B", "P"), Sender("A", "P")], {"calling_ae": ["CT*", "ER_*"]},
+         "calling AE titles A, B match none of CT*, ER_*"),
+        ([Sender("B", "P"), Sender("A", "P")], {"calling_ae": "CT*"},
+         "calling AE titles A, B do not match CT*"),
+        ([Sender("CT1", "P")], {"calling_ae": "CT*", "called_ae": ["STAT", "ER"]},
+         "called AE title P matches none of STAT, ER"),
+        ([Sender("US1", "P")], {"calling_ae": "CT*", "called_ae": "STAT"},
+         "calling AE title US1 does not match CT* and called AE title P does not match STAT"),
+        ([Sender("CT1", "P"), Sender("US1", "STAT")], {"calling_ae": "CT*", "called_ae": "STAT"},
+         "no one association fits both calling AE title CT* and called AE title STAT: "
+         "CT1 called P, US1 called STAT"),
+        ([Sender("", "P")], {"calling_ae": "CT*"},
+         "the calling AE title is not known, asked for CT*"),
+        ([], {"calling_ae": "CT*", "called_ae": "STAT"},
+         "it is not known who sent it, asked for calling AE title CT* and called AE title STAT"),
+    ],
+)  # fmt: skip
+def test_who_sent_it_and_who_was_asked_for_is_said(
+    senders: list[Sender], fields: dict[str, Any], reason: str
+) -> None:
+    (said,) = decide(HEAD, [urgent(**fields)], (), senders).reasons
+    assert said == f"urgent: no, {reason}"
 
 
 @pytest.mark.parametrize(

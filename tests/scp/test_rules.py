@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from pydicom.data import get_testdata_file
 
-from scp import explain, rules_in_force
+from scp import examine, rules_in_force
 from scp.conditions import unmet
 from scp.errors import Part10Error
 from scp.facts import read_facts
@@ -146,10 +146,36 @@ def test_one_route_for_a_model() -> None:
     assert decision.reasons[1] == "b: m is routed by a"
 
 
+@pytest.mark.parametrize(
+    ("condition", "found", "reason"),
+    [
+        (["CR", "DX"], ["CT"], "Modality is 'CT', asked for CR, DX"),
+        ("CR", [], "Modality is absent, asked for CR"),
+        (["AP*", ""], ["LL"], "Modality is 'LL', asked for AP*, no value"),
+        ({"min": 512, "max": 1024}, ["256"],
+         "Modality is '256', asked for at least 512 and at most 1024"),
+        ({"not": ["A", "B"]}, ["X", "B"], r"Modality is 'X\\B', asked for none of A, B"),
+        ({"words": "head"}, ["KNEE"], "Modality is 'KNEE', asked for a word of head"),
+        ({"absent": True}, ["x"], "Modality is 'x', asked for no value"),
+        ({"absent": False}, [], "Modality is absent, asked for any value"),
+        ([f"word{number}" for number in range(40)], ["x"], "Modality is 'x', asked for "
+         "word0, word1, word2, word3, word4, word5, word6, word7, word8, w..."),
+    ],
+)  # fmt: skip
+def test_a_reason_names_what_was_found_and_what_was_asked_for(
+    condition: Any, found: list[str], reason: str
+) -> None:
+    rule = RuleSettings(name="r", model="m", when={"Modality": condition})
+    assert decide({"Modality": found}, [rule]).reasons == (f"r: no, {reason}",)
+
+
 def test_explanations_hold_no_patient() -> None:
     rule = RuleSettings(name="vip", model="m", when={"PatientName": "NOBODY*"})
     (reason,) = decide({"PatientName": ["PHANTOM^HEAD"]}, [rule]).reasons
     assert reason == "vip: no, PatientName does not match"
+    either = RuleSettings(name="vip", model="m", when={"StudyID|OtherPatientIDs": "NOBODY*"})
+    (reason,) = decide({"OtherPatientIDs": ["PHANTOM-1"]}, [either]).reasons
+    assert reason == "vip: no, StudyID|OtherPatientIDs does not match"
 
 
 def test_merge_takes_the_most_urgent_route() -> None:
@@ -157,6 +183,53 @@ def test_merge_takes_the_most_urgent_route() -> None:
     merged = merge([Decision((routine,), ("x",)), Decision((stat,), ("x", "y"))])
     assert merged == Decision((stat,), ("x", "y"))
     assert json.loads(merged.to_json())["routes"][0]["priority"] == "stat"
+
+
+_ROUTES = st.builds(
+    Route, st.sampled_from("mn"), st.sampled_from(["stat", "routine"]), st.booleans(),
+    st.sampled_from("abc"),
+)  # fmt: skip
+_DECISIONS = st.builds(
+    Decision,
+    st.lists(_ROUTES, max_size=2, unique_by=lambda route: route.model).map(tuple),
+    st.lists(st.sampled_from("xyz"), max_size=2, unique=True).map(tuple),
+)
+
+
+def outcome(decision: Decision) -> set[tuple[str, str, bool]]:
+    assert len({route.model for route in decision.routes}) == len(decision.routes)
+    return {(route.model, route.priority, route.shadow) for route in decision.routes}
+
+
+@given(st.lists(_DECISIONS, max_size=5), st.randoms(use_true_random=False))
+def test_what_is_merged_does_not_depend_on_which_header_came_first(
+    decisions: list[Decision], random: Any
+) -> None:
+    shuffled = random.sample(decisions, len(decisions))
+    cut = random.randint(0, len(decisions))
+    merged = merge(decisions)
+    for other in (
+        merge(shuffled),
+        merge([*decisions, *shuffled]),
+        merge([merge(decisions[:cut]), merge(decisions[cut:])]),
+    ):
+        assert outcome(other) == outcome(merged)
+        assert set(other.reasons) == set(merged.reasons)
+    assert merge([merged]) == merge([merged, merged]) == merged
+    for model in {route.model for one in decisions for route in one.routes}:
+        mine = [route for one in decisions for route in one.routes if route.model == model]
+        (route,) = (route for route in merged.routes if route.model == model)
+        assert route.shadow is all(one.shadow for one in mine)
+        assert (route.priority == "stat") is any(one.priority == "stat" for one in mine)
+        named = [one for one in mine if one.rule == route.rule and one.shadow == route.shadow]
+        assert named, "the rule that is named says whether it is delivered"
+
+
+def test_a_trial_beside_a_rule_that_delivers_keeps_nothing_back() -> None:
+    trial, real = Route("m", "stat", True, "trial"), Route("m", "routine", False, "real")
+    for pair in ((trial, real), (real, trial)):
+        merged = merge([Decision((one,), ()) for one in pair])
+        assert merged.routes == (Route("m", "stat", False, "real"),)
 
 
 @pytest.mark.parametrize(
@@ -230,9 +303,11 @@ def test_decide_is_total_and_explains(facts: dict[str, list[str]]) -> None:
 )  # fmt: skip
 def test_real_files(name: str, model: str | None) -> None:
     path = Path(str(get_testdata_file(name)))
-    text = explain(path, BUILTIN)
-    assert str(path) in text
-    assert (f"-> {model} (routine)" if model else "-> parked") in text
+    found = examine(path, BUILTIN)
+    assert found.path == path
+    assert found.series_instance_uid
+    read_by = [(route.model, route.priority) for route in found.decision.routes]
+    assert read_by[:1] == ([(model, "routine")] if model else [])
 
 
 @pytest.mark.parametrize(
@@ -270,4 +345,4 @@ def test_what_is_no_dicom_is_named(tmp_path: Path) -> None:
     path = tmp_path / "text.dcm"
     path.write_text("text")
     with pytest.raises(Part10Error, match=r"text\.dcm: not a DICOM file"):
-        explain(path, BUILTIN)
+        examine(path, BUILTIN)

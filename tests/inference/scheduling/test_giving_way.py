@@ -127,6 +127,30 @@ def test_an_analysis_that_ends_in_its_step_lets_the_next_one_go(
         second.end()
 
 
+def test_whoever_comes_may_begin_where_it_would_not_pause(
+    queue: DeviceQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(giving_way, "_ALONE_SECONDS", 0.2)
+    assert queue.may_begin
+    routine = Steps(queue)
+    wait_until(lambda: routine.taken)
+    assert queue.may_begin
+    routine.end()
+    with queue.turn("urgent", is_stat=True):
+        assert not queue.may_begin, "STAT has the first second to itself"
+        # No longer than that: routine work has its share also where all workers read STAT.
+        wait_until(lambda: queue.may_begin)
+        held = Steps(queue, seconds=0.02)
+        wait_until(lambda: not queue.may_begin)
+        held.end()
+        assert not queue.may_begin, "after a step there is a pause"
+        wait_until(lambda: queue.may_begin)
+    with queue.turn("urgent", is_stat=True):
+        assert not queue.may_begin
+        queue.hold_nobody()
+        assert queue.may_begin
+
+
 def stream(*sizes: int, is_stat: bool = False, gives_way: bool = False) -> Stream:
     turn = Turn("one", is_stat, 0.0, gives_way=lambda: gives_way)
     made = Stream(turn=turn)

@@ -1,0 +1,97 @@
+"""Images that came from a ward, and come again from the emergency department."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
+from pydicom.uid import generate_uid
+from structlog.testing import capture_logs
+
+from deploy.receiving import enqueue_analyses
+from inference.catalogue import open_catalogue
+from inference.jobs import JobQueue, prepare
+from inference.settings import InferenceSettings
+from scp import Peer, SeriesWatch, rules_in_force
+from scp.requestor import Context, store_each
+from scp.rule_settings import RuleSettings
+
+EMERGENCY = RuleSettings(name="emergency first", priority="stat", calling_ae=("EMERGENCY",))
+
+
+class InMemory:
+    """An image that is not on disk, as `store_each` wants it."""
+
+    def __init__(self, image: Any) -> None:
+        self.context = Context(image.SOPClassUID, "1.2.840.10008.1.2.1")
+        self.sop_instance_uid = image.SOPInstanceUID
+        self._image = image
+
+    def data_set(self) -> bytes:
+        buffer = DicomBytesIO()
+        buffer.is_little_endian, buffer.is_implicit_VR = True, False
+        write_dataset(buffer, self._image)
+        return bytes(buffer.getvalue())
+
+
+@pytest.fixture
+def complete(node: Any) -> Any:
+    """Complete the series that are due; return what is said of analyses."""
+    prepare(node.engine)
+    queue = JobQueue(node.engine)
+    bundles = open_catalogue(InferenceSettings())
+    known = (EMERGENCY, *(one for one in rules_in_force(()) if one.model in bundles))
+    settings = node.settings.model_copy(update={"quiet_seconds": 0})
+    watch = SeriesWatch(node.engine, node.files, settings, known, enqueue_analyses(bundles, queue))
+
+    def run() -> list[str]:
+        with capture_logs() as told:
+            assert watch.run_once() == 1
+        return [one["event"] for one in told if one["event"].startswith("analysis.")]
+
+    yield run
+    queue.close()
+
+
+def send(node: Any, calling: str, *images: Any) -> None:
+    peer = Peer("127.0.0.1", node.server.port, node.settings.ae_title, calling, timeout=20)
+    assert [answer for _, answer in store_each(peer, [InMemory(one) for one in images])] == [
+        0
+    ] * len(images)
+    while node.rows("SELECT 1 FROM association WHERE ended_at IS NULL"):
+        time.sleep(0.01)
+
+
+def test_what_emergency_sends_once_more_is_raised(
+    node: Any, image: Any, complete: Callable[[], list[str]]
+) -> None:
+    series = generate_uid()
+    images = [image(series, InstanceNumber=number) for number in range(3)]
+    send(node, "WARD", *images)
+    assert complete() == ["analysis.requested"]
+    # The ward repeats itself, and nothing is to be done.
+    send(node, "WARD", *images)
+    assert complete() == ["analysis.known"]
+    send(node, "EMERGENCY", images[1])
+    assert complete() == ["analysis.known", "analysis.raised"]
+    send(node, "WARD", *images)
+    assert complete() == ["analysis.known"]
+
+    (row,) = node.rows("SELECT priority, state FROM analysis")
+    assert (row["priority"], row["state"]) == ("stat", "pending")
+    (job,) = node.rows("SELECT queue_name, status, priority FROM workflow_status")
+    assert tuple(job.values()) == ("stat", "ENQUEUED", 1)
+    # Whose images they are is known as before: results that go to the sender go to the ward.
+    with node.engine.connect() as connection:
+        first = connection.execute(
+            sa.text(
+                "SELECT DISTINCT calling_ae FROM instance JOIN association "
+                "ON association.id = instance.association_id"
+            )
+        ).scalars()
+        assert list(first) == ["WARD"]
