@@ -20,6 +20,7 @@ from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, Enque
 
 from db.wakeable import WakeableEvents
 
+from .claims import Claims
 from .job_states import Job, JobState, Priority
 from .job_table import JobTable
 from .under_way import UnderWay
@@ -259,6 +260,7 @@ class JobRunner:
             "enable_otlp": False,
         }
         self._dbos = DBOS(config=config)
+        self._claims = Claims()
         self._under_way = UnderWay(self.wake)
         self._pauses = WakeableEvents(self._patience)
         # Not part of its interface: without it the queue is looked at when the pause is over. Put
@@ -266,7 +268,7 @@ class JobRunner:
         self._dbos.background_thread_stop_events = self._pauses
         _quiet()
         DBOS.workflow(name=_WORKFLOW, max_recovery_attempts=_MAX_ATTEMPTS)(
-            _named(self._under_way.counting(run))
+            _named(self._claims.begun, self._under_way.counting(run))
         )
         self._slots = {_STAT_QUEUE: stat_slots, _QUEUE: concurrency}
         self._leaves_routine = leaves_routine
@@ -278,6 +280,7 @@ class JobRunner:
         DBOS.launch()
         _quiet()
         self._keep_to_own_slots()
+        self._count_what_is_claimed()
         self._leave_routine_to_others()
         for queue, slots in self._slots.items():
             DBOS.register_queue(
@@ -313,6 +316,26 @@ class JobRunner:
 
         system.get_queue = get_queue  # type: ignore[method-assign]
 
+    def _count_what_is_claimed(self) -> None:
+        """Let a job take its slot when it is taken, whenever its thread begins.
+
+        Looks follow each other at once when this worker is woken.
+        """
+        system, active = self._dbos._sys_db, self._dbos._active_workflows_set
+        claim, running = system.start_queued_workflows, active.count_for_queue
+
+        def start_queued_workflows(queue: Any, *given: Any, **how: Any) -> Any:
+            claimed, reason = claim(queue, *given, **how)
+            self._claims.add(queue.name, claimed)
+            return claimed, reason
+
+        def count_for_queue(name: str) -> int:
+            # In this order: one that begins in between counts twice, and not never.
+            return self._claims.count(name) + running(name)
+
+        system.start_queued_workflows = start_queued_workflows  # type: ignore[method-assign]
+        active.count_for_queue = count_for_queue  # type: ignore[assignment]
+
     def _leave_routine_to_others(self) -> None:
         """Look for no routine analysis while that is so, at the very moment of the look.
 
@@ -331,8 +354,11 @@ class JobRunner:
         DBOS.destroy(workflow_completion_timeout_sec=grace_seconds)
 
 
-def _named(run: Callable[[str], None]) -> Callable[[str], None]:
+def _named(
+    begun: Callable[[str | None], None], run: Callable[[str], None]
+) -> Callable[[str], None]:
     def analyse(analysis_id: str) -> None:
+        begun(DBOS.workflow_id)
         run(analysis_id)
 
     return analyse

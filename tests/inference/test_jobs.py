@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from queued_jobs import enqueue
 from waiting import wait_for
 
+from inference.claims import Claims
 from inference.job_states import JobState, Priority
 from inference.jobs import JobQueue, JobRunner
 
@@ -92,6 +93,51 @@ def test_a_running_job_is_not_taken_by_another_and_concurrency_holds(
         runner.stop(1)
     assert most == 2
     assert sorted(ran) == [f"j{number}" for number in range(6)]
+
+
+def test_bells_that_ring_all_the_while_give_no_more_slots(jobs_engine: sa.Engine) -> None:
+    enqueue(jobs_engine, *(f"j{number}" for number in range(12)))
+    guard, running, most, ran = threading.Lock(), 0, 0, 0
+
+    def run(_name: str) -> None:
+        nonlocal running, most, ran
+        with guard:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.1)
+        with guard:
+            running -= 1
+            ran += 1
+
+    runner, is_over = JobRunner(jobs_engine, "test-0", run, concurrency=2), threading.Event()
+
+    def ring() -> None:
+        while not is_over.wait(0.001):
+            runner.wake()
+
+    bells = threading.Thread(target=ring)
+    runner.start()
+    bells.start()
+    try:
+        wait_for(lambda: ran == 12, 60)
+    finally:
+        is_over.set()
+        bells.join()
+        runner.stop(1)
+    assert most == 2
+
+
+def test_what_was_claimed_and_never_begins_does_not_keep_its_slot() -> None:
+    now = [0.0]
+    claims = Claims(lambda: now[0])
+    claims.add("stat", ["a", "b"])
+    claims.add("analyse", ["c"])
+    assert (claims.count("stat"), claims.count("analyse"), claims.count("other")) == (2, 1, 0)
+    claims.begun("a")
+    claims.begun(None)
+    assert claims.count("stat") == 1
+    now[0] = 11.0
+    assert (claims.count("stat"), claims.count("analyse")) == (0, 0)
 
 
 def test_ended_jobs_are_forgotten_others_never(jobs_engine: sa.Engine) -> None:
