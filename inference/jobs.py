@@ -21,6 +21,7 @@ from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, Enque
 from db.wakeable import WakeableEvents
 
 from .claims import Claims
+from .job_looks import count_claims, keep_to_slots, leave
 from .job_states import Job, JobState, Priority
 from .job_table import JobTable
 from .under_way import UnderWay
@@ -279,9 +280,10 @@ class JobRunner:
         DBOS.listen_queues([])
         DBOS.launch()
         _quiet()
-        self._keep_to_own_slots()
-        self._count_what_is_claimed()
-        self._leave_routine_to_others()
+        system = self._dbos._sys_db
+        keep_to_slots(system, self._slots)
+        count_claims(system, self._dbos._active_workflows_set, self._claims)
+        leave(system, _QUEUE, self._leaves_routine)
         for queue, slots in self._slots.items():
             DBOS.register_queue(
                 queue,
@@ -298,56 +300,6 @@ class JobRunner:
 
     def _patience(self) -> float:
         return 1.0 if self._under_way else _IDLE_PATIENCE
-
-    def _keep_to_own_slots(self) -> None:
-        """Take as many as this worker has room for, whatever stands in the database.
-
-        There the numbers of the worker that started last stand, for all of them, and the engine
-        reads them before each look. Without this, which is not part of its interface, they hold.
-        """
-        system = self._dbos._sys_db
-        read = system.get_queue
-
-        def get_queue(name: str, **how: Any) -> Any:
-            queue = read(name, **how)
-            if queue is not None and name in self._slots:
-                queue._worker_concurrency = self._slots[name]
-            return queue
-
-        system.get_queue = get_queue  # type: ignore[method-assign]
-
-    def _count_what_is_claimed(self) -> None:
-        """Let a job take its slot when it is taken, whenever its thread begins.
-
-        Looks follow each other at once when this worker is woken.
-        """
-        system, active = self._dbos._sys_db, self._dbos._active_workflows_set
-        claim, running = system.start_queued_workflows, active.count_for_queue
-
-        def start_queued_workflows(queue: Any, *given: Any, **how: Any) -> Any:
-            claimed, reason = claim(queue, *given, **how)
-            self._claims.add(queue.name, claimed)
-            return claimed, reason
-
-        def count_for_queue(name: str) -> int:
-            # In this order: one that begins in between counts twice, and not never.
-            return self._claims.count(name) + running(name)
-
-        system.start_queued_workflows = start_queued_workflows  # type: ignore[method-assign]
-        active.count_for_queue = count_for_queue  # type: ignore[assignment]
-
-    def _leave_routine_to_others(self) -> None:
-        """Look for no routine analysis while that is so, at the very moment of the look.
-
-        The numbers of a queue are read before the pause that goes before a look.
-        """
-        system = self._dbos._sys_db
-        scopes = system.dequeue_scopes
-
-        def dequeue_scopes(queue_name: str) -> list[str | None]:
-            return [] if queue_name == _QUEUE and self._leaves_routine() else scopes(queue_name)
-
-        system.dequeue_scopes = dequeue_scopes  # type: ignore[method-assign]
 
     def stop(self, grace_seconds: int) -> None:
         """Take no more jobs; wait for running ones at most `grace_seconds`."""

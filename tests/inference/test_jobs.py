@@ -69,47 +69,43 @@ def test_a_cancelled_job_does_not_run_and_a_retried_one_does(jobs_engine: sa.Eng
         runner.stop(1)
 
 
+class Counted:
+    """Jobs that take a while, and how many of them run at once."""
+
+    def __init__(self, seconds: float) -> None:
+        self.most, self.ran = 0, list[str]()
+        self._seconds, self._running = seconds, 0
+        self._guard = threading.Lock()
+
+    def run(self, name: str) -> None:
+        with self._guard:
+            self._running += 1
+            self.most = max(self.most, self._running)
+        time.sleep(self._seconds)
+        with self._guard:
+            self._running -= 1
+            self.ran.append(name)
+
+
 def test_a_running_job_is_not_taken_by_another_and_concurrency_holds(
     jobs_engine: sa.Engine,
 ) -> None:
     enqueue(jobs_engine, *(f"j{number}" for number in range(6)))
-    guard, running, most, ran = threading.Lock(), 0, 0, []
-
-    def run(name: str) -> None:
-        nonlocal running, most
-        with guard:
-            running += 1
-            most = max(most, running)
-        time.sleep(0.3)
-        with guard:
-            running -= 1
-            ran.append(name)
-
-    runner = JobRunner(jobs_engine, "test-0", run, concurrency=2)
+    counted = Counted(0.3)
+    runner = JobRunner(jobs_engine, "test-0", counted.run, concurrency=2)
     runner.start()
     try:
-        wait_for(lambda: len(ran) == 6)
+        wait_for(lambda: len(counted.ran) == 6)
     finally:
         runner.stop(1)
-    assert most == 2
-    assert sorted(ran) == [f"j{number}" for number in range(6)]
+    assert counted.most == 2
+    assert sorted(counted.ran) == [f"j{number}" for number in range(6)]
 
 
 def test_bells_that_ring_all_the_while_give_no_more_slots(jobs_engine: sa.Engine) -> None:
     enqueue(jobs_engine, *(f"j{number}" for number in range(12)))
-    guard, running, most, ran = threading.Lock(), 0, 0, 0
-
-    def run(_name: str) -> None:
-        nonlocal running, most, ran
-        with guard:
-            running += 1
-            most = max(most, running)
-        time.sleep(0.1)
-        with guard:
-            running -= 1
-            ran += 1
-
-    runner, is_over = JobRunner(jobs_engine, "test-0", run, concurrency=2), threading.Event()
+    counted, is_over = Counted(0.1), threading.Event()
+    runner = JobRunner(jobs_engine, "test-0", counted.run, concurrency=2)
 
     def ring() -> None:
         while not is_over.wait(0.001):
@@ -119,12 +115,12 @@ def test_bells_that_ring_all_the_while_give_no_more_slots(jobs_engine: sa.Engine
     runner.start()
     bells.start()
     try:
-        wait_for(lambda: ran == 12, 60)
+        wait_for(lambda: len(counted.ran) == 12, 60)
     finally:
         is_over.set()
         bells.join()
         runner.stop(1)
-    assert most == 2
+    assert counted.most == 2
 
 
 def test_what_was_claimed_and_never_begins_does_not_keep_its_slot() -> None:

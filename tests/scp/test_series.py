@@ -11,36 +11,20 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from in_memory import InMemory
 from pydicom.dataset import Dataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_dataset
 from pydicom.uid import generate_uid
 
 from db.corrections import correct
 from db.schema import Analysis, ResultObject, Series, Study
 from scp import SeriesWatch, rules_in_force
-from scp.requestor import Context, association, store_each
+from scp.requestor import association, store_each
 from scp.rules import Decision
 from scp.series import CompleteSeries
 
 NOW = datetime.now(UTC)
 OWN_DEVICE = "2.25.4711"
 CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-
-
-class InMemory:
-    """An image that is not on disk, as `store_each` wants it."""
-
-    def __init__(self, image: Any) -> None:
-        self.context = Context(image.SOPClassUID, "1.2.840.10008.1.2.1")
-        self.sop_instance_uid = image.SOPInstanceUID
-        self._image = image
-
-    def data_set(self) -> bytes:
-        buffer = DicomBytesIO()
-        buffer.is_little_endian, buffer.is_implicit_VR = True, False
-        write_dataset(buffer, self._image)
-        return bytes(buffer.getvalue())
 
 
 class Completions:

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_dataset
+from in_memory import InMemory
 from pydicom.uid import generate_uid
 from structlog.testing import capture_logs
 
@@ -18,25 +17,10 @@ from inference.catalogue import open_catalogue
 from inference.jobs import JobQueue, prepare
 from inference.settings import InferenceSettings
 from scp import Peer, SeriesWatch, rules_in_force
-from scp.requestor import Context, store_each
+from scp.requestor import store_each
 from scp.rule_settings import RuleSettings
 
 EMERGENCY = RuleSettings(name="emergency first", priority="stat", calling_ae=("EMERGENCY",))
-
-
-class InMemory:
-    """An image that is not on disk, as `store_each` wants it."""
-
-    def __init__(self, image: Any) -> None:
-        self.context = Context(image.SOPClassUID, "1.2.840.10008.1.2.1")
-        self.sop_instance_uid = image.SOPInstanceUID
-        self._image = image
-
-    def data_set(self) -> bytes:
-        buffer = DicomBytesIO()
-        buffer.is_little_endian, buffer.is_implicit_VR = True, False
-        write_dataset(buffer, self._image)
-        return bytes(buffer.getvalue())
 
 
 @pytest.fixture
