@@ -66,6 +66,8 @@ class Case:
         return tuple(path for one in self.series for path in one)
 
 
+# A worker reads as many at once. Of one alone its first slices would be waited for.
+_HEADS = 2
 _HEAD, _CHEST = networks.HEAD, networks.CHEST
 PLANS: Mapping[str, Plan] = {
     "ct": Plan("CT, uncompressed", _HEAD, ExplicitVRLittleEndian, goals=Goals(0.90, 3.5, 2.0)),
@@ -88,10 +90,13 @@ PLANS: Mapping[str, Plan] = {
 
 
 def write(name: str, folder: Path, slices: int, films: int) -> Case:
-    """Write the files of a case; each radiograph is an analysis of its own, a CT series one."""
+    """Write the files of a case; each radiograph is an analysis of its own, so is a CT series."""
     plan, place = PLANS[name], folder / name
     if plan.network == networks.HEAD:
-        series: tuple[tuple[Path, ...], ...] = (pictures.head_series(place, plan.syntax, slices),)
+        series = tuple(
+            pictures.head_series(place / str(number), plan.syntax, slices)
+            for number in range(_HEADS)
+        )
     else:
         each = pictures.films(place, plan.syntax, films, large=plan.large)
         series = tuple((path,) for path in each)
@@ -100,6 +105,8 @@ def write(name: str, folder: Path, slices: int, films: int) -> Case:
 
 def found(name: str, folder: Path) -> Case:
     """Return a case whose files are there."""
-    paths = tuple(sorted((folder / name).glob("*.dcm")))
-    whole = PLANS[name].network == networks.HEAD
-    return Case(name, PLANS[name], (paths,) if whole else tuple((path,) for path in paths))
+    place = folder / name
+    if PLANS[name].network == networks.HEAD:
+        heads = sorted(place.iterdir())
+        return Case(name, PLANS[name], tuple(tuple(sorted(one.glob("*.dcm"))) for one in heads))
+    return Case(name, PLANS[name], tuple((path,) for path in sorted(place.glob("*.dcm"))))
