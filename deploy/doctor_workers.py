@@ -11,6 +11,8 @@ import sqlalchemy as sa
 from db.failures import failed_since
 from db.worker_events import WorkerStep, count, latest_reason
 from db.workers import WorkerSeen, workers
+from inference import InferenceError
+from inference.device import choose_device
 from inference.worker_id import held_names, is_gone
 
 from .bells import Bell, is_heard
@@ -22,6 +24,22 @@ _LATELY = timedelta(days=1)
 # What nobody has to look after: the ladder did, and the analysis went on.
 _HARMLESS = frozenset({WorkerStep.SMALLER, WorkerStep.RECYCLED})
 _ENDS = (WorkerStep.KILLED, WorkerStep.CRASHED)
+
+
+def examine_device(wanted: str) -> Iterator[Check]:
+    """Yield whether a GPU that `wanted`, ``inference.device``, names is there.
+
+    Nothing is said of ``auto`` and ``cpu``: a worker starts with either. Torch is imported for a
+    named GPU only.
+    """
+    if not wanted.startswith("cuda"):
+        return
+    try:
+        found = choose_device(wanted)
+    except InferenceError as error:
+        yield Check("device", Verdict.BAD, str(error))
+    else:
+        yield Check("device", Verdict.GOOD, f"{found} is there")
 
 
 def examine_workers(settings: Settings, engine: sa.Engine) -> Iterator[Check]:
