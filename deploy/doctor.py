@@ -21,7 +21,7 @@ from inference.catalogue import open_catalogue
 from .check import Check, Verdict
 from .doctor_destinations import examine_destinations, examine_left_over
 from .doctor_metrics import examine_metrics
-from .doctor_models import examine_demonstrations, examine_model
+from .doctor_models import examine_demonstrations, examine_model, examine_routed
 from .doctor_notify import examine_notify
 from .doctor_scp import examine_scp
 from .doctor_workers import examine_device, examine_workers
@@ -169,6 +169,7 @@ def _models(settings: Settings) -> Iterator[Check]:
         yield Check("rules", Verdict.BAD, str(error))
         return
     yield Check("rules", Verdict.GOOD, ", ".join(rule.name for rule in rules) or "none")
+    yield from examine_routed(bundles, {rule.model for rule in rules if rule.model is not None})
 
 
 def _decoders() -> Iterator[Check]:
