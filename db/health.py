@@ -62,6 +62,15 @@ def hold(connection: sa.Connection, destination: str, until: datetime) -> None:
     )
 
 
+def end_wait(connection: sa.Connection, destination: str, now: datetime) -> None:
+    """Let a destination that waits be probed `now`; of one that does not wait nothing changes."""
+    connection.execute(
+        sa.update(DestinationHealth)
+        .where(DestinationHealth.destination == destination, DestinationHealth.open_until > now)
+        .values(open_until=now)
+    )
+
+
 def note_failure(
     connection: sa.Connection,
     destination: str,

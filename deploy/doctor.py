@@ -20,10 +20,11 @@ from inference.catalogue import open_catalogue
 
 from .check import Check, Verdict
 from .doctor_destinations import examine_destinations, examine_left_over
-from .doctor_models import examine_demonstrations, examine_model
+from .doctor_metrics import examine_metrics
+from .doctor_models import examine_demonstrations, examine_model, examine_routed
 from .doctor_notify import examine_notify
 from .doctor_scp import examine_scp
-from .doctor_workers import examine_workers
+from .doctor_workers import examine_device, examine_workers
 from .errors import SettingsError
 from .receiving import usable_rules
 from .settings import Settings
@@ -46,9 +47,11 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield from _import_names()
     yield from _data_dir(settings)
     yield from _database(settings)
+    yield from examine_device(settings.inference.device)
     yield from _models(settings)
     yield from _decoders()
     yield from examine_scp(settings)
+    yield from examine_metrics(settings.metrics)
     yield from examine_destinations(settings)
     yield from examine_notify(settings)
 
@@ -109,9 +112,8 @@ def _database(settings: Settings) -> Iterator[Check]:
     try:
         engine = create_engine(settings.db_url)
         found = current(engine)
-    except (DatabaseError, sa.exc.SQLAlchemyError) as error:
-        reason = str(error) if isinstance(error, DatabaseError) else type(error).__name__
-        yield Check("database", Verdict.BAD, f"db.url cannot be used: {reason}")
+    except (DatabaseError, sa.exc.SQLAlchemyError, OSError) as error:
+        yield Check("database", Verdict.BAD, f"db.url cannot be used: {_reason(error)}")
         return
     name = engine.dialect.name
     if found == head():
@@ -128,6 +130,15 @@ def _database(settings: Settings) -> Iterator[Check]:
     if name == "sqlite":
         yield _sqlite_version()
     engine.dispose()
+
+
+def _reason(error: DatabaseError | sa.exc.SQLAlchemyError | OSError) -> str:
+    """Return why a database cannot be used, as `preread up` says it."""
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, sa.exc.OperationalError):
+        return " ".join(str(error.orig).split())
+    return str(error) if isinstance(error, DatabaseError) else type(error).__name__
 
 
 def _sqlite_version() -> Check:
@@ -158,6 +169,7 @@ def _models(settings: Settings) -> Iterator[Check]:
         yield Check("rules", Verdict.BAD, str(error))
         return
     yield Check("rules", Verdict.GOOD, ", ".join(rule.name for rule in rules) or "none")
+    yield from examine_routed(bundles, {rule.model for rule in rules if rule.model is not None})
 
 
 def _decoders() -> Iterator[Check]:

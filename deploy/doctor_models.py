@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from inference.bundle import Bundle
 from inference.engines.optional import missing_package
@@ -30,6 +30,27 @@ def examine_model(bundle: Bundle) -> Check:
         Verdict.BAD,
         f"{unavailable(bundle, lacking)}. Until then its analyses fail",
     )
+
+
+def examine_routed(bundles: Mapping[str, Bundle], routed: Collection[str]) -> Iterator[Check]:
+    """Yield a warning for each model of the settings that is in no rule: it is given nothing.
+
+    Parameters
+    ----------
+    bundles : mapping of str to Bundle
+        The models that the node offers.
+    routed : collection of str
+        Names of the models to which rules in force give images.
+    """
+    shipped = set(shipped_bundles())
+    for bundle in bundles.values():
+        if bundle.path not in shipped and bundle.name not in routed:
+            yield Check(
+                "model",
+                Verdict.WARNING,
+                f"{bundle.name} reads nothing, for no rule names it: add a [[rule]] with model = "
+                f'"{bundle.name}" and when',
+            )
 
 
 def examine_demonstrations(bundles: Mapping[str, Bundle]) -> Iterator[Check]:

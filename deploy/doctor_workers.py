@@ -9,8 +9,12 @@ from datetime import UTC, datetime, timedelta
 import sqlalchemy as sa
 
 from db.failures import failed_since
+from db.schema import Analysis, AnalysisState
 from db.worker_events import WorkerStep, count, latest_reason
 from db.workers import WorkerSeen, workers
+from inference import InferenceError
+from inference.device import choose_device
+from inference.number_words import noun, number_of
 from inference.worker_id import held_names, is_gone
 
 from .bells import Bell, is_heard
@@ -24,6 +28,22 @@ _HARMLESS = frozenset({WorkerStep.SMALLER, WorkerStep.RECYCLED})
 _ENDS = (WorkerStep.KILLED, WorkerStep.CRASHED)
 
 
+def examine_device(wanted: str) -> Iterator[Check]:
+    """Yield whether a GPU that `wanted`, ``inference.device``, names is there.
+
+    Nothing is said of ``auto`` and ``cpu``: a worker starts with either. Torch is imported for a
+    named GPU only.
+    """
+    if not wanted.startswith("cuda"):
+        return
+    try:
+        found = choose_device(wanted)
+    except InferenceError as error:
+        yield Check("device", Verdict.BAD, str(error))
+    else:
+        yield Check("device", Verdict.GOOD, f"{found} is there")
+
+
 def examine_workers(settings: Settings, engine: sa.Engine) -> Iterator[Check]:
     """Yield a check for each worker, and of what happened to them and to analyses within a day."""
     now = datetime.now(UTC)
@@ -32,12 +52,24 @@ def examine_workers(settings: Settings, engine: sa.Engine) -> Iterator[Check]:
         happened = {step: count(connection, step, since=now - _LATELY) for step in WorkerStep}
         ended = latest_reason(connection, _ENDS, now - _LATELY)
         failed = failed_since(connection, now - _LATELY)
+        waiting = connection.scalar(
+            sa.select(sa.func.count())
+            .select_from(Analysis)
+            .where(Analysis.state == AnalysisState.PENDING)
+        )
     silence = settings.inference.silence_seconds
     gone = [one for one in found if _is_gone(settings, one)]
     for one in found:
         yield _gone(one) if one in gone else _worker(one, now, silence)
     heard = [one for one in found if one not in gone and _seconds(one, now) <= silence]
     yield from _missing(settings, is_heard_elsewhere=bool(heard))
+    if waiting and not heard and not held_names(settings.data_dir / "workers"):
+        yield Check(
+            "analyses",
+            Verdict.WARNING,
+            f"{number_of(waiting, 'analysis', 'analyses')} {noun(waiting, 'waits', 'wait')}, and "
+            "no worker runs: `preread up` starts one, or `preread worker` beside `preread scp`",
+        )
     if told := [f"{number} {step}" for step, number in happened.items() if number]:
         bad = any(number for step, number in happened.items() if step not in _HARMLESS)
         yield Check(

@@ -19,7 +19,8 @@ from .settings import Settings
 WORKER_EVENTS = Metric(
     "preread_worker_events_total",
     "counter",
-    "What happened to workers and their engines, by step; docs/failures.md says what each means.",
+    "What happened to workers and their engines, by step; deploy/docs/failures.md says what each "
+    "means.",
     "step",
 )
 ON_CPU = Metric(

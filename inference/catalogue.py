@@ -38,6 +38,8 @@ def open_catalogue(
     said = {model.name: model.section for model in models if model.path is None}
     offered: dict[str, Bundle] = {}
     for path in (*shipped, *settings.bundles):
+        if not path.is_dir():
+            raise BundleError(f"inference.bundles: {path} is no folder")
         bundle = open_bundle(path, said.get(path.name))
         if bundle.name in offered:
             raise BundleError(

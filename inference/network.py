@@ -75,7 +75,10 @@ def _weights(bundle: Bundle) -> Mapping[str, Any]:
     except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
         raise BundleError(f"{path} cannot be read: {error}") from error
     except pickle.UnpicklingError as error:
-        raise BundleError(f"{path} holds more than weights and is not loaded") from error
+        raise BundleError(
+            f"{path} holds more than weights, or is damaged, and is not loaded: write it anew as "
+            "torch.save(network.state_dict(), ...)"
+        ) from error
     if isinstance(loaded, Mapping):
         loaded = _unwrapped(loaded)
     if not isinstance(loaded, Mapping):

@@ -284,6 +284,8 @@ class ModelSettings(SectionSettings):
         if path is None:
             known = ", ".join(p.name for p in shipped_bundles()) or "none"
             raise BundleError(f"[[model]] {self.name}: no such model ships ({known}); say its path")
+        if not path.is_dir():
+            raise BundleError(f"[[model]] {self.name}: its path {path} is no folder")
         bundle = open_bundle(path, self.section, name=self.name)
         if bundle.name != self.name:
             raise BundleError(

@@ -95,9 +95,18 @@ class Destination:
             self._states.append(DeliveryState.SENT)
 
     def run(self, stopping: threading.Event) -> None:
-        """Deliver until told to stop."""
+        """Deliver until told to stop.
+
+        A destination that waits is tried at once: what kept it from being reached may have been
+        mended in the settings, for which the node was started anew.
+        """
+        begun = False
         while not stopping.is_set():
             try:
+                if not begun:
+                    with self._engine.begin() as connection:
+                        health.end_wait(connection, self._settings.name, self._clock())
+                    begun = True
                 busy = self.run_once()
             except Exception as error:  # noqa: BLE001 - thread boundary: the others go on too
                 # The text of a database error may quote values.

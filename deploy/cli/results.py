@@ -134,7 +134,9 @@ def print_table(
 
 
 def _model(row: Mapping[str, Any]) -> str:
-    return f"{row['model_name']} {row['model_version']}"
+    # Who reads the table may be waiting for the report; of analyses alone the view does not tell.
+    shadow = ", shadow" if row.get("shadow") else ""
+    return f"{row['model_name']} {row['model_version']}{shadow}"
 
 
 def _print_json(found: Sequence[Mapping[str, Any]], done: Sequence[Mapping[str, Any]]) -> None:

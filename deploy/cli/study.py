@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from db.query import rows_of
+from db.schema import Analysis
 from inference.number_words import number_of
 
 
@@ -27,9 +28,20 @@ def describe(connection: sa.Connection, study_instance_uid: str) -> str | None:
     if not studies:
         return None
     analyses = rows("v_turnaround", "requested_at")
+    on_trial = set(
+        connection.scalars(
+            sa.select(Analysis.id).where(
+                Analysis.shadow, Analysis.id.in_([one["analysis_id"] for one in analyses])
+            )
+        )
+    )
     lines = [
         *_head(studies[0]),
-        *(line for one in rows("v_series", "received_at") for line in _series(one, analyses)),
+        *(
+            line
+            for one in rows("v_series", "received_at")
+            for line in _series(one, analyses, on_trial)
+        ),
         *_objects(rows("v_objects", "object_id"), rows("v_deliveries", "delivery_id")),
     ]
     return "\n".join(lines) + "\n"
@@ -42,7 +54,9 @@ def _head(study: Mapping[str, Any]) -> Iterator[str]:
         yield f"accession number {study['accession_number']}"
 
 
-def _series(series: Mapping[str, Any], analyses: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _series(
+    series: Mapping[str, Any], analyses: Sequence[Mapping[str, Any]], on_trial: Collection[str]
+) -> Iterator[str]:
     words = [series["modality"] or "", series["series_description"] or ""]
     what = " ".join(word for word in words if word)
     yield ""
@@ -52,7 +66,9 @@ def _series(series: Mapping[str, Any], analyses: Sequence[Mapping[str, Any]]) ->
         yield from (f"  {reason}" for reason in json.loads(series["routing"])["reasons"])
     for one in analyses:
         if one["series_instance_uid"] == series["series_instance_uid"]:
-            yield f"  analysis {one['analysis_id'][:12]}, {_analysis(one)}"
+            kept_here = ", shadow: nothing of it is delivered"
+            shadow = kept_here if one["analysis_id"] in on_trial else ""
+            yield f"  analysis {one['analysis_id'][:12]}, {_analysis(one)}{shadow}"
 
 
 def _analysis(one: Mapping[str, Any]) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
 from deploy.check import Verdict
-from deploy.doctor_models import examine_model
+from deploy.doctor_models import examine_model, examine_routed
 from inference.bundle import Bundle
 from inference.catalogue import open_catalogue
 from inference.extras import installed_by
@@ -35,3 +37,12 @@ def test_an_engine_that_lacks_its_package_is_bad_and_says_how_to_go_on(
     check = examine_model(_model(engine))
     assert check.verdict is Verdict.BAD
     assert f'{installed_by(engine)}; with engine = "auto" under its [[model]]' in check.message
+
+
+def test_a_model_of_the_settings_that_no_rule_names_is_a_warning() -> None:
+    shipped = _model("auto")
+    mine = replace(shipped, name="mine", path=Path("/srv/mine"))
+    (check,) = examine_routed({"pneumothorax": shipped, "mine": mine}, {"other"})
+    assert check.verdict is Verdict.WARNING
+    assert check.message.startswith("mine reads nothing, for no rule names it")
+    assert list(examine_routed({"mine": mine}, {"mine"})) == []

@@ -127,6 +127,23 @@ def test_analyses_that_failed_within_a_day_are_counted_by_their_codes(
     assert message.startswith("4 failed within 24 hours: 2 worker_lost, 1 error, 1 stuck;")
 
 
+def test_analyses_that_wait_for_no_worker_are_told_of(
+    facts: sa.Engine, two_wanted: Settings
+) -> None:
+    failed(facts, 1, None, datetime.now(UTC), state="pending")
+    ((name, verdict, message),) = said(facts, two_wanted)
+    assert (name, verdict) == ("analyses", Verdict.WARNING)
+    assert message.startswith("1 analysis waits, and no worker runs: `preread up`")
+    with facts.begin() as connection:
+        enter(connection, WorkerIdentity("far-cpu-0", "far", 1, "cpu", ("m",)))
+    assert [name for name, *_ in said(facts, two_wanted)] == ["worker"]
+    with facts.begin() as connection:
+        connection.execute(sa.text("DELETE FROM worker"))
+    (two_wanted.data_dir / "workers").mkdir(parents=True, exist_ok=True)
+    with claim_worker_id(two_wanted.data_dir / "workers", "cpu"):  # it still loads its models
+        assert [name for name, *_ in said(facts, two_wanted)] == ["workers"]
+
+
 def failed(
     engine: sa.Engine, number: int, code: str | None, at: datetime, state: str = "failed"
 ) -> None:

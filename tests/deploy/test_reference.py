@@ -60,21 +60,26 @@ def test_links_of_the_readme_lead_somewhere() -> None:
             assert (ROOT / target).exists(), target
 
 
-def test_sql_of_the_readme_runs(tmp_path: Path) -> None:
+def test_sql_of_the_documents_runs(database_url: str) -> None:
     import sqlalchemy as sa
 
     from db import create_engine
     from db.migrate import upgrade
 
-    engine = create_engine(f"sqlite:///{tmp_path / 'x.sqlite'}")
+    engine = create_engine(database_url)
     upgrade(engine)
-    blocks = re.findall(r"```sql\n(.*?)```", README, re.DOTALL)
-    assert blocks
+    pages = (ROOT / "README.md", *sorted(PATH.parent.glob("*.md")))
+    statements = [
+        statement
+        for page in pages
+        for block in re.findall(r"```sql\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+        for statement in block.split(";")
+        if statement.strip()
+    ]
+    assert len(statements) > 8
     with engine.connect() as connection:
-        for block in blocks:
-            for statement in block.split(";"):
-                if statement.strip():
-                    connection.execute(sa.text(statement))
+        for statement in statements:
+            connection.execute(sa.text(statement))
     engine.dispose()
 
 

@@ -72,6 +72,17 @@ def test_a_study_is_shown_by_the_end_of_its_uid(show: Callable[..., str], text: 
     assert show(text).startswith(f"study {STUDY}:")
 
 
+def test_a_study_says_of_what_is_on_trial_that_nothing_is_delivered(
+    show: Callable[..., str], tmp_path: Path
+) -> None:
+    assert "shadow" not in show(STUDY)
+    engine = create_engine(f"sqlite:///{tmp_path / 'preread.sqlite'}")
+    with engine.begin() as connection:
+        connection.execute(sa.update(Analysis).values(shadow=True))
+    engine.dispose()
+    assert "m 1, version 1: pending, shadow: nothing of it is delivered\n" in show(STUDY)
+
+
 @pytest.mark.parametrize("text", [OBJECT, "...123456", "123456", "…0123456"])
 def test_an_object_is_shown_by_the_end_of_its_uid(show: Callable[..., str], text: str) -> None:
     assert "sop class: Computed Radiography" in show(text)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -55,6 +57,30 @@ def test_nothing_is_tried_while_a_destination_waits(outbox: Outbox) -> None:
     assert sender.run_once() == 1
     assert outbox.health().n_failures == 3
     assert (outbox.health().open_until - clock.now).total_seconds() > 13
+
+
+def test_a_sender_that_starts_anew_does_not_wait(outbox: Outbox, pacs: Pacs) -> None:
+    outbox.put("pacs")
+    clock = Clock()
+    pacs.stop()
+    before = sender_to(outbox, pacs.port, clock, breaker_failures=1)
+    assert (before.run_once(), before.run_once()) == (1, 0)
+    pacs.start()
+    outbox.put("pacs")
+    assert before.run_once() == 0  # it waits, though one is due
+
+    stopping = threading.Event()
+    anew = threading.Thread(
+        target=sender_to(outbox, pacs.port, clock, breaker_failures=1).run, args=(stopping,)
+    )
+    anew.start()
+    deadline = time.monotonic() + 10
+    while not pacs.received and time.monotonic() < deadline:
+        time.sleep(0.01)
+    stopping.set()
+    anew.join()
+    assert len(pacs.received) >= 1
+    assert outbox.health().open_until is None
 
 
 def test_an_object_over_which_a_pacs_breaks_off_holds_up_no_other(

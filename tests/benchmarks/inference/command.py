@@ -59,6 +59,8 @@ def benchmark(
         slices=4 if quick else 24,
         films=2 if quick else 8,
     )
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
     place = Path(tempfile.mkdtemp(prefix="preread-benchmark-", dir=folder))
     try:
         facts, busy, began = hardware(place), busy_share(2), time.monotonic()

@@ -48,7 +48,8 @@ def _kind_of_time(options: Options) -> str:
     return (
         f"From files to probabilities, milliseconds an image {counted}, medians of all rounds. "
         "The bare network is the same engine with the same batches. Each way runs in a process of "
-        "its own, in turn."
+        "its own, in turn. A speed is the median of what each round gave, and need not be that of "
+        "the two medians."
     )
 
 

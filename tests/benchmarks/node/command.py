@@ -58,6 +58,8 @@ def benchmark(
         options = run.smallest(options)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
     place = Path(tempfile.mkdtemp(prefix="preread-node-benchmark-", dir=folder))
     facts, busy, began = hardware(place), busy_share(2), time.monotonic()
     load = f"{os.getloadavg()[0]:.1f}"

@@ -35,6 +35,8 @@ def benchmark(
     for name in names:
         if name not in NAMES:
             raise typer.BadParameter(f"{name} is none of {', '.join(NAMES)}", param_hint="--only")
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
     place = Path(tempfile.mkdtemp(prefix="preread-benchmark-", dir=folder))
     try:
         n_rounds = rounds or (1 if quick else 5)
