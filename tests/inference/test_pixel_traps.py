@@ -24,11 +24,15 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from inference.decode_pool import DecodePool
+from inference.decode_settings import PoolSettings
+from inference.decode_task import DecodeTask
 from inference.decoder_table import PREFERENCE
 from inference.errors import NotAnalysableError
 from inference.image_file import frame_count, open_image
+from inference.input_spec import InputSpec
 from inference.open_source import index_file, open_source
-from inference.pixel_notes import count_fallback
+from inference.pixel_notes import PixelNote, count_fallback
 from inference.pixels import hounsfield_values, radiograph_values
 from inference.reading import NotAnalysed, SourceImage
 
@@ -117,6 +121,33 @@ def test_video_jpip_and_unknown_syntaxes_are_refused(write_image: Write, syntax:
     refused = refusal(path, radiograph_values)
     assert refused.code == NotAnalysed.UNDECODABLE
     assert "transfer syntax" in refused.reason
+
+
+@pytest.mark.filterwarnings("ignore:The decoded RLE segment")
+@pytest.mark.parametrize("processes", [0, 1])
+def test_a_decoder_that_panics_is_one_that_fails(write_image: Write, processes: int) -> None:
+    """More columns than the header says: pylibjpeg-rle raises what is no Exception."""
+    whole = write_image(RAMP)
+    whole = whole.rename(whole.with_name("whole.dcm"))
+    cells = RAMP.astype(np.uint32)
+    path = write_image(cells[:, :-1])
+    planes = [(cells >> shift).astype(np.uint8) for shift in (24, 16, 8, 0)]
+    compressed(path, RLELossless, [_rle(planes)])
+    tasks = [
+        DecodeTask(SourceImage(1, "1", "1", "1", one), 0, InputSpec("radiograph", 64))
+        for one in (path, whole)
+    ]
+    with DecodePool(PoolSettings(processes)) as pool:
+        found, after = pool.decode(tasks)
+        before = pool.pids
+        list(pool.decode(tasks))
+        assert pool.pids == before
+    assert not isinstance(found, NotAnalysableError)
+    assert not isinstance(after, NotAnalysableError)
+    # The next decoder of the syntax leaves out what is too much.
+    assert PixelNote.DECODER_FALLBACK in found.notes
+    assert np.array_equal(found.values.ravel(), RAMP.ravel()[: found.values.size])
+    assert np.array_equal(after.values, RAMP)
 
 
 @pytest.mark.parametrize("signed", [False, True])
