@@ -233,6 +233,29 @@ def test_padding_of_either_sign_and_as_a_range(
     assert film.values.tolist() == [[40, 40], [60, 40]]
 
 
+@pytest.mark.parametrize(
+    ("signed", "cell", "padding"),
+    [(True, -3024, -3024), (True, -3024, 62512), (False, 63536, 63536), (False, 63536, -2000)],
+)
+def test_padding_that_12_bits_have_no_room_for(
+    write_image: Write, signed: bool, cell: int, padding: int
+) -> None:
+    """Cut to its bits it were 1072 HU, as dense as bone."""
+    pixels = np.array([[cell, 1064], [1084, cell]], np.int16 if signed else np.uint16)
+    for carried in (0, 0x4000):
+        pixels[0, 1] = 1064 | carried
+        path = write_image(pixels, BitsStored=12, RescaleIntercept=-1024)
+        dataset = dcmread(path)
+        dataset.add_new("PixelPaddingValue", "SS" if padding < 0 else "US", padding)
+        dataset.save_as(path)
+        image = hounsfield_values(open_image(path))
+        assert image.values.tolist() == [[-1024, 40], [60, -1024]]
+        dropped = ("unused_bits_dropped",) if carried else ()
+        assert image.notes == (*dropped, "padding_replaced")
+        film = radiograph_values(open_image(path))
+        assert film.values.tolist() == [[40, 40], [60, 40]]
+
+
 def test_padding_that_is_nowhere_or_everywhere(write_image: Write) -> None:
     pixels = np.array([[5, 40], [60, 7]], np.int16)
     nowhere = hounsfield_values(open_image(write_image(pixels, PixelPaddingValue=-2000)))
