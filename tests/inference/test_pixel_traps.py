@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import tracemalloc
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,7 @@ from pydicom.uid import (
     HTJ2K,
     JPEG2000,
     UID,
+    DeflatedExplicitVRLittleEndian,
     HTJ2KLossless,
     HTJ2KLosslessRPCL,
     JPEG2000Lossless,
@@ -24,12 +29,14 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from inference import image_file
 from inference.decode_pool import DecodePool
 from inference.decode_settings import PoolSettings
 from inference.decode_task import DecodeTask
 from inference.decoder_table import PREFERENCE
 from inference.errors import NotAnalysableError
 from inference.image_file import frame_count, open_image
+from inference.inflated import inflates_beyond
 from inference.input_spec import InputSpec
 from inference.open_source import index_file, open_source
 from inference.pixel_notes import PixelNote, count_fallback
@@ -254,6 +261,41 @@ def test_padding_that_12_bits_have_no_room_for(
         assert image.notes == (*dropped, "padding_replaced")
         film = radiograph_values(open_image(path))
         assert film.values.tolist() == [[40, 40], [60, 40]]
+
+
+def test_a_small_file_that_inflates_to_a_gigabyte_is_refused_before_it_does(
+    write_image: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gigabyte takes seconds; here it is an eighth of one."""
+    eighth = functools.partial(inflates_beyond, most=1 << 27)
+    monkeypatch.setattr(image_file, "inflates_beyond", eighth)
+    path = write_image(RAMP)
+    dataset = dcmread(path)
+    del dataset.PixelData
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    dataset.save_as(path)
+    head = path.read_bytes()
+    # What goes on without an end: a mebibyte of zeros, repeated.
+    stream = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    once = stream.compress(bytes(1 << 20)) + stream.flush(zlib.Z_FULL_FLUSH)
+    at = head.index(b"1.2.840.10008.1.2.1.99")
+    begins = next(place for place in range(at, len(head)) if _inflates(head[place:]))
+    path.write_bytes(head[:begins] + once * 130)
+    assert path.stat().st_size < 1 << 18
+    tracemalloc.start()
+    reason = refusal(path, lambda _: None).reason
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert "inflates to more than 1 GiB" in reason
+    assert peak < 1 << 24
+    path.write_bytes(head[:begins] + once * 20 + b"\xff" * (1 << 20))  # damaged behind
+    assert refusal(path, lambda _: None).code == NotAnalysed.UNDECODABLE
+
+
+def _inflates(content: bytes) -> bool:
+    with contextlib.suppress(zlib.error):
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(content)[:2] == b"\x08\0"
+    return False
 
 
 def test_padding_that_is_nowhere_or_everywhere(write_image: Write) -> None:

@@ -191,10 +191,11 @@ def test_an_export_that_gives_no_numbers_for_one_of_its_inputs_is_refused(
     make: Make, settings: EngineSettings, monkeypatch: pytest.MonkeyPatch, call: int
 ) -> None:
     from inference.engines import onnx_export
+    from inference.engines.onnx_engine import OnnxEngine
 
     calls = iter(range(9))
 
-    class Failing(onnx_export.OnnxEngine):
+    class Failing(OnnxEngine):
         def _outputs(self, rows: NDArray[np.float32]) -> list[NDArray[np.float32]]:
             outputs = super()._outputs(rows)
             if next(calls) == call:
