@@ -168,6 +168,23 @@ def test_workers_that_export_at_the_same_time_share_one(
     assert [one.name for one in settings.cache.iterdir()] == [key_of(bundle)]
 
 
+@pytest.mark.parametrize("engine", ["auto", "torch"])
+def test_weights_that_were_changed_meanwhile_are_not_run_under_the_name_of_others(
+    make: Make, settings: EngineSettings, engine: str
+) -> None:
+    old = make(seed=3, engine=engine)
+    content = old.weights_path.read_bytes()
+    expected = choose_engine(old, "cpu", EngineSettings(threads=1)).engine.run(_rows(1))
+    new = make(seed=4, engine=engine)  # written in the place of the other
+    assert new.weights_path == old.weights_path
+    with pytest.raises(BundleError, match="was changed after the bundle was opened"):
+        choose_engine(old, "cpu", settings)
+    # Nor does the cache keep the one as the other, for whoever goes back to it.
+    old.weights_path.write_bytes(content)
+    found = choose_engine(old, "cpu", settings).engine.run(_rows(1))
+    np.testing.assert_allclose(found.tensors[0], expected.tensors[0], rtol=0, atol=1e-5)
+
+
 def test_what_drifts_runs_on_torch_and_says_why(
     make: Make, settings: EngineSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
