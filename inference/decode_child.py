@@ -74,7 +74,7 @@ def _answer(decoder: TaskDecoder, asked: Asked, memory: int) -> Answer:
     except MemoryError:
         reason = "decoding needs more memory than a decode process may have"
         return Refused(NotAnalysed.UNDECODABLE, reason)
-    except Exception as error:  # noqa: BLE001 - the boundary of the process; told to the parent
+    except BaseException as error:  # noqa: BLE001 - the boundary of the process; told to the parent
         reason = f"decoding failed ({type(error).__name__})"
         return Refused(NotAnalysed.UNDECODABLE, reason)
     return Values(image.values.shape, image.notes, image.full_range)

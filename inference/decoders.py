@@ -96,7 +96,19 @@ def decode_frame_told(dataset: Dataset, index: int) -> tuple[NDArray[Any], str, 
         except DAMAGE as error:
             # The message may quote the header; only the kind of error is said.
             attempts.append(f"{name}: {type(error).__name__}")
+        except BaseException as error:
+            if not _is_panic(error):
+                raise
+            attempts.append(f"{name}: {type(error).__name__}")
     raise undecodable(syntax, "; ".join(attempts) or "no decoder for it is installed")
+
+
+def _is_panic(error: BaseException) -> bool:
+    """Tell whether a decoder written in Rust gave up: what it raises then is no Exception.
+
+    The class has no address, as each such library makes its own of that name.
+    """
+    return type(error).__module__ == "pyo3_runtime"
 
 
 _Attempt = Callable[[], tuple[NDArray[Any], str]]

@@ -10,7 +10,8 @@ from typing import BinaryIO
 
 _ITEM = b"\xfe\xff\x00\xe0"
 _END = b"\xfe\xff\xdd\xe0"
-# An image of more fragments is none that fragments are counted of one by one.
+# An image of more fragments, or frames, is none of which each gets an entry: a million frames of
+# one pixel are a megabyte in the file, and were 160 of them here.
 _MOST_FRAGMENTS = 100_000
 
 Span = tuple[int, int]
@@ -28,6 +29,7 @@ class Unlocated(StrEnum):
     TRUNCATED = "truncated"
     ODD_FRAGMENTS = "odd_fragments"
     ODD_OFFSETS = "odd_offsets"
+    TOO_MANY_FRAMES = "too_many_frames"
 
 
 class UnlocatedError(Exception):
@@ -74,8 +76,10 @@ def native_table(offset: int, length: int, frame_bytes: int, frames: int) -> Fra
     Raises
     ------
     UnlocatedError
-        TRUNCATED if they are shorter than that.
+        TRUNCATED if they are shorter than that, TOO_MANY_FRAMES.
     """
+    if frames > _MOST_FRAGMENTS:
+        raise UnlocatedError(Unlocated.TOO_MANY_FRAMES)
     if frame_bytes < 1 or frames * frame_bytes > length:
         raise UnlocatedError(Unlocated.TRUNCATED)
     return FrameTable(

@@ -14,6 +14,7 @@ from .decoder_table import DecodingError
 from .errors import NotAnalysableError
 from .functional_groups import DAMAGE, holds, items, transfer_syntax, whole_number
 from .held_frames import PIXEL_KEYWORDS, held_frames
+from .inflated import inflates_beyond
 from .reading import NotAnalysed
 
 # Elements larger than this stay in the file until they are asked for: pixels, overlays, icons.
@@ -36,9 +37,12 @@ def open_image(path: Path) -> Dataset:
     Raises
     ------
     NotAnalysableError
-        UNDECODABLE if the file is no DICOM file or ends inside an element.
+        UNDECODABLE if the file is no DICOM file, ends inside an element, or inflates to more than
+        any image has.
     """
     try:
+        if inflates_beyond(path):
+            raise _undecodable("the stored file inflates to more than 1 GiB")
         dataset = dcmread(path, defer_size=_DEFER_BYTES)
         if transfer_syntax(dataset) == DeflatedExplicitVRLittleEndian:
             # What was deferred cannot be found again in a deflated file.

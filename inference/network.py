@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import pickle
 import pydoc
@@ -42,7 +43,7 @@ def load_network(bundle: Bundle, device: torch.device) -> torch.nn.Module:
     ------
     BundleError
         If the definition asks for anything but modules of MONAI and torch, or the weights do not
-        fit it.
+        fit it or are others than when the bundle was opened.
     """
     configure_loaded_torch()
     definition = dict(bundle.network_def)
@@ -61,9 +62,29 @@ def load_network(bundle: Bundle, device: torch.device) -> torch.nn.Module:
         raise BundleError(
             f"{bundle.weights_path} does not fit the network: {' '.join(first[:3])}"
         ) from error
+    _require_same(bundle)
     network = network.to(device=device, dtype=torch.float32).eval().requires_grad_(False)
     assert isinstance(network, torch.nn.Module)
     return network
+
+
+def _require_same(bundle: Bundle) -> None:
+    """Raise BundleError if the weights file is another one than when the bundle was opened.
+
+    Results would name weights that did not make them, and the exported network would be kept under
+    these, for everybody who has them.
+    """
+    path = bundle.weights_path
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error}") from error
+    if found != bundle.identity.weights_sha256:
+        raise BundleError(
+            f"{path} was changed after the bundle was opened: restart the workers, and give a "
+            "changed model a new version"
+        )
 
 
 def _weights(bundle: Bundle) -> Mapping[str, Any]:

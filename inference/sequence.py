@@ -8,6 +8,7 @@ NumPy, for a hundred steps of a few units in a millisecond: light, no torch.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,7 +168,7 @@ class Sequencer:
     Raises
     ------
     BundleError
-        If its weights cannot be read or do not fit.
+        If its weights cannot be read, do not fit, or are others than when the bundle was opened.
     """
 
     def __init__(self, bundle: Bundle) -> None:
@@ -176,8 +177,16 @@ class Sequencer:
         path = bundle.path / self._spec.weights
         try:
             self._head = GruHead(_weights(path), len(bundle.labels), self._spec.hidden)
+            found = hashlib.sha256(path.read_bytes()).hexdigest()
         except ValueError as error:
             raise BundleError(f"{path} does not fit the sequence head: {error}") from error
+        except OSError as error:
+            raise BundleError(f"{path} cannot be read: {error}") from error
+        if found != self._spec.weights_sha256:
+            raise BundleError(
+                f"{path} was changed after the bundle was opened: restart the workers, and give a "
+                "changed model a new version"
+            )
 
     def series(
         self, probabilities: NDArray[np.float64], positions_mm: NDArray[np.float64]

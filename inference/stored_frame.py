@@ -84,10 +84,13 @@ def stored_frame(dataset: Dataset, index: int) -> StoredFrame:
         signed = whole_number(dataset, "PixelRepresentation") == 1
         if _fits(values, bits, high, signed):
             return StoredFrame(_cells(values, signed), photometric, notes)
-        kept = used_bits(values, bits, high, signed)
-        if _carries_more(values, bits, high, signed):
+        cells = _cells(values, signed)
+        beyond = _padding_beyond(dataset, cells, bits, high)
+        pixels = values if beyond is None else np.where(beyond, cells.dtype.type(0), cells)
+        if _carries_more(pixels, bits, high, signed):
             notes = (*notes, PixelNote.UNUSED_BITS_DROPPED)
-        values = kept
+        kept = used_bits(pixels, bits, high, signed)
+        values = kept if beyond is None else np.where(beyond, cells, kept)
     return StoredFrame(values, photometric, notes)
 
 
@@ -127,6 +130,32 @@ def padded(dataset: Dataset, stored: NDArray[Any]) -> NDArray[np.bool_] | None:
     else:
         found = (stored >= min(value, limit)) & (stored <= max(value, limit))
     return found if found.any() else None
+
+
+def _padding_beyond(
+    dataset: Dataset, cells: NDArray[Any], bits: int, high: int
+) -> NDArray[np.bool_] | None:
+    """Return where cells are padded with what the used bits have no room for, or None.
+
+    PS3.3 C.7.5.1.1.2 allows no such value, and scanners write it: -3024 beside pixels of 12 bits.
+    Cut to its bits it were one of the pixels, and the edge of a CT slice as dense as bone.
+    """
+    allocated = cells.dtype.itemsize * 8
+    if high != bits - 1 or not _is_part(bits, high, allocated):
+        return None
+    ends = [element(dataset, keyword) for keyword in _INTEGER_PADDING]
+    value = ends[0] if isinstance(ends[0], int) else 0
+    signed = cells.dtype.kind == "i"
+    if signed and allocated == 16 and value >= 32_768:
+        value -= 65_536
+    lowest = -(1 << (bits - 1)) if signed else 0
+    if lowest <= value < lowest + (1 << bits):
+        return None
+    found = padded(dataset, cells)
+    if found is None:
+        return None
+    beyond = found & ((cells < lowest) | (cells >= lowest + (1 << bits)))
+    return beyond if beyond.any() else None
 
 
 def _ignores_padding(dataset: Dataset) -> bool:

@@ -64,7 +64,7 @@ def export_checked(bundle: Bundle, network: nn.Module, path: Path) -> About:
         plain = TorchEngine(network, torch.device("cpu"), probe)
         export(plain.traced, torch.from_numpy(inputs[-1]), path)
         made = OnnxEngine(path, class_maps=plain.has_class_maps)
-        drift = max(drift_of(bundle, plain, made, rows) for rows in inputs)
+        drift = drift_of(bundle, plain, made, *inputs)
         mixes = mixes_rows(bundle, plain, inputs[1])
     except EngineOutOfMemoryError as error:
         raise ExportError(f"no memory to export: {error}") from error

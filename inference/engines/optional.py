@@ -63,7 +63,7 @@ def open_optional(bundle: Bundle, device: str, open_: Open, settings: EngineSett
             exported.path, class_maps=exported.about.class_maps, threads=settings.threads
         )
         allowed = DRIFT if bundle.engine.precision == "float32" else _LOWERED_DRIFT
-        drift = max(drift_of(bundle, plain, engine, rows) for rows in probes(bundle))
+        drift = drift_of(bundle, plain, engine, *probes(bundle))
         if not drift <= allowed:  # also where it is no number
             raise ExportError(f"it differs from ONNX Runtime by {drift:.2g} of a probability")
         return engine

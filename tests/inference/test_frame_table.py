@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from pydicom.uid import JPEG2000Lossless, JPEGLSLossless
 
 from inference.decoders import decode_frame
 from inference.frame_table import Unlocated
-from inference.image_file import open_image
+from inference.image_file import frame_count, open_image
 from inference.indexed_image import IndexedImage
 from inference.open_source import index_file, open_source
 from inference.reading import SourceImage
@@ -112,3 +113,20 @@ def test_a_codestream_that_contradicts_the_header_is_read_the_long_way(write_ima
     dataset["PixelData"].is_undefined_length = True
     dataset.save_as(path)
     assert opened(path).frame(0) is None
+
+
+def test_a_million_frames_of_one_pixel_take_no_memory(write_image: Write) -> None:
+    count = 1_000_000
+    path = write_image(np.zeros((1, 1), np.uint8), NumberOfFrames=count)
+    dataset = dcmread(path)
+    dataset.PixelData = bytes(count)
+    dataset.save_as(path)
+    tracemalloc.start()
+    facts = index_file(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (facts.table, facts.unlocated) == (None, Unlocated.TOO_MANY_FRAMES)
+    assert peak < 16 * count
+    # They are counted all the same, and read the long way.
+    assert frame_count(opened(path)) == count
+    assert decode_frame(opened(path), count - 1)[0].shape == (1, 1)

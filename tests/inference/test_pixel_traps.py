@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import tracemalloc
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,7 @@ from pydicom.uid import (
     HTJ2K,
     JPEG2000,
     UID,
+    DeflatedExplicitVRLittleEndian,
     HTJ2KLossless,
     HTJ2KLosslessRPCL,
     JPEG2000Lossless,
@@ -24,11 +29,17 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from inference import image_file
+from inference.decode_pool import DecodePool
+from inference.decode_settings import PoolSettings
+from inference.decode_task import DecodeTask
 from inference.decoder_table import PREFERENCE
 from inference.errors import NotAnalysableError
 from inference.image_file import frame_count, open_image
+from inference.inflated import inflates_beyond
+from inference.input_spec import InputSpec
 from inference.open_source import index_file, open_source
-from inference.pixel_notes import count_fallback
+from inference.pixel_notes import PixelNote, count_fallback
 from inference.pixels import hounsfield_values, radiograph_values
 from inference.reading import NotAnalysed, SourceImage
 
@@ -119,6 +130,33 @@ def test_video_jpip_and_unknown_syntaxes_are_refused(write_image: Write, syntax:
     assert "transfer syntax" in refused.reason
 
 
+@pytest.mark.filterwarnings("ignore:The decoded RLE segment")
+@pytest.mark.parametrize("processes", [0, 1])
+def test_a_decoder_that_panics_is_one_that_fails(write_image: Write, processes: int) -> None:
+    """More columns than the header says: pylibjpeg-rle raises what is no Exception."""
+    whole = write_image(RAMP)
+    whole = whole.rename(whole.with_name("whole.dcm"))
+    cells = RAMP.astype(np.uint32)
+    path = write_image(cells[:, :-1])
+    planes = [(cells >> shift).astype(np.uint8) for shift in (24, 16, 8, 0)]
+    compressed(path, RLELossless, [_rle(planes)])
+    tasks = [
+        DecodeTask(SourceImage(1, "1", "1", "1", one), 0, InputSpec("radiograph", 64))
+        for one in (path, whole)
+    ]
+    with DecodePool(PoolSettings(processes)) as pool:
+        found, after = pool.decode(tasks)
+        before = pool.pids
+        list(pool.decode(tasks))
+        assert pool.pids == before
+    assert not isinstance(found, NotAnalysableError)
+    assert not isinstance(after, NotAnalysableError)
+    # The next decoder of the syntax leaves out what is too much.
+    assert PixelNote.DECODER_FALLBACK in found.notes
+    assert np.array_equal(found.values.ravel(), RAMP.ravel()[: found.values.size])
+    assert np.array_equal(after.values, RAMP)
+
+
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("high", [11, 15])
 def test_an_overlay_in_the_unused_bits_is_dropped_and_noted(
@@ -200,6 +238,64 @@ def test_padding_of_either_sign_and_as_a_range(
     assert image.notes == ("padding_replaced",)
     film = radiograph_values(open_image(path))
     assert film.values.tolist() == [[40, 40], [60, 40]]
+
+
+@pytest.mark.parametrize(
+    ("signed", "cell", "padding"),
+    [(True, -3024, -3024), (True, -3024, 62512), (False, 63536, 63536), (False, 63536, -2000)],
+)
+def test_padding_that_12_bits_have_no_room_for(
+    write_image: Write, signed: bool, cell: int, padding: int
+) -> None:
+    """Cut to its bits it were 1072 HU, as dense as bone."""
+    pixels = np.array([[cell, 1064], [1084, cell]], np.int16 if signed else np.uint16)
+    for carried in (0, 0x4000):
+        pixels[0, 1] = 1064 | carried
+        path = write_image(pixels, BitsStored=12, RescaleIntercept=-1024)
+        dataset = dcmread(path)
+        dataset.add_new("PixelPaddingValue", "SS" if padding < 0 else "US", padding)
+        dataset.save_as(path)
+        image = hounsfield_values(open_image(path))
+        assert image.values.tolist() == [[-1024, 40], [60, -1024]]
+        dropped = ("unused_bits_dropped",) if carried else ()
+        assert image.notes == (*dropped, "padding_replaced")
+        film = radiograph_values(open_image(path))
+        assert film.values.tolist() == [[40, 40], [60, 40]]
+
+
+def test_a_small_file_that_inflates_to_a_gigabyte_is_refused_before_it_does(
+    write_image: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gigabyte takes seconds; here it is an eighth of one."""
+    eighth = functools.partial(inflates_beyond, most=1 << 27)
+    monkeypatch.setattr(image_file, "inflates_beyond", eighth)
+    path = write_image(RAMP)
+    dataset = dcmread(path)
+    del dataset.PixelData
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    dataset.save_as(path)
+    head = path.read_bytes()
+    # What goes on without an end: a mebibyte of zeros, repeated.
+    stream = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    once = stream.compress(bytes(1 << 20)) + stream.flush(zlib.Z_FULL_FLUSH)
+    at = head.index(b"1.2.840.10008.1.2.1.99")
+    begins = next(place for place in range(at, len(head)) if _inflates(head[place:]))
+    path.write_bytes(head[:begins] + once * 130)
+    assert path.stat().st_size < 1 << 18
+    tracemalloc.start()
+    reason = refusal(path, lambda _: None).reason
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert "inflates to more than 1 GiB" in reason
+    assert peak < 1 << 24
+    path.write_bytes(head[:begins] + once * 20 + b"\xff" * (1 << 20))  # damaged behind
+    assert refusal(path, lambda _: None).code == NotAnalysed.UNDECODABLE
+
+
+def _inflates(content: bytes) -> bool:
+    with contextlib.suppress(zlib.error):
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(content)[:2] == b"\x08\0"
+    return False
 
 
 def test_padding_that_is_nowhere_or_everywhere(write_image: Write) -> None:

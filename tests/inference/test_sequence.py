@@ -200,6 +200,15 @@ def _made(seed: int, count: int) -> Scores:
     return Scores(probabilities.reshape(-1, 1), truth.reshape(-1, 1), series, series, positions)
 
 
+def test_a_head_that_was_changed_after_the_bundle_was_opened_is_not_obeyed(
+    ct_bundle: Bundle, tmp_path: Path
+) -> None:
+    bundle = with_head(ct_bundle, tmp_path / "headed", saying(1.0))
+    save_file(saying(-1.0).state_dict(), bundle.path / "models" / "sequence.safetensors")
+    with pytest.raises(BundleError, match="was changed after the bundle was opened"):
+        Sequencer(bundle)
+
+
 def test_training_learns_what_a_maximum_cannot_tell() -> None:
     trained = fit_sequence(_made(1, 30), (1.0,), seed=1, epochs=8)
     found = sequence_scores(trained, _made(2, 40))[:, 0]

@@ -10,18 +10,20 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import plane_bundles
 import pytest
 import torch
+from numpy.typing import NDArray
 from small_bundles import small_bundle, small_dense
 from torch import nn
 
 from inference.bundle import Bundle, open_bundle
 from inference.engine_spec import EngineSpec
-from inference.engines import EngineIdentity, MadeWith
+from inference.engines import EngineIdentity, MadeWith, RawOutputs
 from inference.engines import choose as choose_module
 from inference.engines.choose import EngineSettings, choose_engine, open_onnx
 from inference.engines.errors import (
@@ -32,6 +34,7 @@ from inference.engines.errors import (
 )
 from inference.engines.onnx_cache import OnnxCache, key_of
 from inference.engines.onnx_export import export_checked
+from inference.engines.parity import drift_between
 from inference.engines.probe_pictures import probe_pictures
 from inference.engines.probes import probes
 from inference.errors import BundleError
@@ -165,6 +168,23 @@ def test_workers_that_export_at_the_same_time_share_one(
     assert [one.name for one in settings.cache.iterdir()] == [key_of(bundle)]
 
 
+@pytest.mark.parametrize("engine", ["auto", "torch"])
+def test_weights_that_were_changed_meanwhile_are_not_run_under_the_name_of_others(
+    make: Make, settings: EngineSettings, engine: str
+) -> None:
+    old = make(seed=3, engine=engine)
+    content = old.weights_path.read_bytes()
+    expected = choose_engine(old, "cpu", EngineSettings(threads=1)).engine.run(_rows(1))
+    new = make(seed=4, engine=engine)  # written in the place of the other
+    assert new.weights_path == old.weights_path
+    with pytest.raises(BundleError, match="was changed after the bundle was opened"):
+        choose_engine(old, "cpu", settings)
+    # Nor does the cache keep the one as the other, for whoever goes back to it.
+    old.weights_path.write_bytes(content)
+    found = choose_engine(old, "cpu", settings).engine.run(_rows(1))
+    np.testing.assert_allclose(found.tensors[0], expected.tensors[0], rtol=0, atol=1e-5)
+
+
 def test_what_drifts_runs_on_torch_and_says_why(
     make: Make, settings: EngineSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +201,38 @@ def test_what_drifts_runs_on_torch_and_says_why(
     assert again.instead == chosen.instead
     assert settings.cache is not None
     assert not list(settings.cache.glob("*/network.onnx"))
+
+
+@pytest.mark.parametrize("call", [0, 1, 2])
+def test_an_export_that_gives_no_numbers_for_one_of_its_inputs_is_refused(
+    make: Make, settings: EngineSettings, monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
+    from inference.engines import onnx_export
+    from inference.engines.onnx_engine import OnnxEngine
+
+    calls = iter(range(9))
+
+    class Failing(OnnxEngine):
+        def _outputs(self, rows: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+            outputs = super()._outputs(rows)
+            if next(calls) == call:
+                outputs[0][-1] = np.nan
+            return outputs
+
+    monkeypatch.setattr(onnx_export, "OnnxEngine", Failing)
+    chosen = choose_engine(make(), "cpu", settings)
+    assert chosen.engine.identity.name == "torch"
+    assert "differs from torch by nan" in chosen.instead
+
+
+def test_an_output_of_no_numbers_behind_one_that_agrees_counts() -> None:
+    made = MadeWith("torch", "1", "cpu", "float32", 1)
+    numbers, maps = np.zeros((1, 2), np.float32), np.zeros((1, 2, 4, 4), np.float32)
+    told = RawOutputs((numbers, maps), None, made)
+    found = RawOutputs((numbers, maps + np.float32(np.nan)), None, made)
+    bundle = cast(Bundle, SimpleNamespace(activation="sigmoid"))
+    assert np.isnan(drift_between(bundle, told, found))
+    assert drift_between(bundle, told, told) == 0.0
 
 
 def test_what_cannot_be_exported_runs_on_torch_and_says_why(
