@@ -24,6 +24,7 @@ from .claims import Claims
 from .job_looks import count_claims, keep_to_slots, leave
 from .job_states import Job, JobState, Priority
 from .job_table import JobTable
+from .not_begun import NotBegun
 from .under_way import UnderWay
 
 _APPLICATION = "preread"
@@ -273,6 +274,8 @@ class JobRunner:
         )
         self._slots = {_STAT_QUEUE: stat_slots, _QUEUE: concurrency}
         self._leaves_routine = leaves_routine
+        self._engine, self._executor_id = engine, executor_id
+        self._not_begun: NotBegun | None = None
 
     def start(self) -> None:
         """Take up unfinished jobs of this worker, then take jobs from the queue."""
@@ -282,7 +285,15 @@ class JobRunner:
         _quiet()
         system = self._dbos._sys_db
         keep_to_slots(system, self._slots)
-        count_claims(system, self._dbos._active_workflows_set, self._claims)
+        active = self._dbos._active_workflows_set
+        count_claims(system, active, self._claims)
+        table = JobTable(system, _WORKFLOW)
+        self._not_begun = NotBegun(
+            table,
+            self._executor_id,
+            table.known_queue(_SECONDS, _QUEUE),
+            lambda: self._claims.ids | frozenset(active.activeList()),
+        )
         leave(system, _QUEUE, self._leaves_routine)
         for queue, slots in self._slots.items():
             DBOS.register_queue(
@@ -297,6 +308,19 @@ class JobRunner:
     def wake(self) -> None:
         """Look at the queue now; any thread, also before `start`."""
         self._pauses.wake()
+
+    def queue_not_begun(self) -> tuple[str, ...]:
+        """Queue jobs that this worker has taken and never began; see `NotBegun`.
+
+        Not before `start`, and every few seconds from then on.
+
+        Returns
+        -------
+        tuple of str
+            The analyses.
+        """
+        found = () if self._not_begun is None else self._not_begun.queue_again(self._engine)
+        return tuple(sorted({one.partition(".")[0] for one in found}))
 
     def _patience(self) -> float:
         return 1.0 if self._under_way else _IDLE_PATIENCE

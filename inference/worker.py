@@ -168,6 +168,13 @@ class Worker:
             self._next_sweep = now + _SWEEP_SECONDS
             with _going_on():
                 self._sweep.run()
+            with _going_on():
+                self._queue_not_begun()
+
+    def _queue_not_begun(self) -> None:
+        if found := self._runner.queue_not_begun():
+            _log.warning("worker.not_begun", worker=self._identity.id,
+                         analyses=[one[:12] for one in found])  # fmt: skip
 
     def _ending(self) -> Ending | None:
         """Return why this process has to end by itself, if it has to."""
