@@ -124,10 +124,10 @@ class JobQueue:
         """Return every job of these analyses."""
         return self._list(workflow_id_prefix=list(analysis_ids)) if analysis_ids else []
 
-    def dead(self, limit: int = 200) -> list[Job]:
-        """Return the jobs that the engine has given up, the latest first."""
+    def dead(self) -> list[Job]:
+        """Return the jobs that the engine has given up; all that are kept, or one is forgotten."""
         dead = [status for status, state in _STATES.items() if state is JobState.DEAD]
-        return self._list(status=dead, limit=limit, sort_desc=True)
+        return self._list(status=dead)
 
     def live(self, analysis_id: str) -> list[Job]:
         """Return the jobs of an analysis that are queued or running."""
