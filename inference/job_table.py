@@ -106,15 +106,36 @@ class JobTable:
             Whether there was one.
         """
         job = self._table.c
-        named = sa.or_(
-            job.workflow_uuid == prefix, job.workflow_uuid.startswith(f"{prefix}.", autoescape=True)
-        )
         moved = (
             sa.update(self._table)
-            .where(job.status == "ENQUEUED", job.queue_name == source, self._is_ours, named)
+            .where(job.status == "ENQUEUED", job.queue_name == source, self._named(prefix))
             .values(queue_name=queue, priority=priority, updated_at=self._system._now_ms_sql())
         )
         return connection.execute(moved, execution_options=self._where).rowcount > 0
+
+    def cancel(self, connection: sa.Connection, prefix: str) -> None:
+        """Cancel the jobs of an analysis that wait or run, as the engine does it.
+
+        Parameters
+        ----------
+        prefix : str
+            As of `move`.
+        """
+        job, now = self._table.c, self._system._now_ms_sql()
+        cancelled = (
+            sa.update(self._table)
+            .where(job.status.in_(("ENQUEUED", "DELAYED", "PENDING")), self._named(prefix))
+            .values(
+                status="CANCELLED",
+                owner_xid=None,
+                queue_name=None,
+                deduplication_id=None,
+                started_at_epoch_ms=None,
+                updated_at=now,
+                completed_at=now,
+            )
+        )
+        connection.execute(cancelled, execution_options=self._where)
 
     def executors(self, connection: sa.Connection) -> frozenset[str]:
         """Return who runs jobs, whether it lives or not."""
@@ -126,3 +147,8 @@ class JobTable:
         )
         found = connection.execute(running, execution_options=self._where).scalars()
         return frozenset(str(one) for one in found)
+
+    def _named(self, prefix: str) -> sa.ColumnElement[bool]:
+        job = self._table.c.workflow_uuid
+        numbered = job.startswith(f"{prefix}.", autoescape=True)
+        return sa.and_(self._is_ours, sa.or_(job == prefix, numbered))

@@ -134,9 +134,12 @@ class JobQueue:
         live = (JobState.QUEUED, JobState.RUNNING)
         return [job for job in self.jobs([analysis_id]) if job.state in live]
 
-    def cancel(self, analysis_id: str) -> None:
-        """Take the analysis out of the queue; one already running is not interrupted."""
-        self._client.cancel_workflows([job.id for job in self.live(analysis_id)])
+    def cancel(self, connection: sa.Connection, analysis_id: str) -> None:
+        """Take an analysis out of the queue, within the caller's transaction.
+
+        One that is running is not interrupted.
+        """
+        self._table.cancel(connection, analysis_id)
 
     def forget(self, before: datetime, limit: int = 500) -> int:
         """Delete jobs that ended before that; the facts about their analyses stay."""

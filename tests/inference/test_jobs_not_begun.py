@@ -81,7 +81,8 @@ def test_a_job_that_is_cancelled_as_it_is_taken_holds_no_slot(
     def add(name: str, ids: list[str]) -> None:
         claim(name, ids)
         if "doomed" in ids:
-            queue.cancel("doomed")
+            with jobs_engine.begin() as connection:
+                queue.cancel(connection, "doomed")
 
     monkeypatch.setattr(runner._claims, "add", add)
     enqueue(jobs_engine, "doomed", "next")
