@@ -124,7 +124,8 @@ class Worker:
         """
         with self._engine.begin() as connection:
             enter(connection, self._identity)
-            self._takeover.of_the_predecessor(connection)
+            say_what_was_left = self._takeover.of_the_predecessor(connection)
+        say_what_was_left()
         keep_freed_memory()
         self._say_where_it_runs()
         self._raise_memory_mark()
