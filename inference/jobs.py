@@ -21,6 +21,7 @@ from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, Enque
 from db.wakeable import WakeableEvents
 
 from .claims import Claims
+from .job_log import Seldom
 from .job_looks import count_claims, keep_to_slots, leave
 from .job_states import Job, JobState, Priority
 from .job_table import JobTable
@@ -44,6 +45,8 @@ _STAT_POLL_SECONDS = 0.1
 # With nothing to do a worker has no batch in flight that STAT could wait for. A look costs 4 ms of
 # the processor when all caches are cold: 15 of them in a second took 6 % of a core.
 _IDLE_PATIENCE = 4.0
+
+_SELDOM = Seldom(10.0)
 
 _RANK = {Priority.STAT: 1, Priority.ROUTINE: 10}
 _SECONDS = {_STAT_QUEUE: _STAT_POLL_SECONDS, _QUEUE: _POLL_SECONDS}
@@ -359,8 +362,10 @@ def _client(engine: sa.Engine) -> DBOSClient:
 
 
 def _quiet() -> None:
-    """Keep the greetings out of the log; warnings go the way of every other line."""
+    """Keep the greetings out of the log; warnings go the way of every other line, seldom."""
     logger = logging.getLogger("dbos")
+    if _SELDOM not in logger.filters:
+        logger.addFilter(_SELDOM)
     logger.setLevel(logging.WARNING)
     logger.handlers.clear()
     logger.propagate = True
