@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,8 +14,12 @@ import sqlalchemy as sa
 from queued_jobs import enqueue
 from waiting import wait_for
 
+import inference.worker
+from db.workers import WorkerIdentity
 from inference.job_states import JobState, Priority
 from inference.jobs import JobQueue, JobRunner
+from inference.worker import Worker
+from inference.worker_settings import WorkerSettings
 
 
 def run_sql(engine: sa.Engine, text: str, **values: object) -> Any:
@@ -142,3 +147,41 @@ def test_what_was_taken_once_more_since_is_left(jobs_engine: sa.Engine) -> None:
             assert runner.queue_not_begun() == ()
         run_sql(jobs_engine, "UPDATE {jobs} SET executor_id = 'other-0'")
         assert runner.queue_not_begun() == ()
+
+
+class Reading:
+    """An analyst that notes what it is given."""
+
+    def __init__(self) -> None:
+        self.facts = self
+        self.begun: list[str] = []
+
+    def index_new(self, _most: int) -> None:
+        pass
+
+    def analyse(self, analysis_id: str) -> None:
+        self.begun.append(analysis_id)
+
+    def fail(self, analysis_id: str, code: str, reason: str) -> None:
+        raise AssertionError(f"{analysis_id} failed: {code}, {reason}")
+
+
+def test_a_worker_sees_to_it_itself(
+    jobs_engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inference.worker, "BEAT_SECONDS", 0.2)
+    monkeypatch.setattr(inference.worker, "_SWEEP_SECONDS", 0.5)
+    reading, stop = Reading(), threading.Event()
+    identity = WorkerIdentity("host-0", "host", os.getpid(), "cpu", ("m",))
+    worker = Worker(jobs_engine, reading, identity, WorkerSettings(grace_seconds=1))  # type: ignore[arg-type]
+    served = threading.Thread(target=worker.serve, args=(stop,))
+    with taken_without_a_word(jobs_engine, monkeypatch) as cut:
+        served.start()
+        enqueue(jobs_engine, "lost")
+        assert cut.wait(30)
+    try:
+        wait_for(lambda: reading.begun == ["lost"], 20)
+    finally:
+        stop.set()
+        served.join(30)
+    assert not served.is_alive()
