@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-# One that has not begun by then never will: it was given up, or could not be read.
+# One that has not begun by then hardly will: it could not be read, or no thread was to be had.
 _LONGEST_SECONDS = 10.0
 
 
@@ -42,8 +42,16 @@ class Claims:
 
     def count(self, queue: str) -> int:
         """Return how many jobs of a queue were taken and have not begun."""
-        oldest = self._clock() - _LONGEST_SECONDS
         with self._lock:
-            kept = {one: where for one, where in self._claimed.items() if where[1] > oldest}
-            self._claimed = kept
-            return sum(name == queue for name, _ in kept.values())
+            return sum(name == queue for name, _ in self._kept().values())
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """The jobs that were taken and have not begun."""
+        with self._lock:
+            return frozenset(self._kept())
+
+    def _kept(self) -> dict[str, tuple[str, float]]:
+        oldest = self._clock() - _LONGEST_SECONDS
+        self._claimed = {one: where for one, where in self._claimed.items() if where[1] > oldest}
+        return self._claimed

@@ -6,7 +6,7 @@ ask them. Each function is called once, before the first look.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .claims import Claims
@@ -62,6 +62,27 @@ def count_claims(system: Any, active: Any, claims: Claims) -> None:
 
     system.start_queued_workflows = start_queued_workflows
     active.count_for_queue = count_for_queue
+    _give_back(system, claims)
+
+
+def _give_back(system: Any, claims: Claims) -> None:
+    """Let go of the slot of a job that turns out not to begin, for which others would wait."""
+    read, give_up = system.get_workflow_statuses, system.dead_letter_workflows
+
+    def get_workflow_statuses(ids: Sequence[str]) -> Any:
+        statuses = read(ids)
+        for one in statuses:
+            if one["status"] != "PENDING":  # cancelled at that very moment
+                claims.begun(one["workflow_uuid"])
+        return statuses
+
+    def dead_letter_workflows(ids: Sequence[str], **how: Any) -> None:
+        give_up(ids, **how)
+        for one in ids:
+            claims.begun(one)
+
+    system.get_workflow_statuses = get_workflow_statuses
+    system.dead_letter_workflows = dead_letter_workflows
 
 
 def leave(system: Any, queue: str, leaves: Callable[[], bool]) -> None:

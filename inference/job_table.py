@@ -6,10 +6,13 @@ it, and touches nothing that has another state by the time it is reached.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, TypeAlias
 
 import sqlalchemy as sa
+
+# A job and the one time that it was taken.
+Taken: TypeAlias = tuple[str, str]
 
 
 class JobTable:
@@ -30,7 +33,11 @@ class JobTable:
         self._where = {"schema_translate_map": {self._table.schema: system.schema}}
 
     def queue_again(
-        self, connection: sa.Connection, executor: str, queue: sa.ColumnElement[str]
+        self,
+        connection: sa.Connection,
+        executor: str,
+        queue: sa.ColumnElement[str],
+        only: Collection[Taken] | None = None,
     ) -> tuple[str, ...]:
         """Queue what a worker that has ended was running; return the ids of the jobs.
 
@@ -40,11 +47,14 @@ class JobTable:
         ----------
         queue : ColumnElement
             The queue of each, from `known_queue`.
+        only : collection of Taken, optional
+            Nothing else, and nothing that was taken once more since.
         """
         job = self._table.c
+        meant = [] if only is None else [sa.tuple_(job.workflow_uuid, job.owner_xid).in_(only)]
         queued = (
             sa.update(self._table)
-            .where(job.status == "PENDING", job.executor_id == executor, self._is_ours)
+            .where(job.status == "PENDING", job.executor_id == executor, self._is_ours, *meant)
             .values(
                 status="ENQUEUED",
                 owner_xid=None,
@@ -56,6 +66,15 @@ class JobTable:
         )
         found = connection.execute(queued, execution_options=self._where).scalars().all()
         return tuple(str(one) for one in found)
+
+    def taken_by(self, connection: sa.Connection, executor: str) -> frozenset[Taken]:
+        """Return what a worker runs, as far as the table knows."""
+        job = self._table.c
+        taken = sa.select(job.workflow_uuid, job.owner_xid).where(
+            job.status == "PENDING", job.executor_id == executor, self._is_ours
+        )
+        found = connection.execute(taken, execution_options=self._where)
+        return frozenset((str(one), str(owner)) for one, owner in found if owner is not None)
 
     def known_queue(self, known: Mapping[str, Any], else_: str) -> sa.ColumnElement[str]:
         """Return the queue that a job waited in, or another one if nobody looks at that."""
@@ -87,15 +106,36 @@ class JobTable:
             Whether there was one.
         """
         job = self._table.c
-        named = sa.or_(
-            job.workflow_uuid == prefix, job.workflow_uuid.startswith(f"{prefix}.", autoescape=True)
-        )
         moved = (
             sa.update(self._table)
-            .where(job.status == "ENQUEUED", job.queue_name == source, self._is_ours, named)
+            .where(job.status == "ENQUEUED", job.queue_name == source, self._named(prefix))
             .values(queue_name=queue, priority=priority, updated_at=self._system._now_ms_sql())
         )
         return connection.execute(moved, execution_options=self._where).rowcount > 0
+
+    def cancel(self, connection: sa.Connection, prefix: str) -> None:
+        """Cancel the jobs of an analysis that wait or run, as the engine does it.
+
+        Parameters
+        ----------
+        prefix : str
+            As of `move`.
+        """
+        job, now = self._table.c, self._system._now_ms_sql()
+        cancelled = (
+            sa.update(self._table)
+            .where(job.status.in_(("ENQUEUED", "DELAYED", "PENDING")), self._named(prefix))
+            .values(
+                status="CANCELLED",
+                owner_xid=None,
+                queue_name=None,
+                deduplication_id=None,
+                started_at_epoch_ms=None,
+                updated_at=now,
+                completed_at=now,
+            )
+        )
+        connection.execute(cancelled, execution_options=self._where)
 
     def executors(self, connection: sa.Connection) -> frozenset[str]:
         """Return who runs jobs, whether it lives or not."""
@@ -107,3 +147,8 @@ class JobTable:
         )
         found = connection.execute(running, execution_options=self._where).scalars()
         return frozenset(str(one) for one in found)
+
+    def _named(self, prefix: str) -> sa.ColumnElement[bool]:
+        job = self._table.c.workflow_uuid
+        numbered = job.startswith(f"{prefix}.", autoescape=True)
+        return sa.and_(self._is_ours, sa.or_(job == prefix, numbered))

@@ -21,9 +21,11 @@ from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, Enque
 from db.wakeable import WakeableEvents
 
 from .claims import Claims
+from .job_log import Seldom
 from .job_looks import count_claims, keep_to_slots, leave
 from .job_states import Job, JobState, Priority
 from .job_table import JobTable
+from .not_begun import NotBegun
 from .under_way import UnderWay
 
 _APPLICATION = "preread"
@@ -43,6 +45,8 @@ _STAT_POLL_SECONDS = 0.1
 # With nothing to do a worker has no batch in flight that STAT could wait for. A look costs 4 ms of
 # the processor when all caches are cold: 15 of them in a second took 6 % of a core.
 _IDLE_PATIENCE = 4.0
+
+_SELDOM = Seldom(10.0)
 
 _RANK = {Priority.STAT: 1, Priority.ROUTINE: 10}
 _SECONDS = {_STAT_QUEUE: _STAT_POLL_SECONDS, _QUEUE: _POLL_SECONDS}
@@ -123,19 +127,22 @@ class JobQueue:
         """Return every job of these analyses."""
         return self._list(workflow_id_prefix=list(analysis_ids)) if analysis_ids else []
 
-    def dead(self, limit: int = 200) -> list[Job]:
-        """Return the jobs that the engine has given up, the latest first."""
+    def dead(self) -> list[Job]:
+        """Return the jobs that the engine has given up; all that are kept, or one is forgotten."""
         dead = [status for status, state in _STATES.items() if state is JobState.DEAD]
-        return self._list(status=dead, limit=limit, sort_desc=True)
+        return self._list(status=dead)
 
     def live(self, analysis_id: str) -> list[Job]:
         """Return the jobs of an analysis that are queued or running."""
         live = (JobState.QUEUED, JobState.RUNNING)
         return [job for job in self.jobs([analysis_id]) if job.state in live]
 
-    def cancel(self, analysis_id: str) -> None:
-        """Take the analysis out of the queue; one already running is not interrupted."""
-        self._client.cancel_workflows([job.id for job in self.live(analysis_id)])
+    def cancel(self, connection: sa.Connection, analysis_id: str) -> None:
+        """Take an analysis out of the queue, within the caller's transaction.
+
+        One that is running is not interrupted.
+        """
+        self._table.cancel(connection, analysis_id)
 
     def forget(self, before: datetime, limit: int = 500) -> int:
         """Delete jobs that ended before that; the facts about their analyses stay."""
@@ -273,6 +280,8 @@ class JobRunner:
         )
         self._slots = {_STAT_QUEUE: stat_slots, _QUEUE: concurrency}
         self._leaves_routine = leaves_routine
+        self._engine, self._executor_id = engine, executor_id
+        self._not_begun: NotBegun | None = None
 
     def start(self) -> None:
         """Take up unfinished jobs of this worker, then take jobs from the queue."""
@@ -282,7 +291,15 @@ class JobRunner:
         _quiet()
         system = self._dbos._sys_db
         keep_to_slots(system, self._slots)
-        count_claims(system, self._dbos._active_workflows_set, self._claims)
+        active = self._dbos._active_workflows_set
+        count_claims(system, active, self._claims)
+        table = JobTable(system, _WORKFLOW)
+        self._not_begun = NotBegun(
+            table,
+            self._executor_id,
+            table.known_queue(_SECONDS, _QUEUE),
+            lambda: self._claims.ids | frozenset(active.activeList()),
+        )
         leave(system, _QUEUE, self._leaves_routine)
         for queue, slots in self._slots.items():
             DBOS.register_queue(
@@ -297,6 +314,19 @@ class JobRunner:
     def wake(self) -> None:
         """Look at the queue now; any thread, also before `start`."""
         self._pauses.wake()
+
+    def queue_not_begun(self) -> tuple[str, ...]:
+        """Queue jobs that this worker has taken and never began; see `NotBegun`.
+
+        Not before `start`, and every few seconds from then on.
+
+        Returns
+        -------
+        tuple of str
+            The analyses.
+        """
+        found = () if self._not_begun is None else self._not_begun.queue_again(self._engine)
+        return tuple(sorted({one.partition(".")[0] for one in found}))
 
     def _patience(self) -> float:
         return 1.0 if self._under_way else _IDLE_PATIENCE
@@ -332,8 +362,10 @@ def _client(engine: sa.Engine) -> DBOSClient:
 
 
 def _quiet() -> None:
-    """Keep the greetings out of the log; warnings go the way of every other line."""
+    """Keep the greetings out of the log; warnings go the way of every other line, seldom."""
     logger = logging.getLogger("dbos")
+    if _SELDOM not in logger.filters:
+        logger.addFilter(_SELDOM)
     logger.setLevel(logging.WARNING)
     logger.handlers.clear()
     logger.propagate = True

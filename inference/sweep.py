@@ -13,6 +13,8 @@ from db.worker_events import prune
 from .jobs import JobQueue
 from .takeover import Takeover
 
+# As many as a statement takes parameters, and far fewer.
+_ASKED_AT_ONCE = 1000
 # Work is kept for weeks, facts for years.
 _JOBS_KEPT = timedelta(days=28)
 
@@ -59,8 +61,13 @@ class Sweep:
     def _give_up_dead_jobs(self) -> None:
         """Give pending analyses whose job the engine has given up their coded failure."""
         dead = {job.analysis_id: job for job in self._queue.dead()}
+        ids = tuple(dead)
         with self._engine.connect() as connection:
-            pending = still_pending(connection, tuple(dead))
+            pending = [
+                analysis_id
+                for start in range(0, len(ids), _ASKED_AT_ONCE)
+                for analysis_id in still_pending(connection, ids[start : start + _ASKED_AT_ONCE])
+            ]
         for analysis_id in pending:
             if not self._queue.live(analysis_id):
                 self._fail(

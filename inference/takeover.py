@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 
 import sqlalchemy as sa
 import structlog
@@ -107,7 +108,8 @@ class Takeover:
             self._looked = float("-inf")
             raise
         now = self._clock()
-        if now - self._looked > _LONGEST_PAUSE_SECONDS:
+        # Whoever froze this process, a container's or a machine's pause, may have frozen all.
+        if now - self._looked > min(_LONGEST_PAUSE_SECONDS, self._silence):
             self._heard.clear()
         self._looked = now
         before, self._heard = self._heard, {}
@@ -144,13 +146,19 @@ class Takeover:
                 analyses = self._queue_of(connection, worker, reason)
             self._say(worker, reason, analyses)
 
-    def of_the_predecessor(self, connection: sa.Connection) -> None:
+    def of_the_predecessor(self, connection: sa.Connection) -> Callable[[], None]:
         """Queue what an earlier process of this worker left, within the caller's transaction.
 
         Before this one takes jobs: what it runs bears the same name.
+
+        Returns
+        -------
+        callable
+            Says so; for when the transaction has ended well.
         """
-        reason = "an earlier process of it has ended"
-        self._say(self._identity.id, reason, self._queue_of(connection, self._identity.id, reason))
+        worker, reason = self._identity.id, "an earlier process of it has ended"
+        analyses = self._queue_of(connection, worker, reason)
+        return partial(self._say, worker, reason, analyses)
 
     def _others(self) -> list[WorkerSeen]:
         with self._engine.connect() as connection:

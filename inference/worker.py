@@ -124,7 +124,8 @@ class Worker:
         """
         with self._engine.begin() as connection:
             enter(connection, self._identity)
-            self._takeover.of_the_predecessor(connection)
+            say_what_was_left = self._takeover.of_the_predecessor(connection)
+        say_what_was_left()
         keep_freed_memory()
         self._say_where_it_runs()
         self._raise_memory_mark()
@@ -168,6 +169,13 @@ class Worker:
             self._next_sweep = now + _SWEEP_SECONDS
             with _going_on():
                 self._sweep.run()
+            with _going_on():
+                self._queue_not_begun()
+
+    def _queue_not_begun(self) -> None:
+        if found := self._runner.queue_not_begun():
+            _log.warning("worker.not_begun", worker=self._identity.id,
+                         analyses=[one[:12] for one in found])  # fmt: skip
 
     def _ending(self) -> Ending | None:
         """Return why this process has to end by itself, if it has to."""

@@ -78,8 +78,11 @@ def retry_job(analysis: AnalysisId, config: Config = None) -> None:
 def cancel_job(analysis: AnalysisId, config: Config = None) -> None:
     """Take a pending analysis out of the queue."""
     with opened(config) as engine:
+        queue = JobQueue(engine)
+        # As one: between the two somebody could retry it, whose job would be the one cancelled.
         with engine.begin() as connection:
             row = _find(connection, analysis)
+            queue.cancel(connection, row["analysis_id"])
             outcome = Outcome(
                 AnalysisState.CANCELLED, reason_code="cancelled", reason="cancelled by a person"
             )
@@ -88,7 +91,6 @@ def cancel_job(analysis: AnalysisId, config: Config = None) -> None:
                     f"analysis {row['analysis_id'][:12]} is {row['state']}: only pending ones "
                     "can be cancelled"
                 )
-        JobQueue(engine).cancel(row["analysis_id"])
     print(f"analysis {row['analysis_id'][:12]} is cancelled")
 
 

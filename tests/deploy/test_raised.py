@@ -138,6 +138,7 @@ def test_what_was_cancelled_is_not_raised(asked: Asked) -> None:
     with asked.engine.begin() as connection:
         assert record_outcome(connection, asked.analysis, cancelled)
     assert asked.ask("stat") == ["analysis.known"]
-    asked.queue.cancel(asked.analysis)
+    with asked.engine.begin() as connection:
+        asked.queue.cancel(connection, asked.analysis)
     assert asked.ask("stat") == ["analysis.known"]
     assert asked.priorities[0] == "routine"

@@ -132,7 +132,8 @@ def test_cancelling_and_counting_know_both_queues(jobs_engine: sa.Engine) -> Non
     queue = JobQueue(jobs_engine)
     enqueue(jobs_engine, "urgent", priority=Priority.STAT)
     assert [job.state for job in queue.live("urgent")] == [JobState.QUEUED]
-    queue.cancel("urgent")
+    with jobs_engine.begin() as connection:
+        queue.cancel(connection, "urgent")
     assert [job.state for job in queue.jobs(["urgent"])] == [JobState.CANCELLED]
 
 

@@ -55,7 +55,8 @@ def test_jobs_run_once_stat_first_and_a_rollback_leaves_none(jobs_engine: sa.Eng
 def test_a_cancelled_job_does_not_run_and_a_retried_one_does(jobs_engine: sa.Engine) -> None:
     queue = JobQueue(jobs_engine)
     enqueue(jobs_engine, "x", "y")
-    queue.cancel("x")
+    with jobs_engine.begin() as connection:
+        queue.cancel(connection, "x")
     assert [job.state for job in queue.jobs(["x"])] == [JobState.CANCELLED]
     ran: list[str] = []
     runner = JobRunner(jobs_engine, "test-0", ran.append)
@@ -139,7 +140,8 @@ def test_what_was_claimed_and_never_begins_does_not_keep_its_slot() -> None:
 def test_ended_jobs_are_forgotten_others_never(jobs_engine: sa.Engine) -> None:
     queue = JobQueue(jobs_engine)
     enqueue(jobs_engine, "old", "waits")
-    queue.cancel("old")
+    with jobs_engine.begin() as connection:
+        queue.cancel(connection, "old")
     assert queue.forget(datetime.now(UTC) - timedelta(hours=1)) == 0
     assert queue.forget(datetime.now(UTC) + timedelta(hours=1)) == 1
     assert [job.id for job in queue.jobs(["old", "waits"])] == ["waits"]
@@ -148,12 +150,12 @@ def test_ended_jobs_are_forgotten_others_never(jobs_engine: sa.Engine) -> None:
 def test_a_retry_after_earlier_jobs_were_forgotten_is_queued(jobs_engine: sa.Engine) -> None:
     queue = JobQueue(jobs_engine)
     enqueue(jobs_engine, "x")
-    queue.cancel("x")
     with jobs_engine.begin() as connection:
+        queue.cancel(connection, "x")
         queue.enqueue_again(connection, "x", Priority.ROUTINE)
     assert queue.forget(datetime.now(UTC) + timedelta(hours=1)) == 1
-    queue.cancel("x")
     with jobs_engine.begin() as connection:
+        queue.cancel(connection, "x")
         queue.enqueue_again(connection, "x", Priority.ROUTINE)
     assert [job.id for job in queue.live("x")] == ["x.2"]
 

@@ -185,6 +185,21 @@ def test_after_a_database_that_was_away_between_two_looks_nobody_is_silent(
     assert states(queue, "a") == [JobState.QUEUED]
 
 
+def test_where_all_were_frozen_together_nobody_is_silent(facts: sa.Engine) -> None:
+    """A paused container or virtual machine: the first that goes on has heard nothing of others."""
+    queue = running(facts, FAR.id, "a")
+    clock = Clock()
+    takeover = Takeover(facts, queue, ME, 15, clock=clock)
+    takeover.of_the_silent()
+    clock.now += 20
+    takeover.of_the_silent()
+    assert states(queue, "a") == [JobState.RUNNING]
+    for _ in range(2):
+        clock.now += 10.4
+        takeover.of_the_silent()
+    assert states(queue, "a") == [JobState.QUEUED]
+
+
 def raises_away(_connection: sa.Connection) -> None:
     raise sa.exc.OperationalError("SELECT", {}, Exception("away"))
 
@@ -240,8 +255,12 @@ def test_who_leaves_takes_no_other_process_of_its_name_off_the_list(facts: sa.En
 
 def test_what_an_earlier_process_left_is_queued_and_told_of(facts: sa.Engine) -> None:
     queue = running(facts, ME.id, "a")
+    told: list[str] = []
     with facts.begin() as connection:
-        Takeover(facts, queue, ME, 120).of_the_predecessor(connection)
+        say = Takeover(facts, queue, ME, 120, told=told.append).of_the_predecessor(connection)
+        assert told == []  # the database may take it back
+    say()
+    assert told == ["taken_over"]
     assert states(queue, "a") == [JobState.QUEUED]
     with facts.connect() as connection:
         (event,) = rows_of(connection, "v_worker_events", order_by="event_id")

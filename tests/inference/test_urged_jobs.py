@@ -44,8 +44,8 @@ def test_what_waits_goes_to_the_queue_of_stat_once(jobs_engine: sa.Engine) -> No
 def test_a_later_job_of_the_analysis_is_urged(jobs_engine: sa.Engine) -> None:
     queue = JobQueue(jobs_engine)
     enqueue(jobs_engine, "x")
-    queue.cancel("x")
     with jobs_engine.begin() as connection:
+        queue.cancel(connection, "x")
         queue.enqueue_again(connection, "x", Priority.ROUTINE)
     assert urge(jobs_engine, "x") == [True]
     found = rows(jobs_engine)

@@ -1,0 +1,40 @@
+"""What the job engine says again and again while the database is away is said seldom."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from inference.job_log import Seldom
+from inference.jobs import _quiet
+
+
+def record(line: int, level: int = logging.WARNING) -> logging.LogRecord:
+    return logging.LogRecord("dbos", level, "queue.py", line, "database away", (), None)
+
+
+def test_the_same_place_is_heard_once_in_a_while() -> None:
+    now = [0.0]
+    seldom = Seldom(10.0, lambda: now[0])
+    assert [seldom.filter(record(1)) for _ in range(3)] == [True, False, False]
+    assert seldom.filter(record(2))
+    now[0] = 10.0
+    assert [seldom.filter(record(1)) for _ in range(2)] == [True, False]
+
+
+def test_what_is_no_warning_is_always_heard() -> None:
+    seldom = Seldom(10.0, lambda: 0.0)
+    assert all(seldom.filter(record(1, logging.ERROR)) for _ in range(3))
+
+
+def test_the_job_engine_has_it_once_and_goes_the_way_of_every_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    _quiet()
+    _quiet()
+    logger = logging.getLogger("dbos")
+    assert sum(isinstance(one, Seldom) for one in logger.filters) == 1
+    for _ in range(100):
+        logger.warning("the database is away")
+    assert len(caplog.records) == 1
