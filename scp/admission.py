@@ -26,11 +26,22 @@ class RejectionKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Applicant:
-    """Who asks for an association: the AE titles of the request and the peer's IP address."""
+    """Who asks for an association.
+
+    Attributes
+    ----------
+    calling_ae, called_ae : str
+        The AE titles of the request.
+    address : str
+        The peer's IP address.
+    stores : bool
+        Whether it may send images: a disk that is full for them has room for what it may send.
+    """
 
     calling_ae: str
     called_ae: str
     address: str
+    stores: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +139,7 @@ class Admission:
         Rejection or None
             None: it is admitted. What another try cannot change is said before what it can.
         """
-        return self._not_allowed(applicant) or self._no_place(key, applicant.calling_ae.strip(" "))
+        return self._not_allowed(applicant) or self._no_place(key, applicant)
 
     def leave(self, key: object) -> None:
         """Free the place of an association that has ended; a key that holds none is no error."""
@@ -154,9 +165,10 @@ class Admission:
             return CALLED_AE_NOT_RECOGNIZED
         return None
 
-    def _no_place(self, key: object, ae_title: str) -> Rejection | None:
+    def _no_place(self, key: object, applicant: Applicant) -> Rejection | None:
+        ae_title = applicant.calling_ae.strip(" ")
         # Asked outside the lock: a disk that hangs must not hold up those who leave.
-        has_room = self._has_room()
+        has_room = not applicant.stores or self._has_room()
         most_of_ae = self._limit_of(ae_title)
         with self._guard:
             if self._is_closed:

@@ -18,6 +18,8 @@ from .part10 import IMPLEMENTATION_CLASS_UID, implementation_version_name
 from .structure import EXPLICIT_LITTLE, IMPLICIT_LITTLE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pynetdicom.presentation import PresentationContext
 
     from .settings import ScpSettings
@@ -67,6 +69,14 @@ def supported_contexts(*, storage_commitment: bool = False) -> SharedContexts:
         commitment.scu_role = commitment.scp_role = True
         contexts.append(commitment)
     return SharedContexts(contexts)
+
+
+def may_store(proposed: Iterable[PresentationContext]) -> bool:
+    """Tell whether who proposes these contexts may send images: not with those of other services.
+
+    Any SOP class that is not known to be of another service is taken for one of storage.
+    """
+    return any(one.abstract_syntax not in (VERIFICATION, STORAGE_COMMITMENT) for one in proposed)
 
 
 def acceptor(settings: ScpSettings) -> AE:

@@ -22,7 +22,7 @@ from db.ingest import Ingest
 from db.schema import AssociationEnd
 
 from .admission import Admission, Applicant, RejectionKind
-from .ae import acceptor, supported_contexts
+from .ae import acceptor, may_store, supported_contexts
 from .commitment_scp import StorageCommitment
 from .deadline import deadline, start_timer
 from .errors import ServerError
@@ -193,8 +193,9 @@ class StorageServer:
         make_refusable(request.presentation_context_definition_list)
         answer_roles(event.assoc, self._contexts)
         calling_ae, called_ae = _ae_titles(request)
+        stores = may_store(request.presentation_context_definition_list)
         rejection = self._admission.decide(
-            event.assoc, Applicant(calling_ae, called_ae, peer.address)
+            event.assoc, Applicant(calling_ae, called_ae, peer.address, stores)
         )
         if rejection is None:
             self._admitted[event.assoc] = None

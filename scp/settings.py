@@ -149,7 +149,8 @@ class ScpSettings(_Settings):
         ge=0,
         description=(
             "Below so much free space (MiB) in data_dir images are refused with 0xA700 and new "
-            "associations rejected, transiently."
+            "associations for images rejected, transiently; C-ECHO and a PACS that confirms what "
+            "it keeps are answered."
         ),
     )
     max_unindexed: int = Field(

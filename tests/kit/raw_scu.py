@@ -217,7 +217,10 @@ class RawAssociation:
 
 
 def rejection(
-    port: int, calling: str = "SENDER", called: str = "PREREAD"
+    port: int,
+    calling: str = "SENDER",
+    called: str = "PREREAD",
+    abstract_syntax: str = VERIFICATION,
 ) -> tuple[int, int, int] | None:
     """Return what a request for an association is rejected with, None if it is accepted.
 
@@ -225,7 +228,8 @@ def rejection(
     thread goes on for a failure to connect.
     """
     try:
-        with RawAssociation(port, calling=calling, called=called):
+        contexts = ((abstract_syntax, IMPLICIT_LITTLE),)
+        with RawAssociation(port, contexts, calling=calling, called=called):
             return None
     except Rejected as rejected:
         return rejected.answer

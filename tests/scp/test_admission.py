@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Any
@@ -193,6 +194,7 @@ def test_a_full_disk_and_a_stop_reject_for_now() -> None:
     full = admission(has_room=False).decide(1, SENDER)
     assert full is not None
     assert (answer(full), full.kind) == ((2, 3, 1), RejectionKind.DISK)
+    assert admission(has_room=False).decide(1, replace(SENDER, stores=False)) is None
     door = admission()
     assert door.decide(1, SENDER) is None
     door.close()

@@ -223,7 +223,10 @@ def test_disk_watermark(start_node: Any, image: Any, monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(node.files, "free_space", lambda: FreeSpace(99 << 20, 1 << 20))
         context_id = opened.accepted_contexts[0].context_id
         assert exchange(opened, build_request(raw, 1), context_id, 20) == 0xA700
-    assert rejection(node.server.port) == (2, 3, 1)
+    assert rejection(node.server.port, abstract_syntax=one.SOPClassUID) == (2, 3, 1)
+    opened = associate(node)
+    assert opened.send_c_echo().Status == 0  # no room for images, and it is there
+    opened.release()
     monkeypatch.undo()
     monkeypatch.setattr("scp.receive._ASK_DISK_SECONDS", 0)
     wait_for(lambda: send_raw(node.peer, raw) == [0])
