@@ -30,7 +30,9 @@ class InferenceError(Exception):
 
 
 class BundleError(InferenceError):
-    """A MONAI Bundle is incomplete or contradicts its Preread section."""
+    """A MONAI Bundle is incomplete, damaged, or contradicts its Preread section."""
+
+    code = "bundle_unusable"
 
 
 class ObjectError(InferenceError):

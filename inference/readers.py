@@ -15,6 +15,7 @@ from .engines.choose import EngineSettings
 from .engines.errors import EngineUnavailableError
 from .engines.onnx_cache import OnnxCache, key_of
 from .engines.tensorrt_cache import TensorRtCache
+from .errors import BundleError
 from .heap import give_back
 from .model import LoadedReader, load_reader
 from .model_sizes import ModelSizes
@@ -93,8 +94,8 @@ class WarmReaders:
     def warm(self, bundles: Mapping[str, Bundle]) -> None:
         """Load bundles now, so that the first study does not wait: as many as there is room for.
 
-        One whose engine cannot be had is told and left: its analyses fail and say so, and what
-        others read, and receiving, goes on.
+        One whose engine cannot be had, or whose weights cannot be loaded, is told and left: its
+        analyses fail and say so, and what others read, and receiving, goes on.
         """
         for bundle in bundles.values():
             self._bundles[bundle.name] = bundle
@@ -105,7 +106,7 @@ class WarmReaders:
             try:
                 with self._store.held(bundle.name, partial(self._estimate, bundle), load):
                     pass
-            except EngineUnavailableError as error:
+            except (BundleError, EngineUnavailableError) as error:
                 _log.error("model.not_loaded", model=bundle.name, reason=str(error))
         if self._engines is not None and self._engines.cache is not None:
             _prune(self._engines.cache, bundles.values())

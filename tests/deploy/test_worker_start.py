@@ -96,6 +96,23 @@ def test_a_warm_worker_reads_films_and_heads_without_torch(tmp_path: Path) -> No
         assert states(node) == ["done", "done"]
 
 
+def test_a_model_whose_weights_are_damaged_costs_no_other_one(tmp_path: Path) -> None:
+    config = configured(tmp_path)
+    weights = tmp_path / "chest" / "models" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with asking(load(config)) as node:
+        node.ask("chest", [write_chest(tmp_path / "film", 1, size=128)])
+        node.ask("head", write_head_series(tmp_path / "series", 1, slices=6, size=64))
+        worker(config, node, wanted=2)
+        assert states(node) == ["done", "failed"]
+        with node.base.engine.connect() as connection:
+            said = connection.exec_driver_sql(
+                "SELECT reason_code, reason FROM analysis WHERE state = 'failed'"
+            ).one()
+    assert said[0] == "bundle_unusable"
+    assert f"{weights} cannot be read" in said[1]
+
+
 def worker(config: Path, node: Asking, wanted: int) -> str:
     database = node.base.settings.data_dir / "preread.sqlite"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(one for one in sys.path if one)}
