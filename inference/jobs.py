@@ -1,4 +1,6 @@
-"""Durable work: with `job_table` the only file that knows the job engine (DBOS Transact).
+"""Durable work: analyses that wait, and what became of them.
+
+Only this, `job_runner` and what they share (`job_engine`) import the job engine (DBOS Transact).
 
 A job is an analysis id; everything else stands in our own tables. Jobs are enqueued in the
 transaction that stores the analysis, run by whichever worker is free, run again after a crash,
@@ -10,47 +12,29 @@ a STAT analysis never waits for a routine one to end.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions
+from dbos import DBOS, DBOSClient, EnqueueOptions
 
-from db.wakeable import WakeableEvents
-
-from .claims import Claims
-from .job_log import Seldom
-from .job_looks import count_claims, keep_to_slots, leave
+from .job_engine import (
+    APPLICATION,
+    JOB_FORMAT,
+    QUEUE,
+    QUEUES,
+    SECONDS,
+    STAT_POLL_SECONDS,
+    STAT_QUEUE,
+    WORKFLOW,
+    quiet,
+    serializer,
+)  # fmt: skip
 from .job_states import Job, JobState, Priority
 from .job_table import JobTable
-from .not_begun import NotBegun
-from .under_way import UnderWay
-
-_APPLICATION = "preread"
-# Of routine work. Older versions put STAT into it too, with a priority: such jobs still run.
-_QUEUE = "analyse"
-_STAT_QUEUE = "stat"
-_WORKFLOW = "analyse"
-# Constant on purpose: a version made from the source would strand queued jobs at every upgrade.
-_JOB_FORMAT = "1"
-# A job that was begun this often without an end takes its worker down each time.
-_MAX_ATTEMPTS = 4
-_POLL_SECONDS = 0.2
-# STAT is looked for more often: half of that is what it waits on average where no bell is heard,
-# from another host. A look without a find reads three short rows and writes nothing, so it takes no
-# part in SQLite's write lock.
-_STAT_POLL_SECONDS = 0.1
-# With nothing to do a worker has no batch in flight that STAT could wait for. A look costs 4 ms of
-# the processor when all caches are cold: 15 of them in a second took 6 % of a core.
-_IDLE_PATIENCE = 4.0
-
-_SELDOM = Seldom(10.0)
 
 _RANK = {Priority.STAT: 1, Priority.ROUTINE: 10}
-_SECONDS = {_STAT_QUEUE: _STAT_POLL_SECONDS, _QUEUE: _POLL_SECONDS}
-_QUEUES = {Priority.STAT: _STAT_QUEUE, Priority.ROUTINE: _QUEUE}
 
 _STATES = {
     "ENQUEUED": JobState.QUEUED,
@@ -67,15 +51,15 @@ _ENDED = (JobState.ENDED, JobState.CANCELLED, JobState.DEAD)
 
 def prepare(engine: sa.Engine) -> None:
     """Create or upgrade the engine's own tables; safe to repeat."""
-    _quiet()
+    quiet()
     DBOS.migrate(engine.url.render_as_string(hide_password=False))
     client = _client(engine)
     try:
         # Workers of an older version find it there, and take STAT from it until they are replaced.
         client.register_queue(
-            _STAT_QUEUE,
+            STAT_QUEUE,
             worker_concurrency=1,
-            polling_interval_sec=_STAT_POLL_SECONDS,
+            polling_interval_sec=STAT_POLL_SECONDS,
             on_conflict="never_update",
         )
     finally:
@@ -92,9 +76,9 @@ class JobQueue:
     """
 
     def __init__(self, engine: sa.Engine) -> None:
-        _quiet()
+        quiet()
         self._client = _client(engine)
-        self._table = JobTable(self._client._sys_db, _WORKFLOW)
+        self._table = JobTable(self._client._sys_db, WORKFLOW)
 
     def enqueue(self, connection: sa.Connection, analysis_id: str, priority: Priority) -> None:
         """Enqueue within the caller's transaction; enqueuing twice is the same as once."""
@@ -121,7 +105,7 @@ class JobQueue:
             Whether it waited.
         """
         rank = _RANK[Priority.STAT]
-        return self._table.move(connection, analysis_id, _QUEUE, _STAT_QUEUE, rank)
+        return self._table.move(connection, analysis_id, QUEUE, STAT_QUEUE, rank)
 
     def jobs(self, analysis_ids: Sequence[str]) -> list[Job]:
         """Return every job of these analyses."""
@@ -166,7 +150,7 @@ class JobQueue:
         tuple of str
             The analyses.
         """
-        known = self._table.known_queue(_SECONDS, _QUEUE)
+        known = self._table.known_queue(SECONDS, QUEUE)
         found = self._table.queue_again(connection, executor, known)
         return tuple(sorted({one.partition(".")[0] for one in found}))
 
@@ -191,7 +175,7 @@ class JobQueue:
         self._client.destroy()
 
     def _resume(self, found: Sequence[Any]) -> int:
-        for queue in _QUEUES.values():
+        for queue in QUEUES.values():
             # Where no slot is free they wait, as others do.
             ids = [one.workflow_id for one in found if _queue_of(one.queue_name) == queue]
             if ids:
@@ -200,7 +184,7 @@ class JobQueue:
 
     def _found(self, **criteria: Any) -> Sequence[Any]:
         return self._client.list_workflows(
-            name=_WORKFLOW, load_input=False, load_output=False, **criteria
+            name=WORKFLOW, load_input=False, load_output=False, **criteria
         )
 
     def _list(self, **criteria: Any) -> list[Job]:
@@ -219,153 +203,25 @@ class JobQueue:
         self, connection: sa.Connection, job_id: str, analysis_id: str, priority: Priority
     ) -> None:
         options: EnqueueOptions = {
-            "workflow_name": _WORKFLOW,
-            "queue_name": _QUEUES[priority],
+            "workflow_name": WORKFLOW,
+            "queue_name": QUEUES[priority],
             "workflow_id": job_id,
-            "app_version": _JOB_FORMAT,
+            "app_version": JOB_FORMAT,
             "priority": _RANK[priority],
         }
         self._client.enqueue_in_transaction(connection, options, analysis_id)
 
 
-class JobRunner:
-    """Runs queued analyses in this process; one per process.
-
-    Parameters
-    ----------
-    engine : sqlalchemy.Engine
-        The engine of the facts.
-    executor_id : str
-        Stable name of this worker. Two live processes must never share one; a restarted worker
-        takes up what its predecessor of the same name left.
-    run : callable
-        Called with an analysis id. Must be repeatable: after a crash it is called again.
-    concurrency : int, default 1
-        Routine analyses at once, in this worker whatever others of the database do.
-    stat_slots : int, default 1
-        STAT analyses at once, beside those.
-    leaves_routine : callable
-        Asked before each look for routine analyses; while it is true none is taken.
-    """
-
-    def __init__(
-        self,
-        engine: sa.Engine,
-        executor_id: str,
-        run: Callable[[str], None],
-        concurrency: int = 1,
-        stat_slots: int = 1,
-        leaves_routine: Callable[[], bool] = lambda: False,
-    ) -> None:
-        _quiet()
-        config: DBOSConfig = {
-            "name": _APPLICATION,
-            "application_version": _JOB_FORMAT,
-            "executor_id": executor_id,
-            "system_database_engine": engine,
-            "serializer": DBOSPortableJSONSerializer(),
-            "log_level": "WARNING",
-            "enable_otlp": False,
-        }
-        self._dbos = DBOS(config=config)
-        self._claims = Claims()
-        self._under_way = UnderWay(self.wake)
-        self._pauses = WakeableEvents(self._patience)
-        # Not part of its interface: without it the queue is looked at when the pause is over. Put
-        # there before any thread pauses, so that the first look does not wait for a pause either.
-        self._dbos.background_thread_stop_events = self._pauses
-        _quiet()
-        DBOS.workflow(name=_WORKFLOW, max_recovery_attempts=_MAX_ATTEMPTS)(
-            _named(self._claims.begun, self._under_way.counting(run))
-        )
-        self._slots = {_STAT_QUEUE: stat_slots, _QUEUE: concurrency}
-        self._leaves_routine = leaves_routine
-        self._engine, self._executor_id = engine, executor_id
-        self._not_begun: NotBegun | None = None
-
-    def start(self) -> None:
-        """Take up unfinished jobs of this worker, then take jobs from the queue."""
-        # Nothing is taken before it is known how much at once.
-        DBOS.listen_queues([])
-        DBOS.launch()
-        _quiet()
-        system = self._dbos._sys_db
-        keep_to_slots(system, self._slots)
-        active = self._dbos._active_workflows_set
-        count_claims(system, active, self._claims)
-        table = JobTable(system, _WORKFLOW)
-        self._not_begun = NotBegun(
-            table,
-            self._executor_id,
-            table.known_queue(_SECONDS, _QUEUE),
-            lambda: self._claims.ids | frozenset(active.activeList()),
-        )
-        leave(system, _QUEUE, self._leaves_routine)
-        for queue, slots in self._slots.items():
-            DBOS.register_queue(
-                queue,
-                worker_concurrency=slots,
-                polling_interval_sec=_SECONDS[queue],
-                on_conflict="always_update",
-            )
-        self._dbos._listening_queues = None
-        self.wake()
-
-    def wake(self) -> None:
-        """Look at the queue now; any thread, also before `start`."""
-        self._pauses.wake()
-
-    def queue_not_begun(self) -> tuple[str, ...]:
-        """Queue jobs that this worker has taken and never began; see `NotBegun`.
-
-        Not before `start`, and every few seconds from then on.
-
-        Returns
-        -------
-        tuple of str
-            The analyses.
-        """
-        found = () if self._not_begun is None else self._not_begun.queue_again(self._engine)
-        return tuple(sorted({one.partition(".")[0] for one in found}))
-
-    def _patience(self) -> float:
-        return 1.0 if self._under_way else _IDLE_PATIENCE
-
-    def stop(self, grace_seconds: int) -> None:
-        """Take no more jobs; wait for running ones at most `grace_seconds`."""
-        DBOS.destroy(workflow_completion_timeout_sec=grace_seconds)
-
-
-def _named(
-    begun: Callable[[str | None], None], run: Callable[[str], None]
-) -> Callable[[str], None]:
-    def analyse(analysis_id: str) -> None:
-        begun(DBOS.workflow_id)
-        run(analysis_id)
-
-    return analyse
-
-
 def _queue_of(known: str | None) -> str:
     """Return the queue of a job; one that an older version put back lies in the engine's own."""
-    return known if known in _SECONDS else _QUEUE
+    return known if known in SECONDS else QUEUE
 
 
 def _client(engine: sa.Engine) -> DBOSClient:
     return DBOSClient(
         system_database_engine=engine,
-        serializer=DBOSPortableJSONSerializer(),
-        application_name=_APPLICATION,
+        serializer=serializer(),
+        application_name=APPLICATION,
         lazy=True,
         retry_connection_errors=False,
     )
-
-
-def _quiet() -> None:
-    """Keep the greetings out of the log; warnings go the way of every other line, seldom."""
-    logger = logging.getLogger("dbos")
-    if _SELDOM not in logger.filters:
-        logger.addFilter(_SELDOM)
-    logger.setLevel(logging.WARNING)
-    logger.handlers.clear()
-    logger.propagate = True

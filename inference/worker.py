@@ -29,7 +29,8 @@ from .error_words import where
 from .event_book import EventBook
 from .heap import keep_freed_memory
 from .heartbeat import BEAT_SECONDS
-from .jobs import JobQueue, JobRunner
+from .job_runner import JobRunner
+from .jobs import JobQueue
 from .memory import resident_bytes
 from .scheduling import DeviceQueue
 from .stuck import StuckExit

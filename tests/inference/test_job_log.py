@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
+from inference.job_engine import quiet
 from inference.job_log import Seldom
-from inference.jobs import _quiet
 
 
 def record(line: int, level: int = logging.WARNING) -> logging.LogRecord:
@@ -31,8 +31,8 @@ def test_what_is_no_warning_is_always_heard() -> None:
 def test_the_job_engine_has_it_once_and_goes_the_way_of_every_line(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    _quiet()
-    _quiet()
+    quiet()
+    quiet()
     logger = logging.getLogger("dbos")
     assert sum(isinstance(one, Seldom) for one in logger.filters) == 1
     for _ in range(100):

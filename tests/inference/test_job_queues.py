@@ -19,8 +19,9 @@ from waiting import wait_for
 import inference.jobs
 from db import create_engine
 from db.migrate import upgrade
+from inference.job_runner import JobRunner
 from inference.job_states import JobState, Priority
-from inference.jobs import JobQueue, JobRunner, prepare
+from inference.jobs import JobQueue, prepare
 
 
 class Working:
@@ -95,7 +96,7 @@ def test_stat_that_an_older_version_put_into_the_one_queue_runs_first_of_it(
 ) -> None:
     one_queue = dict.fromkeys(Priority, "analyse")
     with monkeypatch.context() as patched:
-        patched.setattr(inference.jobs, "_QUEUES", one_queue)
+        patched.setattr(inference.jobs, "QUEUES", one_queue)
         enqueue(jobs_engine, "a", "b")
         enqueue(jobs_engine, "old urgent", priority=Priority.STAT)
     working = Working()
@@ -168,7 +169,7 @@ OTHER = """
 import sys, time
 from pathlib import Path
 from db import create_engine
-from inference.jobs import JobRunner
+from inference.job_runner import JobRunner
 def run(name):
     Path(sys.argv[2], name).touch()
     time.sleep(600)

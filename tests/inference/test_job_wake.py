@@ -11,9 +11,10 @@ import sqlalchemy as sa
 
 from db import create_engine
 from db.migrate import upgrade
-from inference import jobs
+from inference import job_runner
+from inference.job_runner import JobRunner
 from inference.job_states import Priority
-from inference.jobs import JobQueue, JobRunner, prepare
+from inference.jobs import JobQueue, prepare
 
 _LONGER_THAN_THE_TEST = 600.0
 
@@ -30,11 +31,8 @@ def engine(tmp_path: Path) -> Iterator[sa.Engine]:
 def test_a_wake_begins_a_job_before_its_poll(
     engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pauses = getattr(jobs, "_SECONDS", {})  # of each queue, where there are several
-    monkeypatch.setattr(
-        jobs, "_SECONDS", dict.fromkeys(pauses, _LONGER_THAN_THE_TEST), raising=False
-    )
-    monkeypatch.setattr(jobs, "_POLL_SECONDS", _LONGER_THAN_THE_TEST)
+    pauses = dict.fromkeys(job_runner.SECONDS, _LONGER_THAN_THE_TEST)
+    monkeypatch.setattr(job_runner, "SECONDS", pauses)
     queue, ran = JobQueue(engine), threading.Semaphore(0)
     runner = JobRunner(engine, "test-0", lambda _name: ran.release())
     runner.wake()  # before the start there is nobody to wake

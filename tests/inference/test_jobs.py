@@ -17,8 +17,9 @@ from queued_jobs import enqueue
 from waiting import wait_for
 
 from inference.claims import Claims
+from inference.job_runner import JobRunner
 from inference.job_states import JobState, Priority
-from inference.jobs import JobQueue, JobRunner
+from inference.jobs import JobQueue
 
 ROOT = Path(__file__).parents[2]
 
@@ -163,7 +164,7 @@ def test_a_retry_after_earlier_jobs_were_forgotten_is_queued(jobs_engine: sa.Eng
 RUNNER = """
 import sys, time
 from db import create_engine
-from inference.jobs import JobRunner
+from inference.job_runner import JobRunner
 def run(name):
     with open(sys.argv[3], "a") as notes:
         notes.write(f"{name}\\n")

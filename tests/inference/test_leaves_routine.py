@@ -16,8 +16,9 @@ from waiting import wait_for
 
 from db.schema import Analysis, Series, Study
 from db.workers import WorkerIdentity, enter
+from inference.job_runner import JobRunner
 from inference.job_states import JobState, Priority
-from inference.jobs import JobQueue, JobRunner
+from inference.jobs import JobQueue
 from inference.scheduling import giving_way
 from inference.worker import Worker
 from inference.worker_settings import WorkerSettings

@@ -9,7 +9,8 @@ import sqlalchemy as sa
 from queued_jobs import enqueue
 from waiting import wait_for
 
-from inference.jobs import JobQueue, JobRunner
+from inference.job_runner import JobRunner
+from inference.jobs import JobQueue
 from inference.under_way import UnderWay
 
 

@@ -9,8 +9,9 @@ import sqlalchemy as sa
 from queued_jobs import enqueue
 from waiting import wait_for
 
+from inference.job_runner import JobRunner
 from inference.job_states import JobState, Priority
-from inference.jobs import JobQueue, JobRunner
+from inference.jobs import JobQueue
 
 
 def rows(engine: sa.Engine) -> dict[str, tuple[str, str, int]]:

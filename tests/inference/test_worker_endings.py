@@ -250,7 +250,7 @@ RUNNER = """
 import sys, time
 from pathlib import Path
 from db import create_engine
-from inference.jobs import JobRunner
+from inference.job_runner import JobRunner
 def run(name):
     Path(sys.argv[2], name).touch()
     time.sleep(600)

@@ -82,7 +82,9 @@ PLACES = {
     "deploy.ground": [("database", "_hold_schema"), ("database", "create_engine")],
     "inference.catalogue": [("catalogue", "open_catalogue")],
     "inference.model": [("engine", "load_reader")],
-    "inference.jobs": [("job engine", "JobRunner.start"), ("job engine", "JobRunner.__init__")],
+    "inference.job_runner": [
+        ("job engine", "JobRunner.start"), ("job engine", "JobRunner.__init__"),
+    ],
     "inference.reader": [("first reading", "Reader.read")],
     "inference.analyst": [("first report", "Analyst._objects"), ("commit", "Analyst._record")],
 }
