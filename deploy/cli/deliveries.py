@@ -108,7 +108,7 @@ def _words(
     what = f"{letter.kind} {letter.sop_instance_uid} of study {letter.study_instance_uid}"
     yield f"delivery {letter.id}: {what}"
     yield f"to {_address(letter.destination, place)}, asked for {_time(letter.created_at)} UTC"
-    yield f"state: {_state(letter)}"
+    yield f"state: {_state(letter, health)}"
     yield f"attempts: {letter.n_attempts}" + (
         f", last status {letter.last_status}" if letter.last_status else ""
     )
@@ -127,7 +127,7 @@ def _address(name: str, place: DestinationSettings | None) -> str:
     return f"{name} ({place.ae_title} at {place.host}:{place.port})"
 
 
-def _state(letter: Letter) -> str:
+def _state(letter: Letter, health: Mapping[str, Any] | None) -> str:
     if letter.state == DeliveryState.COMMITTED:
         return f"committed, proved by {letter.proof} {_time(letter.committed_at)} UTC"
     if letter.state == DeliveryState.SENT:
@@ -135,7 +135,10 @@ def _state(letter: Letter) -> str:
     if letter.state == DeliveryState.DEAD:
         return "dead, given up"
     until = f", given up {_time(letter.deadline_at)} UTC" if letter.deadline_at else ""
-    return f"pending, next attempt {_time(letter.next_attempt_at)} UTC{until}"
+    # A destination that cannot be reached is tried for all that waits for it at once.
+    reached = health["next_attempt_at"] if health is not None else None
+    next_ = max(_time(letter.next_attempt_at), _time(reached))
+    return f"pending, next attempt {next_} UTC{until}"
 
 
 def _reasons(letter: Letter, health: dict[str, Any] | None) -> Iterator[str]:
@@ -151,7 +154,8 @@ def _reasons(letter: Letter, health: dict[str, Any] | None) -> Iterator[str]:
         yield f"storage commitment: {letter.n_unanswered} request(s) not answered"
     if health is not None and health["state"] != "working":
         since = _time(health["failing_since"])
-        yield f"the destination is {health['state']} since {since} UTC: {health['last_error']}"
+        why = health["last_error"] if health["last_error"] != letter.last_error else "see above"
+        yield f"the destination is {health['state']} since {since} UTC: {why}"
 
 
 def _way_out(letter: Letter, place: DestinationSettings | None) -> str | None:

@@ -143,6 +143,18 @@ def test_other_states_have_words_too(engine: sa.Engine, run: Callable[..., str])
         run("deliveries", "show", "99")
 
 
+def test_a_delivery_waits_for_its_destination(engine: sa.Engine, run: Callable[..., str]) -> None:
+    later = NOW + timedelta(minutes=7)
+    with engine.begin() as connection:
+        health.note_failure(connection, "pacs", "association rejected", NOW, later)
+        deliveries.mark_failed(
+            connection, 1, "association rejected", status=None, next_attempt_at=NOW
+        )
+    said = run("deliveries", "show", "1")
+    assert "pending, next attempt 2026-05-01 12:07:00 UTC" in said
+    assert said.count("association rejected") == 1
+
+
 def test_the_list_says_proof_and_reason(engine: sa.Engine, run: Callable[..., str]) -> None:
     with engine.begin() as connection:
         commitments.note_sought(connection, "9.1", 2, NOW)
