@@ -96,14 +96,15 @@ def radiograph_of(
     padding = padded(dataset, frame.values)
     values, made = _modality_values(dataset, frame.values, index)
     notes = (*notes, *made)
-    lowest, highest = float(values.min()), float(values.max())
     full_range = full_range_of(frame, dataset, index)
+    ends: tuple[float, float] | None = None
     if voi:
         greys = voi_greys(values, dataset, index)
         notes = (*notes, PixelNote.VOI_ABSENT if greys is None else PixelNote.VOI_APPLIED)
         if greys is not None:
-            values, lowest, highest, full_range = greys, 0.0, 1.0, (0.0, 1.0)
+            values, ends, full_range = greys, (0.0, 1.0), (0.0, 1.0)
     if frame.photometric == "MONOCHROME1":
+        lowest, highest = ends or (float(values.min()), float(values.max()))
         values = np.float32(lowest + highest) - values
         full_range = turned(full_range, lowest + highest)
         notes = (*notes, PixelNote.MONOCHROME1_INVERTED)
