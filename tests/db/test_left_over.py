@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from one_series import insert_analysis, insert_series
 
 from db import left_over
 from db.left_over import GivenUp
-from db.schema import Analysis, Delivery, Notification, ResultObject, Series, Study
+from db.schema import Delivery, Notification, ResultObject
 
 NOW = datetime(2024, 5, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -24,23 +25,9 @@ Put = Callable[..., None]
 @pytest.fixture
 def put(engine: sa.Engine) -> Put:
     """Enter a delivery and a notification for the same name."""
-    received = {"received_at": NOW, "last_received_at": NOW}
     with engine.begin() as connection:
-        connection.execute(sa.insert(Study).values(study_instance_uid="1", **received))
-        connection.execute(
-            sa.insert(Series).values(
-                series_instance_uid="1.2", study_instance_uid="1", trace_id="t",
-                first_received_at=NOW, last_received_at=NOW,
-            )
-        )  # fmt: skip
-        connection.execute(
-            sa.insert(Analysis).values(
-                id="a", study_instance_uid="1", series_instance_uid="1.2", model_name="m",
-                model_version="1", weights_sha256="0", configuration_digest="0",
-                instance_digest="0", version=1, priority="routine", trace_id="trace",
-                received_at=NOW, requested_at=NOW,
-            )
-        )  # fmt: skip
+        insert_series(connection, NOW, study="1", series="1.2")
+        insert_analysis(connection, NOW, study="1", series="1.2", trace_id="trace")
         connection.execute(
             sa.insert(ResultObject).values(
                 analysis_id="a", kind="sr", sop_class_uid="1.2", sop_instance_uid="1.1",

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from one_series import insert_analysis, insert_series
 from typer.testing import CliRunner
 
 from db import commitments, create_engine, deliveries, health
 from db.errors import SchemaVersionError
 from db.migrate import upgrade
-from db.schema import Analysis, Delivery, ResultObject, Series, Study
+from db.schema import Analysis, Delivery, ResultObject, Series
 from deploy.check import Verdict
 from deploy.cli import app
 from deploy.doctor_destinations import examine_left_over
@@ -46,23 +47,9 @@ reply = true
 def engine(tmp_path: Path) -> sa.Engine:
     engine = create_engine(f"sqlite:///{tmp_path / 'preread.sqlite'}")
     upgrade(engine)
-    seen = {"received_at": NOW, "last_received_at": NOW}
     with engine.begin() as connection:
-        connection.execute(sa.insert(Study).values(study_instance_uid="1.2.840.1", **seen))
-        connection.execute(
-            sa.insert(Series).values(
-                series_instance_uid="1.2", study_instance_uid="1.2.840.1", trace_id="t",
-                first_received_at=NOW, last_received_at=NOW,
-            )
-        )  # fmt: skip
-        connection.execute(
-            sa.insert(Analysis).values(
-                id="a" * 64, study_instance_uid="1.2.840.1", series_instance_uid="1.2",
-                model_name="m", model_version="1", weights_sha256="0", configuration_digest="0",
-                instance_digest="0", version=1, priority="routine", trace_id="t",
-                received_at=NOW, requested_at=NOW,
-            )
-        )  # fmt: skip
+        insert_series(connection, NOW, study="1.2.840.1", series="1.2")
+        insert_analysis(connection, NOW, "a" * 64, study="1.2.840.1", series="1.2")
         for number, place in enumerate(("pacs", "pacs", "gone", "back:CT1"), 1):
             connection.execute(
                 sa.insert(ResultObject).values(

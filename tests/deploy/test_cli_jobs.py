@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from one_series import insert_analysis, insert_series
 from queued_jobs import enqueue
 from typer.testing import CliRunner
 
 import deploy.cli.jobs
 from db import create_engine
 from db.migrate import upgrade
-from db.schema import Analysis, Series, Study
+from db.schema import Analysis
 from deploy.cli import app
 from inference.job_states import JobState
 from inference.jobs import JobQueue, prepare
@@ -33,22 +34,8 @@ def node(database_url: str, tmp_path: Path) -> Iterator[sa.Engine]:
     upgrade(engine)
     prepare(engine)
     with engine.begin() as connection:
-        received = {"received_at": NOW, "last_received_at": NOW}
-        connection.execute(sa.insert(Study).values(study_instance_uid="1.2", **received))
-        connection.execute(
-            sa.insert(Series).values(
-                series_instance_uid="1.2.3", study_instance_uid="1.2", trace_id="t",
-                first_received_at=NOW, last_received_at=NOW,
-            )
-        )  # fmt: skip
-        connection.execute(
-            sa.insert(Analysis).values(
-                id="a", study_instance_uid="1.2", series_instance_uid="1.2.3", model_name="m",
-                model_version="1", weights_sha256="0", configuration_digest="0",
-                instance_digest="0", version=1, priority="routine", trace_id="t",
-                received_at=NOW, requested_at=NOW,
-            )
-        )  # fmt: skip
+        insert_series(connection, NOW)
+        insert_analysis(connection, NOW)
     enqueue(engine, "a")
     yield engine
     engine.dispose()

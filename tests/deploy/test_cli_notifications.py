@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from one_series import insert_analysis, insert_series
 from receivers import acknowledgment, fields, hl7_receiver, web_receiver
 from typer.testing import CliRunner
 
 from db import create_engine
 from db.migrate import upgrade
-from db.schema import Analysis, Notification, Series, Study
+from db.schema import Notification
 from deploy.cli import app
 from deploy.errors import DeployError
 
@@ -27,22 +28,8 @@ def run(tmp_path: Path) -> Run:
     engine = create_engine(f"sqlite:///{tmp_path / 'preread.sqlite'}")
     upgrade(engine)
     with engine.begin() as connection:
-        received = {"received_at": NOW, "last_received_at": NOW}
-        connection.execute(sa.insert(Study).values(study_instance_uid="1.2", **received))
-        connection.execute(
-            sa.insert(Series).values(
-                series_instance_uid="1.2.3", study_instance_uid="1.2", trace_id="t",
-                first_received_at=NOW, last_received_at=NOW,
-            )
-        )  # fmt: skip
-        connection.execute(
-            sa.insert(Analysis).values(
-                id="a", study_instance_uid="1.2", series_instance_uid="1.2.3", model_name="m",
-                model_version="1", weights_sha256="0", configuration_digest="0",
-                instance_digest="0", version=1, priority="routine", trace_id="t",
-                received_at=NOW, requested_at=NOW,
-            )
-        )  # fmt: skip
+        insert_series(connection, NOW)
+        insert_analysis(connection, NOW)
         for target, state in (("ris", "dead"), ("pager", "sent")):
             connection.execute(
                 sa.insert(Notification).values(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
+from one_series import insert_analysis, insert_series
 from queued_jobs import enqueue
 
-from db.schema import Analysis, Series, Study
 from db.workers import WorkerIdentity
 from inference.jobs import JobQueue
 from inference.sweep import Sweep
@@ -18,23 +18,8 @@ NOW = datetime.now(UTC)
 
 def test_the_oldest_of_many_dead_jobs(jobs_engine: sa.Engine) -> None:
     with jobs_engine.begin() as connection:
-        connection.execute(
-            sa.insert(Study).values(study_instance_uid="1", received_at=NOW, last_received_at=NOW)
-        )
-        connection.execute(
-            sa.insert(Series).values(
-                series_instance_uid="1.1", study_instance_uid="1", trace_id="t",
-                first_received_at=NOW, last_received_at=NOW,
-            )
-        )  # fmt: skip
-        connection.execute(
-            sa.insert(Analysis).values(
-                id="waits", study_instance_uid="1", series_instance_uid="1.1",
-                instance_digest="0", model_name="m", model_version="1", weights_sha256="0",
-                configuration_digest="0", priority="routine", state="pending", version=1,
-                trace_id="t", received_at=NOW, requested_at=NOW,
-            )
-        )  # fmt: skip
+        insert_series(connection, NOW, study="1", series="1.1")
+        insert_analysis(connection, NOW, "waits", study="1", series="1.1")
     enqueue(jobs_engine, "waits", *(f"newer{number}" for number in range(1200)))
     table = "workflow_status" if jobs_engine.dialect.name == "sqlite" else "dbos.workflow_status"
     with jobs_engine.begin() as connection:

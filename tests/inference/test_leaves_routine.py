@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 
 import pytest
 import sqlalchemy as sa
+from one_series import insert_analysis, insert_series
 from queued_jobs import enqueue
 from waiting import wait_for
 
-from db.schema import Analysis, Series, Study
 from db.workers import WorkerIdentity, enter
 from inference.job_runner import JobRunner
 from inference.job_states import JobState, Priority
@@ -49,14 +49,16 @@ class Reading:
 
 def ask(engine: sa.Engine, name: str, priority: Priority) -> None:
     with engine.begin() as connection:
-        connection.execute(
-            sa.insert(Analysis).values(
-                id=name, study_instance_uid="1", series_instance_uid="1.1", instance_digest=name,
-                model_name=name, model_version="1", weights_sha256="0", configuration_digest="0",
-                priority=priority, state="pending", version=1, trace_id="t", received_at=NOW,
-                requested_at=NOW,
-            )
-        )  # fmt: skip
+        insert_analysis(
+            connection,
+            NOW,
+            name,
+            study="1",
+            series="1.1",
+            instance_digest=name,
+            model_name=name,
+            priority=priority,
+        )
     enqueue(engine, name, priority=priority)
 
 
@@ -89,15 +91,7 @@ def test_routine_is_left_to_another_worker_while_stat_is_read(
     with jobs_engine.begin() as connection:
         if not is_alone:
             enter(connection, WorkerIdentity("other-0", "other", 1, "cpu", ("m",)))
-        connection.execute(
-            sa.insert(Study).values(study_instance_uid="1", received_at=NOW, last_received_at=NOW)
-        )
-        connection.execute(
-            sa.insert(Series).values(
-                series_instance_uid="1.1", study_instance_uid="1", trace_id="t",
-                first_received_at=NOW, last_received_at=NOW,
-            )
-        )  # fmt: skip
+        insert_series(connection, NOW, study="1", series="1.1")
     reading = Reading()
     ask(jobs_engine, "urgent", Priority.STAT)
     with working(jobs_engine, reading) as queue:

@@ -10,11 +10,12 @@ from typing import Any
 
 import pydicom
 import sqlalchemy as sa
+from one_series import insert_analysis, insert_series
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
 from db import FileStore
-from db.schema import Analysis, Delivery, DestinationHealth, ResultObject, Series, Study
+from db.schema import Delivery, DestinationHealth, ResultObject
 from scp.settings import DestinationSettings
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
@@ -49,25 +50,8 @@ class Outbox:
         self.engine, self.files, self.image, self.folder = engine, files, image, folder
         self.number = 0
         with engine.begin() as connection:
-            connection.execute(
-                sa.insert(Study).values(
-                    study_instance_uid="1.2", received_at=NOW, last_received_at=NOW
-                )
-            )
-            connection.execute(
-                sa.insert(Series).values(
-                    series_instance_uid="1.2.3", study_instance_uid="1.2", trace_id="t",
-                    first_received_at=NOW, last_received_at=NOW,
-                )
-            )  # fmt: skip
-            connection.execute(
-                sa.insert(Analysis).values(
-                    id="a", study_instance_uid="1.2", series_instance_uid="1.2.3", model_name="m",
-                    model_version="1", weights_sha256="0", configuration_digest="0",
-                    instance_digest="0", version=1, priority="routine", trace_id="t",
-                    received_at=NOW, requested_at=NOW,
-                )
-            )  # fmt: skip
+            insert_series(connection, NOW)
+            insert_analysis(connection, NOW)
 
     def put(
         self,

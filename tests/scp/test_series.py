@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from in_memory import InMemory
+from one_series import insert_analysis, insert_series
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
 from db.corrections import correct
-from db.schema import Analysis, ResultObject, Series, Study
+from db.schema import ResultObject
 from scp import SeriesWatch, rules_in_force
 from scp.requestor import association, store_each
 from scp.rules import Decision
@@ -244,23 +245,8 @@ def contributed(device_uid: str) -> list[Dataset]:
 def made_here(node: Any, series: str, instance: str) -> None:
     """Enter a result object, as an analysis would."""
     with node.engine.begin() as connection:
-        connection.execute(
-            sa.insert(Study).values(study_instance_uid="1.9", received_at=NOW, last_received_at=NOW)
-        )
-        connection.execute(
-            sa.insert(Series).values(
-                series_instance_uid="1.9.1", study_instance_uid="1.9", trace_id="t",
-                state="complete", first_received_at=NOW, last_received_at=NOW,
-            )
-        )  # fmt: skip
-        connection.execute(
-            sa.insert(Analysis).values(
-                id="a", study_instance_uid="1.9", series_instance_uid="1.9.1", model_name="m",
-                model_version="1", weights_sha256="w", configuration_digest="c",
-                instance_digest="d", version=1, priority="routine", trace_id="t",
-                received_at=NOW, requested_at=NOW,
-            )
-        )  # fmt: skip
+        insert_series(connection, NOW, study="1.9", series="1.9.1", state="complete")
+        insert_analysis(connection, NOW, study="1.9", series="1.9.1")
         connection.execute(
             sa.insert(ResultObject).values(
                 analysis_id="a", kind="sc", sop_class_uid=CAPTURE, sop_instance_uid=instance,
