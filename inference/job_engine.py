@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from dbos import DBOSPortableJSONSerializer
+from dbos import error as raised
 
 from .job_log import Seldom
 from .job_states import Priority
@@ -34,8 +35,15 @@ def serializer() -> DBOSPortableJSONSerializer:
 def quiet() -> None:
     """Keep the greetings out of the log; warnings go the way of every other line, seldom."""
     logger = logging.getLogger("dbos")
-    if _SELDOM not in logger.filters:
-        logger.addFilter(_SELDOM)
+    for one in (_SELDOM, _is_no_cancellation):
+        if one not in logger.filters:
+            logger.addFilter(one)
     logger.setLevel(logging.WARNING)
     logger.handlers.clear()
     logger.propagate = True
+
+
+def _is_no_cancellation(record: logging.LogRecord) -> bool:
+    """Tell what is worth a line: a job that was cancelled while it ran ends, and nothing failed."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, raised.DBOSAwaitedWorkflowCancelledError)

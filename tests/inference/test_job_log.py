@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import logging
+import threading
 
 import pytest
+import sqlalchemy as sa
+from queued_jobs import enqueue
+from waiting import wait_for
 
 from inference.job_engine import quiet
 from inference.job_log import Seldom
+from inference.job_runner import JobRunner
+from inference.jobs import JobQueue
 
 
 def record(line: int, level: int = logging.WARNING) -> logging.LogRecord:
@@ -38,3 +44,29 @@ def test_the_job_engine_has_it_once_and_goes_the_way_of_every_line(
     for _ in range(100):
         logger.warning("the database is away")
     assert len(caplog.records) == 1
+
+
+def test_a_job_that_is_cancelled_while_it_runs_is_no_error(
+    jobs_engine: sa.Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue, begun, go_on = JobQueue(jobs_engine), threading.Event(), threading.Event()
+    ended: list[str] = []
+
+    def run(name: str) -> None:
+        begun.set()
+        assert name == "next" or go_on.wait(30)
+        ended.append(name)
+
+    runner = JobRunner(jobs_engine, "test-0", run)
+    runner.start()
+    try:
+        enqueue(jobs_engine, "x")
+        assert begun.wait(30)
+        with jobs_engine.begin() as connection:
+            queue.cancel(connection, "x")
+        go_on.set()
+        enqueue(jobs_engine, "next")
+        wait_for(lambda: ended == ["x", "next"])
+    finally:
+        runner.stop(5)
+    assert [one.getMessage() for one in caplog.records if one.levelno >= logging.ERROR] == []
