@@ -170,6 +170,21 @@ def urge_analysis(connection: sa.Connection, analysis_id: str) -> bool:
     return urged.first() is not None
 
 
+def requested(connection: sa.Connection, analysis_id: str) -> AnalysisRequest:
+    """Return what was asked for.
+
+    Raises
+    ------
+    sqlalchemy.exc.NoResultFound
+        If there is no such analysis.
+    """
+    columns = [_ANALYSIS.c[name] for name in _REQUESTED]
+    row = connection.execute(sa.select(*columns).where(_ANALYSIS.c.id == analysis_id)).one()
+    instances = sa.select(AnalysisInstance.instance_id).filter_by(analysis_id=analysis_id)
+    ids = connection.execute(instances.order_by(AnalysisInstance.instance_id)).scalars()
+    return AnalysisRequest(instance_ids=tuple(ids), **row._asdict())
+
+
 def load(connection: sa.Connection, analysis_id: str) -> RequestedAnalysis | None:
     """Return the analysis with its images, or None if there is no such analysis."""
     row = connection.execute(sa.select(Analysis.__table__).filter_by(id=analysis_id)).first()

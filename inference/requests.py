@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from datetime import datetime
 
 from db.results import AnalysisRequest
@@ -52,4 +53,19 @@ def request_analysis_of(
         shadow=shadow,
         trace_id=trace_id,
         received_at=received_at,
+    )
+
+
+def request_of_installed(bundle: Bundle, earlier: AnalysisRequest) -> AnalysisRequest:
+    """Return the request for the same images to be read by a model as it is installed now.
+
+    It has the id of the earlier one if the model is the same still.
+    """
+    identity = bundle.identity
+    return replace(
+        earlier,
+        id=analysis_id(earlier.series_instance_uid, earlier.instance_digest, bundle),
+        model_version=identity.version,
+        weights_sha256=identity.weights_sha256,
+        configuration_digest=bundle.configuration_digest,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import sqlalchemy as sa
@@ -10,16 +11,21 @@ from rich.table import Table
 
 from db.outcomes import Outcome, record_outcome
 from db.query import Filter, analyses
-from db.results import reopen
+from db.results import AnalysisRequest, reopen, request_analysis, requested
 from db.schema import AnalysisState
+from inference.catalogue import open_catalogue
 from inference.job_states import Job, Priority
 from inference.jobs import JobQueue
+from inference.requests import request_of_installed
 
+from .. import settings
 from ..errors import DeployError
 from .options import Config, opened
 from .output import wide_console
 
 _jobs = typer.Typer(help="Analyses that wait, run or failed.", no_args_is_help=True)
+
+_ENDED_BADLY = (AnalysisState.FAILED, AnalysisState.CANCELLED)
 
 AnalysisId = Annotated[str, typer.Argument(help="Id of the analysis, or its first characters.")]
 
@@ -60,18 +66,49 @@ def list_jobs(
 
 @_jobs.command("retry")
 def retry_job(analysis: AnalysisId, config: Config = None) -> None:
-    """Analyse once more what failed or was cancelled."""
+    """Analyse once more what failed or was cancelled, with the model as it is installed now.
+
+    If that is another one than was asked for, its analysis is a new one.
+    """
     with opened(config) as engine:
         queue = JobQueue(engine)
         with engine.begin() as connection:
             row = _find(connection, analysis)
-            if not reopen(connection, row["analysis_id"]):
+            earlier = requested(connection, row["analysis_id"])
+            now = _of_installed(earlier, config)
+            if now.id != earlier.id and row["state"] in _ENDED_BADLY:
+                _ask_anew(connection, queue, now, earlier)
+            elif reopen(connection, earlier.id):
+                queue.enqueue_again(connection, earlier.id, Priority(earlier.priority))
+            else:
                 raise DeployError(
-                    f"analysis {row['analysis_id'][:12]} is {row['state']}: only failed and "
+                    f"analysis {earlier.id[:12]} is {row['state']}: only failed and "
                     "cancelled ones can be retried"
                 )
-            queue.enqueue_again(connection, row["analysis_id"], Priority(row["priority"]))
-    print(f"analysis {row['analysis_id'][:12]} is queued again")
+    print(
+        f"analysis {earlier.id[:12]} is queued again"
+        if now.id == earlier.id
+        else f"{now.model_name} was changed since: analysis {now.id[:12]} is queued in the place "
+        f"of {earlier.id[:12]}"
+    )
+
+
+def _of_installed(earlier: AnalysisRequest, config: Path | None) -> AnalysisRequest:
+    """Return the request of the model as it is installed; of one that is not, as it was."""
+    loaded = settings.load(config)
+    bundle = open_catalogue(loaded.inference, loaded.model).get(earlier.model_name)
+    return earlier if bundle is None else request_of_installed(bundle, earlier)
+
+
+def _ask_anew(
+    connection: sa.Connection, queue: JobQueue, now: AnalysisRequest, earlier: AnalysisRequest
+) -> None:
+    if not request_analysis(connection, now):
+        raise DeployError(
+            f"analysis {now.id[:12]} is in the place of {earlier.id[:12]} already: retry that one "
+            "if it failed"
+        )
+    queue.enqueue(connection, now.id, Priority(now.priority))
 
 
 @_jobs.command("cancel")

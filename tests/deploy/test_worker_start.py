@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from tiny_layouts import SUBTYPES, chest_reader, head_reader
 from typer.testing import CliRunner
 
+from deploy.cli import app
 from deploy.settings import load
 from inference.endings import Ending
 from inference.engines.choose import EngineSettings, open_onnx
@@ -99,9 +100,10 @@ def test_a_warm_worker_reads_films_and_heads_without_torch(tmp_path: Path) -> No
 def test_a_model_whose_weights_are_damaged_costs_no_other_one(tmp_path: Path) -> None:
     config = configured(tmp_path)
     weights = tmp_path / "chest" / "models" / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-100])
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-100])
     with asking(load(config)) as node:
-        node.ask("chest", [write_chest(tmp_path / "film", 1, size=128)])
+        failed = node.ask("chest", [write_chest(tmp_path / "film", 1, size=128)])
         node.ask("head", write_head_series(tmp_path / "series", 1, slices=6, size=64))
         worker(config, node, wanted=2)
         assert states(node) == ["done", "failed"]
@@ -109,8 +111,18 @@ def test_a_model_whose_weights_are_damaged_costs_no_other_one(tmp_path: Path) ->
             said = connection.exec_driver_sql(
                 "SELECT reason_code, reason FROM analysis WHERE state = 'failed'"
             ).one()
-    assert said[0] == "bundle_unusable"
-    assert f"{weights} cannot be read" in said[1]
+        assert said[0] == "bundle_unusable"
+        assert f"{weights} cannot be read" in said[1]
+
+        # Mended it is another model than was asked for; a retry asks for that one, once.
+        weights.write_bytes(whole)
+        retry = ["jobs", "retry", failed, "--config", str(config)]
+        told = CliRunner().invoke(app, retry, catch_exceptions=False)
+        assert "chest was changed since" in told.output
+        again = CliRunner().invoke(app, retry)
+        assert "in the place of" in str(again.exception)
+        worker(config, node, wanted=3)
+        assert states(node) == ["done", "done", "failed"]
 
 
 def worker(config: Path, node: Asking, wanted: int) -> str:
