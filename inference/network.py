@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import pickle
 import pydoc
@@ -17,6 +16,7 @@ from safetensors.torch import load_file
 from .bundle import Bundle
 from .device import configure_loaded_torch
 from .errors import BundleError
+from .unchanged import require_unchanged
 
 # A configuration of MONAI can name any callable of Python; a hospital's node runs only networks.
 _ALLOWED = ("monai.networks.", "torch.nn.", "inference.networks.")
@@ -62,29 +62,10 @@ def load_network(bundle: Bundle, device: torch.device) -> torch.nn.Module:
         raise BundleError(
             f"{bundle.weights_path} does not fit the network: {' '.join(first[:3])}"
         ) from error
-    _require_same(bundle)
+    require_unchanged(bundle.weights_path, bundle.identity.weights_sha256)
     network = network.to(device=device, dtype=torch.float32).eval().requires_grad_(False)
     assert isinstance(network, torch.nn.Module)
     return network
-
-
-def _require_same(bundle: Bundle) -> None:
-    """Raise BundleError if the weights file is another one than when the bundle was opened.
-
-    Results would name weights that did not make them, and the exported network would be kept under
-    these, for everybody who has them.
-    """
-    path = bundle.weights_path
-    try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error}") from error
-    if found != bundle.identity.weights_sha256:
-        raise BundleError(
-            f"{path} was changed after the bundle was opened: restart the workers, and give a "
-            "changed model a new version"
-        )
 
 
 def _weights(bundle: Bundle) -> Mapping[str, Any]:

@@ -8,7 +8,6 @@ NumPy, for a hundred steps of a few units in a millisecond: light, no torch.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from .bundle import Bundle
 from .errors import BundleError, NotAnalysableError
 from .reading import NotAnalysed
 from .sequence_spec import SequenceSpec
+from .unchanged import require_unchanged
 
 Floats = NDArray[np.float32]
 
@@ -177,16 +177,9 @@ class Sequencer:
         path = bundle.path / self._spec.weights
         try:
             self._head = GruHead(_weights(path), len(bundle.labels), self._spec.hidden)
-            found = hashlib.sha256(path.read_bytes()).hexdigest()
         except ValueError as error:
             raise BundleError(f"{path} does not fit the sequence head: {error}") from error
-        except OSError as error:
-            raise BundleError(f"{path} cannot be read: {error}") from error
-        if found != self._spec.weights_sha256:
-            raise BundleError(
-                f"{path} was changed after the bundle was opened: restart the workers, and give a "
-                "changed model a new version"
-            )
+        require_unchanged(path, self._spec.weights_sha256)
 
     def series(
         self, probabilities: NDArray[np.float64], positions_mm: NDArray[np.float64]
