@@ -45,10 +45,18 @@ class Computed:
 
     batches: list[tuple[float, float, Batch]] = field(default_factory=list)
     queue: DeviceQueue = field(default_factory=DeviceQueue)
+    # While it is not set, the device computes no batch after the first.
+    may_go_on: threading.Event = field(default_factory=threading.Event)
 
     def note(self, batch: Batch, seconds: float) -> None:
         now = time.monotonic()
         self.batches.append((now - seconds, now, batch))
+        assert self.may_go_on.wait(120)
+
+    def waiting(self, model: str) -> int:
+        """How many analyses have asked for rows of a model that are not computed yet."""
+        lanes = tuple(one for one in tuple(self.queue._lanes) if one.model == model)
+        return len({request.turn for lane in lanes for request in tuple(lane.requests)})
 
     def first_of(self, analysis_id: str) -> tuple[int, tuple[float, float, Batch]]:
         return next(
@@ -60,9 +68,17 @@ class Computed:
 
 @contextmanager
 def working(
-    engine: sa.Engine, files: FileStore, bundles: list[Bundle], cache: Path, concurrency: int
+    engine: sa.Engine,
+    files: FileStore,
+    bundles: list[Bundle],
+    cache: Path,
+    concurrency: int,
+    *,
+    is_held: bool = False,
 ) -> Iterator[Computed]:
     computed = Computed()
+    if not is_held:
+        computed.may_go_on.set()
     queue = computed.queue = DeviceQueue(heard=computed.note)
     engines = EngineSettings(cache, 1, share=lambda model, ladder: Batcher(model, ladder, queue))
     readers = WarmReaders("cpu", 8, engines)
@@ -85,6 +101,7 @@ def working(
     try:
         yield computed
     finally:
+        computed.may_go_on.set()
         stop.set()
         thread.join(60)
         queue.close()
@@ -253,24 +270,23 @@ def test_findings_of_whole_analyses_are_the_same_alone_and_beside_others(
     }
     studies = StoredStudies(engine, files)
 
-    def ask(urgent: int) -> list[str]:
-        return [
-            studies.ask(
-                bundle,
-                *studies.copies(paths, 1)[0],
-                Priority.STAT if number < urgent else Priority.ROUTINE,
-            )
-            for bundle in (ct, chest)
-            for number, paths in enumerate(images[bundle.name])
-        ]
+    def ask(bundle: Bundle, paths: list[Path], priority: Priority) -> str:
+        return studies.ask(bundle, *studies.copies(paths, 1)[0], priority)
 
+    (urgent, *rest) = [(bundle, paths) for bundle in (ct, chest) for paths in images[bundle.name]]
     alone = []
     with working(engine, files, opened, tmp_path / "engines", 1):
-        for asked in ask(0):
+        for bundle, paths in (urgent, *rest):
+            asked = ask(bundle, paths, Priority.ROUTINE)
             wait_until(lambda: done(engine, asked))  # noqa: B023 - called before the next
             alone.append(found_in(engine, asked))
-    beside = ask(1)
-    with working(engine, files, opened, tmp_path / "engines", 6) as computed:
+    # As many slots as analyses: they come to stand beside each other however fast the machine is.
+    slots = len(rest) + 1
+    with working(engine, files, opened, tmp_path / "engines", slots, is_held=True) as computed:
+        routine = [ask(*one, Priority.ROUTINE) for one in rest]
+        wait_until(lambda: computed.waiting(chest.name) >= 2)
+        beside = [ask(*urgent, Priority.STAT), *routine]
+        computed.may_go_on.set()
         wait_until(lambda: done(engine, *beside) == len(beside))
     studies.close()
     assert any(len(batch.turns) > 1 for _, _, batch in computed.batches)
