@@ -46,3 +46,32 @@ def drain(
         if deadline is not None and time.monotonic() > deadline and seconds > grace_seconds:
             return
         look_after()
+
+
+def let_routine_end(
+    is_at_routine: Callable[[], bool],
+    stop: threading.Event,
+    *,
+    seconds: float,
+    look_after: Callable[[], None],
+) -> None:
+    """Wait for routine analyses of a worker that takes no more of them, before `drain`.
+
+    It goes on with STAT meanwhile, which would have to wait for the process that comes after it.
+
+    Parameters
+    ----------
+    is_at_routine : callable
+        Whether some are under way.
+    stop : threading.Event
+        Whether somebody wants the process to end: nothing is waited for then.
+    seconds : float
+        How long at most.
+    look_after : callable
+        As of `drain`.
+    """
+    deadline = time.monotonic() + seconds
+    while is_at_routine() and time.monotonic() < deadline:
+        if stop.wait(_LOOK_SECONDS):
+            return
+        look_after()

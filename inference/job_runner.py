@@ -135,6 +135,11 @@ class JobRunner:
         found = () if self._not_begun is None else self._not_begun.queue_again(self._engine)
         return tuple(sorted({one.partition(".")[0] for one in found}))
 
+    @property
+    def is_at_routine(self) -> bool:
+        """Whether routine jobs are under way, or taken and about to begin; not before `start`."""
+        return bool(self._dbos._active_workflows_set.count_for_queue(QUEUE))
+
     def _patience(self) -> float:
         return 1.0 if self._under_way else _IDLE_PATIENCE
 

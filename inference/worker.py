@@ -2,7 +2,7 @@
 
 It ends when it is told to, and by itself where only a new process helps: an analysis is stuck, the
 GPU is lost, memory has grown. Then it takes no new jobs, lets those under way end, and its exit
-status says why (`endings`).
+status says why (`endings`). While routine analyses end because memory has grown, STAT goes on.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from db.workers import WorkerIdentity, beat, enter, leave, set_trouble
 
 from .analyst import Analyst
 from .attempts import Attempts
-from .drain import drain
+from .drain import drain, let_routine_end
 from .endings import Ending
 from .error_words import where
 from .event_book import EventBook
@@ -188,6 +188,13 @@ class Worker:
         """Take no more jobs; one that ends by itself gives those under way all their time."""
         if ending is not None:
             self._say_why(ending)
+        if ending is Ending.RECYCLED:
+            let_routine_end(
+                lambda: self._runner.is_at_routine,
+                stop,
+                seconds=self._settings.timeout_seconds,
+                look_after=self._beat_now_and_then,
+            )
         self._device.hold_nobody()
         drain(
             self._runner.stop,
@@ -280,8 +287,11 @@ class Worker:
         """Whether routine jobs are left to other workers: here they would pause for STAT first.
 
         A routine analysis that has its turn beside STAT is taken, so that they have their share
-        also where all workers read STAT. Alone, nobody would gain by it.
+        also where all workers read STAT. Alone, nobody would gain by it. A worker whose memory has
+        grown takes none any more.
         """
+        if self._grown is not None:
+            return True
         return self._takeover.has_others and not self._device.may_begin
 
     def _under_way(self) -> str | None:

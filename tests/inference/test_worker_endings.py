@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 import torch
+from waiting import wait_for
 
 from db import create_engine
 from db.migrate import upgrade
@@ -95,16 +96,17 @@ def test_a_lost_gpu_ends_the_worker_when_what_runs_has_ended(engine: sa.Engine) 
     assert (event["step"], event["analysis_id"]) == ("device_lost", analyst.ended[0])
 
 
+class Grown(MemoryMark):
+    def raised_for(self, at_start: int) -> bool:
+        return False
+
+    def passed(self) -> int | None:
+        return 2 << 30
+
+
 def test_grown_memory_ends_the_worker_between_analyses(engine: sa.Engine) -> None:
     queue = enqueue(engine, "one", "two")
     analyst = FakeAnalyst(lambda _analysis: None)
-
-    class Grown(MemoryMark):
-        def raised_for(self, at_start: int) -> bool:
-            return False
-
-        def passed(self) -> int | None:
-            return 2 << 30
 
     book = EventBook(engine, "host-0", "cuda:0")
     worker = worker_of(engine, analyst, book, memory=Grown(1 << 30))
@@ -115,6 +117,31 @@ def test_grown_memory_ends_the_worker_between_analyses(engine: sa.Engine) -> Non
         (event,) = rows_of(connection, "v_worker_events", order_by="event_id")
     assert event["step"] == "recycled"
     assert "2048 MiB in use, more than the mark of 1024 MiB" in event["reason"]
+
+
+def test_stat_goes_on_while_routine_analyses_end_because_memory_has_grown(
+    engine: sa.Engine,
+) -> None:
+    queue = enqueue(engine, "short", "long", "later")
+    urgent_ended, order = threading.Event(), []
+
+    def analyses(analysis: str) -> None:
+        if analysis == "long":
+            wait_for(lambda: worker._grown is not None)
+            time.sleep(0.6)  # by then it has been seen
+            with engine.begin() as connection:
+                queue.enqueue(connection, "urgent", Priority.STAT)
+            assert urgent_ended.wait(10)
+        order.append(analysis)
+        if analysis == "urgent":
+            urgent_ended.set()
+
+    analyst = FakeAnalyst(analyses)
+    settings = {"memory": Grown(1 << 30), "concurrency": 2, "timeout_seconds": 300}
+    worker = worker_of(engine, analyst, **settings)
+    assert worker.serve(threading.Event()) is Ending.RECYCLED
+    assert order == ["short", "urgent", "long"]
+    assert [job.state for job in queue.jobs(["later"])] == [JobState.QUEUED]
 
 
 def test_models_that_take_all_of_it_are_told_of_once_and_work_goes_on(engine: sa.Engine) -> None:
