@@ -42,7 +42,9 @@ class RuleSettings(BaseModel):
         default=False,
         description=(
             "Read and record, but deliver nothing: a model on trial. Where images of one series "
-            "have the model by several rules, nothing is delivered only if all of them say so."
+            "have the model by several rules, nothing is delivered only if all of them say so. "
+            "What was read on trial stays here, also when the very same images come again by a "
+            "rule that delivers."
         ),
     )
     enabled: bool = Field(
