@@ -94,8 +94,8 @@ def missing_package(wanted: str) -> str | None:
     if is_there():
         return None
     return (
-        "and this ONNX Runtime is built without it: pip uninstall onnxruntime, then "
-        f"{installed_by('tensorrt')}"
+        "which needs a GPU of NVIDIA, and this ONNX Runtime is built without it: "
+        f"pip uninstall onnxruntime, then {installed_by('tensorrt')}"
     )
 
 
