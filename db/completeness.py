@@ -65,6 +65,20 @@ class DueSeries:
 
 
 @dataclass(frozen=True, slots=True)
+class AheadSeries:
+    """An open series whose last image came later than now, by a clock that went back meanwhile.
+
+    Attributes
+    ----------
+    is_sent : bool
+        Whether an association that sent some of it is still open.
+    """
+
+    series: DueSeries
+    is_sent: bool
+
+
+@dataclass(frozen=True, slots=True)
 class SeriesInstance:
     """The newest revision of one SOP instance."""
 
@@ -136,6 +150,43 @@ def due(
         .limit(limit)
     )
     return [DueSeries(*row) for row in rows]
+
+
+def ahead(
+    connection: sa.Connection,
+    now: datetime,
+    *,
+    except_for: Collection[str] = (),
+    limit: int = 500,
+) -> list[AheadSeries]:
+    """Return open series whose last image bears a time that is still to come: `now` went back."""
+    sending = (
+        sa.select(sa.literal(1))
+        .select_from(Instance)
+        .join(Association, Association.id == Instance.association_id)
+        .where(
+            Instance.series_instance_uid == Series.series_instance_uid,
+            Association.ended_at.is_(None),
+        )
+        .exists()
+    )
+    rows = connection.execute(
+        sa.select(
+            Series.series_instance_uid,
+            Series.study_instance_uid,
+            Series.trace_id,
+            Series.last_received_at,
+            sending,
+        )
+        .where(
+            Series.state == sa.literal_column("'open'"),  # literal: the partial index is used
+            Series.last_received_at > now,
+            Series.series_instance_uid.not_in(except_for),
+        )
+        .order_by(Series.last_received_at)
+        .limit(limit)
+    )
+    return [AheadSeries(DueSeries(*row[:-1]), bool(row[-1])) for row in rows]
 
 
 def next_quiet(connection: sa.Connection, quiet_since: datetime) -> datetime | None:

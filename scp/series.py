@@ -22,6 +22,7 @@ from db import completeness, corrections, loop_guard
 from db.completeness import DueSeries, Sender
 from db.files import FileStore
 
+from .heard import ClockSteps, HeardAhead
 from .routing import Own, SeriesRouter
 from .rule_settings import RuleSettings
 from .rules import Decision
@@ -82,6 +83,8 @@ class SeriesWatch:
         Returns the time as aware UTC.
     routed : callable
         Called after a series was completed of which there is something to do.
+    steady : callable
+        Returns seconds of a clock that nobody sets.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class SeriesWatch:
         own_devices: OwnDevices = lambda _connection: frozenset(),
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         routed: Callable[[], None] = lambda: None,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
         self._settings = settings
@@ -102,9 +106,14 @@ class SeriesWatch:
         self._on_complete = on_complete
         self._own_devices = own_devices
         self._clock = clock
+        self._steady = steady
+        self._steps = ClockSteps()
+        self._ahead = HeardAhead(settings.quiet_seconds, settings.open_association_seconds)
+        self._not_before = float("-inf")
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        self._retries: dict[str, tuple[int, datetime]] = {}
+        # By series how often it failed, and when it is tried again, by the steady clock.
+        self._retries: dict[str, tuple[int, float]] = {}
 
     def start(self) -> None:
         """Watch in a thread of its own."""
@@ -133,18 +142,29 @@ class SeriesWatch:
 
     def run_once(self) -> int:
         """Look once at all open series; return how many were completed."""
-        now = self._clock()
+        now, seconds = self._clock(), self._steady()
+        if self._is_stepped(now, seconds):
+            return 0
         quiet = timedelta(seconds=self._settings.quiet_seconds)
         silent = timedelta(seconds=self._settings.open_association_seconds)
-        waiting = [uid for uid, (_, not_before) in self._retries.items() if not_before > now]
+        waiting = [uid for uid, (_, not_before) in self._retries.items() if not_before > seconds]
         with self._engine.connect() as connection:
             due = completeness.due(connection, now - quiet, now - silent, except_for=waiting)
+            ahead = completeness.ahead(connection, now, except_for=waiting)
+        due += self._ahead.quiet(ahead, seconds)
         completed = 0
         for series in due:
             if self._stopping.is_set():
                 break
             completed += self._try(series)
         return completed
+
+    def _is_stepped(self, now: datetime, seconds: float) -> bool:
+        """Tell whether the clock went forward a moment ago: then no series is known to be quiet."""
+        if step := self._steps.forward(now, seconds):
+            self._not_before = seconds + self._settings.quiet_seconds
+            _LOG.warning("series.clock_went_forward", seconds=round(step, 1))
+        return seconds < self._not_before
 
     def _until_next(self) -> float:
         """Return how long until the next series may be quiet for long enough, or the next look."""
@@ -154,17 +174,18 @@ class SeriesWatch:
         if latest is None:
             return self._settings.poll_seconds
         seconds = (latest + quiet - now).total_seconds() + _JUST_AFTER_SECONDS
-        return min(seconds, self._settings.poll_seconds)
+        # Of a time that is still to come nobody knows when it will be quiet.
+        most = self._settings.quiet_seconds if self._ahead else self._settings.poll_seconds
+        return min(seconds, most, self._settings.poll_seconds)
 
     def _try(self, series: DueSeries) -> bool:
         log = _LOG.bind(trace=series.trace_id, series=series.series_instance_uid)
         try:
             done = self._complete(series, log)
         except Exception as error:  # noqa: BLE001 - one series must not stop the others
-            attempts = self._retries.get(series.series_instance_uid, (0, None))[0] + 1
+            attempts = self._retries.get(series.series_instance_uid, (0, 0.0))[0] + 1
             wait = min(_RETRY_FIRST_SECONDS * 2 ** (attempts - 1), _RETRY_MAX_SECONDS)
-            retry_at = self._clock() + timedelta(seconds=wait)
-            self._retries[series.series_instance_uid] = (attempts, retry_at)
+            self._retries[series.series_instance_uid] = (attempts, self._steady() + wait)
             log.error(
                 "series.failed", error=type(error).__name__, attempts=attempts, retry_seconds=wait
             )

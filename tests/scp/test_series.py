@@ -44,15 +44,23 @@ class Completions:
 
 
 class Clock:
-    """A clock that stands at the real time plus what a test adds."""
+    """A clock that stands at the real time plus what a test adds, and one that nobody sets."""
 
     def __init__(self) -> None:
         self.ahead = timedelta(0)
+        self.passed = 0.0
 
     def __call__(self) -> datetime:
         return datetime.now(UTC) + self.ahead
 
+    def steady(self) -> float:
+        return time.monotonic() + self.passed
+
     def advance(self, seconds: float) -> None:
+        self.passed += seconds
+        self.set(seconds)
+
+    def set(self, seconds: float) -> None:
         self.ahead += timedelta(seconds=seconds)
 
 
@@ -75,6 +83,7 @@ def watch_on() -> Make:
             lambda _connection: frozenset((OWN_DEVICE,)),
             clock,
             routed,
+            clock.steady,
         )
         return watch, done, clock
 
@@ -126,6 +135,67 @@ def test_an_open_association_holds_the_series_open_for_a_while(
         assert watch.run_once() == 1
         other.close()
         assert opened.is_established
+
+
+def test_a_clock_that_is_set_back_makes_no_series_wait_for_so_long(
+    node: Any, image: Any, watch_on: Make
+) -> None:
+    watch, _done, clock = watch_on(node)
+    quiet = node.settings.quiet_seconds
+    send(node, image())
+    assert watch.run_once() == 0
+    clock.set(-3600)  # the image came in an hour
+    assert watch.run_once() == 0
+    clock.advance(0.5 * quiet)
+    assert watch.run_once() == 0
+    clock.advance(0.6 * quiet)
+    assert watch.run_once() == 1
+    assert states(node) == ["complete"]
+
+
+def test_a_clock_that_is_set_back_cuts_off_nobody_who_still_sends(
+    node: Any, image: Any, watch_on: Make
+) -> None:
+    watch, done, clock = watch_on(node)
+    quiet = node.settings.quiet_seconds
+    series = generate_uid()
+    clock.set(-3600)
+    send(node, image(series))
+    assert watch.run_once() == 0
+    clock.advance(0.9 * quiet)
+    time.sleep(0.6)  # so much later its series is told of another image
+    send(node, image(series))
+    assert watch.run_once() == 0
+    clock.advance(0.5 * quiet)
+    assert watch.run_once() == 0
+    clock.advance(0.6 * quiet)
+    one = InMemory(image(series))
+    with association(node.peer, [one.context]):
+        time.sleep(0.6)
+        other = store_each(node.peer, [one])
+        assert next(other)[1] == 0  # its association stays open until the generator ends
+        assert watch.run_once() == 0
+        clock.advance(2 * quiet)
+        assert watch.run_once() == 0
+        clock.advance(node.settings.open_association_seconds)
+        assert watch.run_once() == 1
+        other.close()
+    assert done.seen[0][0].n_instances == 3
+
+
+def test_after_a_clock_that_is_set_forward_a_series_has_its_quiet_time(
+    node: Any, image: Any, watch_on: Make
+) -> None:
+    watch, done, clock = watch_on(node)
+    send(node, image())
+    assert watch.run_once() == 0
+    clock.set(3600)
+    assert watch.run_once() == 0  # it may be in the middle of being sent
+    clock.advance(0.5 * node.settings.quiet_seconds)
+    assert watch.run_once() == 0
+    clock.advance(0.6 * node.settings.quiet_seconds)
+    assert watch.run_once() == 1
+    assert len(done.seen) == 1
 
 
 def test_an_association_for_each_image(node: Any, image: Any, watch_on: Make) -> None:
