@@ -10,7 +10,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from .schema import Explanation, Finding, Instance
+from .schema import AnalysisInstance, Explanation, Finding, Instance
 
 _KEY = ("analysis_id", "label", "sop_instance_uid", "frame", "method")
 
@@ -96,12 +96,21 @@ def meanings(connection: sa.Connection, analysis_id: str) -> dict[str, str]:
     }
 
 
-def image_path(connection: sa.Connection, sop_instance_uid: str) -> str | None:
-    """Return the path of a received image, its first bytes; None if there is none."""
+def image_path(connection: sa.Connection, analysis_id: str, sop_instance_uid: str) -> str | None:
+    """Return the path of an image as an analysis was given it; None if it is not there.
+
+    Other bytes may have come under its UID before or since: a map of these lies on no others.
+    """
     path: str | None = connection.execute(
         sa.select(Instance.path)
-        .where(Instance.sop_instance_uid == sop_instance_uid, Instance.missing_at.is_(None))
-        .order_by(Instance.revision)
+        .join(AnalysisInstance, AnalysisInstance.instance_id == Instance.id)
+        .where(
+            AnalysisInstance.analysis_id == analysis_id,
+            Instance.sop_instance_uid == sop_instance_uid,
+            Instance.missing_at.is_(None),
+        )
+        # Of several the first is read that can be.
+        .order_by(Instance.id)
         .limit(1)
     ).scalar()
     return path

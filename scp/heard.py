@@ -13,7 +13,6 @@ from datetime import datetime
 
 from db.completeness import AheadSeries, DueSeries
 
-
 # A clock that is but kept right is moved by less between two looks.
 _STEP_SECONDS = 1.0
 

@@ -165,13 +165,14 @@ def _write_page(connection: sa.Connection, stored: str, files: FileStore, out: P
     """Write a report of this node, with the maps of where the model looked that are stored."""
     from inference.explained_page import page_pictures
 
-    def path_of(uid: str) -> Path | None:
-        path = explanations.image_path(connection, uid)
-        return None if path is None else files.absolute(path)
-
     ds = _read(files.absolute(stored))
     (row,) = rows_of(connection, "v_objects", order_by="object_id", equals={"path": stored})
     analysis = str(row["analysis_id"])
+
+    def path_of(uid: str) -> Path | None:
+        path = explanations.image_path(connection, analysis, uid)
+        return None if path is None else files.absolute(path)
+
     kept = explanations.of_analysis(connection, analysis)
     pictures = page_pictures(kept, path_of, explanations.meanings(connection, analysis))
     out.write_text(_as_html(ds, pictures), encoding="utf-8")

@@ -33,29 +33,30 @@ MAP = ExplanationRecord(
     map=b"packed",
 )
 
+IMAGE = InstanceRecord(
+    study_instance_uid="1.2", patient_id="P", patient_name=None, patient_birth_date=None,
+    patient_sex=None, accession_number=None, study_date=None, study_description=None,
+    series_instance_uid="1.2.1", modality="DX", series_number=1, series_description=None,
+    body_part=None, sop_instance_uid="1.2.1.1", sop_class_uid="1.2", transfer_syntax_uid="1.2",
+    instance_number=1, path="images/a.dcm", size_bytes=1, sha256="a" * 64, received_at=NOW,
+    association_id="t" * 32,
+)  # fmt: skip
+REQUEST = AnalysisRequest(
+    id="d" * 64, study_instance_uid="1.2", series_instance_uid="1.2.1", instance_ids=(1,),
+    instance_digest="d" * 64, model_name="m", model_version="1", weights_sha256="w" * 64,
+    configuration_digest="c" * 64, priority="routine", shadow=False, trace_id="t" * 32,
+    received_at=NOW,
+)  # fmt: skip
+
 
 @pytest.fixture
 def analysed(database_url: str) -> Iterator[tuple[sa.Engine, str]]:
     engine = create_engine(database_url)
     upgrade(engine)
-    image = InstanceRecord(
-        study_instance_uid="1.2", patient_id="P", patient_name=None, patient_birth_date=None,
-        patient_sex=None, accession_number=None, study_date=None, study_description=None,
-        series_instance_uid="1.2.1", modality="DX", series_number=1, series_description=None,
-        body_part=None, sop_instance_uid="1.2.1.1", sop_class_uid="1.2", transfer_syntax_uid="1.2",
-        instance_number=1, path="images/a.dcm", size_bytes=1, sha256="a" * 64, received_at=NOW,
-        association_id="t" * 32,
-    )  # fmt: skip
-    Ingest(engine).add(image)
-    request = AnalysisRequest(
-        id="d" * 64, study_instance_uid="1.2", series_instance_uid="1.2.1", instance_ids=(1,),
-        instance_digest="d" * 64, model_name="m", model_version="1", weights_sha256="w" * 64,
-        configuration_digest="c" * 64, priority="routine", shadow=False, trace_id="t" * 32,
-        received_at=NOW,
-    )  # fmt: skip
+    Ingest(engine).add(IMAGE)
     with engine.begin() as connection:
-        request_analysis(connection, request)
-    yield engine, request.id
+        request_analysis(connection, REQUEST)
+    yield engine, REQUEST.id
     engine.dispose()
 
 
@@ -117,10 +118,20 @@ def test_maps_go_with_their_analysis(analysed: tuple[sa.Engine, str]) -> None:
         assert connection.execute(sa.text("SELECT COUNT(*) FROM explanation")).scalar() == 0
 
 
-def test_the_image_of_a_map_is_found(analysed: tuple[sa.Engine, str]) -> None:
-    engine, _ = analysed
+def test_the_image_of_a_map_is_the_one_that_was_analysed(
+    analysed: tuple[sa.Engine, str],
+) -> None:
+    engine, analysis = analysed
+    Ingest(engine).add(replace(IMAGE, path="images/other.dcm", sha256="b" * 64))  # the same UID
     with engine.begin() as connection:
-        assert image_path(connection, "1.2.1.1") == "images/a.dcm"
-        assert image_path(connection, "1.2.1.9") is None
-        connection.execute(sa.text("UPDATE instance SET missing_at = received_at"))
-        assert image_path(connection, "1.2.1.1") is None
+        query = "SELECT id FROM instance WHERE path = 'images/other.dcm'"
+        other = connection.execute(sa.text(query)).scalar_one()
+        later = replace(REQUEST, id="e" * 64, instance_ids=(other,), instance_digest="e" * 64)
+        request_analysis(connection, later)
+        assert image_path(connection, analysis, "1.2.1.1") == "images/a.dcm"
+        assert image_path(connection, later.id, "1.2.1.1") == "images/other.dcm"
+        assert image_path(connection, analysis, "1.2.1.9") is None
+        connection.execute(
+            sa.text("UPDATE instance SET missing_at = received_at WHERE path = 'images/a.dcm'")
+        )
+        assert image_path(connection, analysis, "1.2.1.1") is None
