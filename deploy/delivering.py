@@ -21,6 +21,7 @@ def serve_deliver(base: Ground, stop: Event) -> None:
     """Deliver results, notifications and answers until `stop` is set."""
     # Only this part needs them; some look into the objects, with what takes long to import.
     from scp import CommitmentReporter, Deliverer, Destination, Guards
+    from scp.clock_steps import ClockSteps
 
     from .left_over import LeftOver
     from .notify.notifier import Notifier, Target
@@ -31,11 +32,20 @@ def serve_deliver(base: Ground, stop: Event) -> None:
     known = places(settings.destination, settings.ae)
     deliverer = Deliverer(
         [
-            Destination(base.engine, base.files, place, settings.scp.ae_title, guards=guards)
+            Destination(
+                base.engine,
+                base.files,
+                place,
+                settings.scp.ae_title,
+                guards=guards,
+                steps=ClockSteps(),
+            )
             for place in known
         ]
     )
-    notifier = Notifier([Target(base.engine, base.files, one) for one in settings.notify])
+    notifier = Notifier(
+        [Target(base.engine, base.files, one, steps=ClockSteps()) for one in settings.notify]
+    )
 
     def look() -> None:
         deliverer.wake()

@@ -15,12 +15,13 @@ from datetime import UTC, datetime, timedelta
 import sqlalchemy as sa
 import structlog
 
-from db import commitments, deliveries, health
+from db import commitments, deliveries, health, set_back
 from db.deliveries import DueDelivery
 from db.files import FileStore
 from db.schema import DeliveryState
 
 from .channel import Channel
+from .clock_steps import ClockSteps
 from .commitment_data import CommitmentAnswer
 from .dicom_channel import DicomChannel, OnAnswer
 from .dispatch import Dispatch
@@ -72,6 +73,8 @@ class Destination:
         Returns the time as aware UTC.
     guards : Guards
         Check and fallback of objects; by default neither.
+    steps : ClockSteps or None
+        Of that clock; without it nobody looks whether it was set.
     """
 
     def __init__(
@@ -82,10 +85,12 @@ class Destination:
         calling_ae: str,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         guards: Guards = Guards(),
+        steps: ClockSteps | None = None,
     ) -> None:
         self._engine = engine
         self._settings = settings
         self._clock = clock
+        self._steps = steps
         self._outcomes = Outcomes(engine, settings, clock)
         parcels = Parcels(engine, files, guards.check, guards.fallback, clock)
         channel = _channel(settings, calling_ae, self._answered)
@@ -136,6 +141,10 @@ class Destination:
     def _claim(self) -> list[DueDelivery]:
         name, objects, states = self._settings.name, self._settings.objects, self._states
         now = self._clock()
+        step = 0.0 if self._steps is None else self._steps.since(now)
+        if step < 0:
+            with self._engine.begin() as connection:
+                set_back.deliveries(connection, name, now, timedelta(seconds=-step))
         with self._engine.connect() as connection:
             if not deliveries.is_any_due(connection, name, objects, states, now):
                 return []

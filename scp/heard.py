@@ -2,8 +2,7 @@
 
 A clock is set when its machine has found out the time: it goes back, or forward. By one that went
 back an image may come an hour later than now, and its series would be quiet in an hour. What tells
-then is how long nothing was heard of it here. By one that went forward all series are quiet at
-once, those too that are being sent.
+then is how long nothing was heard of it here.
 """
 
 from __future__ import annotations
@@ -12,32 +11,6 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from db.completeness import AheadSeries, DueSeries
-
-# A clock that is but kept right is moved by less between two looks.
-_STEP_SECONDS = 1.0
-
-
-class ClockSteps:
-    """Tells whether the clock went forward more than time did: set, or the machine slept."""
-
-    def __init__(self) -> None:
-        self._last: tuple[datetime, float] | None = None
-
-    def forward(self, now: datetime, seconds: float) -> float:
-        """Return by how many seconds since the last look; 0 if it did not.
-
-        Parameters
-        ----------
-        now : datetime
-            By the clock.
-        seconds : float
-            Of a clock that nobody sets (`time.monotonic`).
-        """
-        before, self._last = self._last, (now, seconds)
-        if before is None:
-            return 0.0
-        step = (now - before[0]).total_seconds() - (seconds - before[1])
-        return step if step > _STEP_SECONDS else 0.0
 
 
 class HeardAhead:

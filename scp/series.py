@@ -22,7 +22,8 @@ from db import completeness, corrections, loop_guard
 from db.completeness import DueSeries, Sender
 from db.files import FileStore
 
-from .heard import ClockSteps, HeardAhead
+from .clock_steps import ClockSteps
+from .heard import HeardAhead
 from .routing import Own, SeriesRouter
 from .rule_settings import RuleSettings
 from .rules import Decision
@@ -107,7 +108,7 @@ class SeriesWatch:
         self._own_devices = own_devices
         self._clock = clock
         self._steady = steady
-        self._steps = ClockSteps()
+        self._steps = ClockSteps(steady)
         self._ahead = HeardAhead(settings.quiet_seconds, settings.open_association_seconds)
         self._not_before = float("-inf")
         self._stopping = threading.Event()
@@ -161,7 +162,7 @@ class SeriesWatch:
 
     def _is_stepped(self, now: datetime, seconds: float) -> bool:
         """Tell whether the clock went forward a moment ago: then no series is known to be quiet."""
-        if step := self._steps.forward(now, seconds):
+        if (step := self._steps.since(now)) > 0:
             self._not_before = seconds + self._settings.quiet_seconds
             _LOG.warning("series.clock_went_forward", seconds=round(step, 1))
         return seconds < self._not_before

@@ -14,9 +14,10 @@ from datetime import UTC, datetime, timedelta
 import sqlalchemy as sa
 import structlog
 
-from db import FileStore, notifications
+from db import FileStore, notifications, set_back
 from db.notifications import DueNotification
 from db.told import told
+from scp.clock_steps import ClockSteps
 from scp.sender_threads import SenderThreads, backoff
 
 from ..errors import NotifyError
@@ -52,6 +53,8 @@ class Target:
     settings : NotifySettings
     clock : callable
         Returns the time as aware UTC.
+    steps : ClockSteps or None
+        Of that clock; without it nobody looks whether it was set.
     """
 
     def __init__(
@@ -60,11 +63,13 @@ class Target:
         files: FileStore,
         settings: NotifySettings,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        steps: ClockSteps | None = None,
     ) -> None:
         self._engine = engine
         self._files = files
         self._settings = settings
         self._clock = clock
+        self._steps = steps
         self._channel = channel_of(settings)
 
     def run(self, stopping: threading.Event) -> None:
@@ -87,6 +92,12 @@ class Target:
     def run_once(self) -> int:
         """Try the notification that is due longest, if there is one; return how many were tried."""
         now = self._clock()
+        step = 0.0 if self._steps is None else self._steps.since(now)
+        if step < 0:
+            with self._engine.begin() as connection:
+                set_back.notifications(
+                    connection, self._settings.name, now, timedelta(seconds=-step)
+                )
         # First without the lock of a writer: there is hardly ever anything.
         with self._engine.connect() as connection:
             if not notifications.is_any_due(connection, self._settings.name, now):

@@ -29,6 +29,7 @@ from db.results import AnalysisRequest, request_analysis
 from db.schema import AnalysisState, Notification, Presence, Scope
 from deploy.notify.notifier import Notifier, Target
 from deploy.notify.settings import NotifySettings
+from scp.clock_steps import ClockSteps
 
 NAME = "Müller|^Jörg\\=山田^太郎"
 FINDING = FindingRecord(
@@ -40,7 +41,7 @@ FINDING = FindingRecord(
 
 class Clock:
     def __init__(self) -> None:
-        self.now = datetime.now(UTC) + timedelta(seconds=1)
+        self.now = datetime.now(UTC) + timedelta(minutes=1)  # after what tests write
 
     def __call__(self) -> datetime:
         return self.now
@@ -163,6 +164,18 @@ def test_an_error_then_acceptance_is_one_message_sent_twice(
     assert (row(engine).state, row(engine).last_error) == ("sent", None)
     assert receiver.received[0] == receiver.received[1]
     assert len(receiver.filed) == 1
+
+
+def test_a_clock_that_is_set_back_makes_nobody_wait(
+    engine: sa.Engine, files: FileStore, found: Found, clock: Clock
+) -> None:
+    with hl7_receiver() as receiver:
+        target = Target(engine, files, hl7(receiver.port), clock, steps=ClockSteps(lambda: 0.0))
+        assert target.run_once() == 0
+        found("ris")
+        clock.advance(-3600)  # it is to be told in an hour
+        assert target.run_once() == 1
+    assert row(engine).state == "sent"
 
 
 @pytest.mark.parametrize("code", ["AR", "CE", "CR"])

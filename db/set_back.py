@@ -1,0 +1,67 @@
+"""Times that are still to come, when the clock was set back: what waits, waits no longer for that.
+
+A clock that was an hour ahead has left deliveries and messages that would be tried in an hour.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+import sqlalchemy as sa
+
+from .schema import Delivery, DestinationHealth, Notification
+
+_DELIVERY = cast(sa.Table, Delivery.__table__)
+_HEALTH = cast(sa.Table, DestinationHealth.__table__)
+_NOTIFICATION = cast(sa.Table, Notification.__table__)
+# Literals as in the partial indices, so that they are used.
+_OPEN = sa.text("delivery.state IN ('pending', 'sent')")
+_PENDING = sa.text("notification.state = 'pending'")
+
+
+def deliveries(connection: sa.Connection, destination: str, now: datetime, step: timedelta) -> int:
+    """Bring nearer what a destination waits for; return how many deliveries.
+
+    Parameters
+    ----------
+    connection : Connection
+    destination : str
+    now : datetime
+        By the clock that was set back.
+    step : timedelta
+        By how much.
+    """
+    mine = _HEALTH.c.destination == destination
+    _bring_nearer(connection, _HEALTH, _HEALTH.c.destination, mine, ("open_until",), now, step)
+    due = sa.and_(_DELIVERY.c.destination == destination, _OPEN)
+    names = ("next_attempt_at", "leased_until")
+    return _bring_nearer(connection, _DELIVERY, _DELIVERY.c.id, due, names, now, step)
+
+
+def notifications(connection: sa.Connection, target: str, now: datetime, step: timedelta) -> int:
+    """Bring nearer when a target is told; return of how many analyses. See `deliveries`."""
+    due = sa.and_(_NOTIFICATION.c.target == target, _PENDING)
+    names = ("next_attempt_at", "leased_until")
+    return _bring_nearer(connection, _NOTIFICATION, _NOTIFICATION.c.id, due, names, now, step)
+
+
+def _bring_nearer(
+    connection: sa.Connection,
+    table: sa.Table,
+    key: sa.Column[Any],
+    which: sa.ColumnElement[bool],
+    names: tuple[str, ...],
+    now: datetime,
+    step: timedelta,
+) -> int:
+    columns = [table.c[name] for name in names]
+    ahead = sa.or_(*(column > now for column in columns))
+    found = connection.execute(sa.select(key, *columns).where(which, ahead)).all()
+    for row in found:
+        times = dict(zip(names, row[1:], strict=True))
+        nearer = {
+            name: max(now, at - step) for name, at in times.items() if at is not None and at > now
+        }
+        connection.execute(sa.update(table).where(key == row[0]).values(nearer))
+    return len(found)

@@ -1,0 +1,85 @@
+"""A clock that is set back while deliveries wait: they wait no longer for that."""
+
+from __future__ import annotations
+
+from outbox import Clock, Outbox, settings_for
+from pacs import Pacs
+
+from scp import Destination
+from scp.clock_steps import ClockSteps
+
+HOUR = 3600
+
+
+class Steady(Clock):
+    """A clock that nobody sets."""
+
+    def seconds(self) -> float:
+        return self.now.timestamp()
+
+
+def test_what_was_to_be_tried_in_a_moment_is_not_tried_in_an_hour(
+    outbox: Outbox, pacs: Pacs
+) -> None:
+    clock, steady = Clock(), Steady()
+    clock.advance(HOUR)  # it is wrong
+    settings = settings_for(pacs.port, breaker_failures=2)
+    sender = Destination(
+        outbox.engine, outbox.files, settings, "PREREAD", clock, steps=ClockSteps(steady.seconds)
+    )
+    pacs.stop()
+    first = outbox.put("pacs")
+    assert (sender.run_once(), sender.run_once()) == (1, 0)
+    pacs.start()
+    clock.advance(-HOUR)
+    assert sender.run_once() == 0  # its back-off, as it was
+    (waiting,) = outbox.rows()
+    assert 5 < (waiting.next_attempt_at - clock.now).total_seconds() < 11
+    clock.advance(12)
+    steady.advance(12)
+    assert sender.run_once() == 1
+    assert pacs.received == [first]
+    assert outbox.row().state == "sent"
+
+
+def test_a_new_delivery_does_not_wait_for_the_wrong_time(outbox: Outbox, pacs: Pacs) -> None:
+    clock, steady = Clock(), Steady()
+    sender = Destination(
+        outbox.engine, outbox.files, settings_for(pacs.port), "PREREAD", clock,
+        steps=ClockSteps(steady.seconds),
+    )  # fmt: skip
+    assert sender.run_once() == 0
+    outbox.put("pacs")  # at the time that it was until now
+    clock.advance(-HOUR)
+    assert sender.run_once() == 1
+    assert outbox.row().state == "sent"
+
+
+def test_a_destination_that_waits_waits_no_longer(outbox: Outbox, pacs: Pacs) -> None:
+    clock, steady = Clock(), Steady()
+    settings = settings_for(pacs.port, breaker_failures=1)
+    sender = Destination(
+        outbox.engine, outbox.files, settings, "PREREAD", clock, steps=ClockSteps(steady.seconds)
+    )
+    pacs.stop()
+    outbox.put("pacs")
+    assert sender.run_once() == 1
+    clock.advance(-HOUR)
+    assert sender.run_once() == 0
+    assert 0 < (outbox.health().open_until - clock.now).total_seconds() < 11
+
+
+def test_a_clock_that_is_kept_right_is_not_set() -> None:
+    clock, steady = Clock(), Steady()
+    steps = ClockSteps(steady.seconds)
+    assert steps.since(clock()) == 0
+    for _ in range(10):  # it is made to go slower
+        clock.advance(0.4)
+        steady.advance(0.5)
+        assert steps.since(clock()) == 0
+    clock.advance(-HOUR)
+    assert steps.since(clock()) == -HOUR
+    assert steps.since(clock()) == 0
+    clock.advance(2 * HOUR)
+    steady.advance(HOUR)
+    assert steps.since(clock()) == HOUR
