@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .enlarged_map import Extent, enlarged
+from .errors import InferenceError
 from .placement import Box, Placement, Shape
 
 # What a site or a person may ask for. ``class-activation`` is the default way; see `Method`.
@@ -100,7 +101,16 @@ class Evidence:
             What of the source the input shows.
         spacing_mm : tuple of float, optional
             Distance of rows and of columns of the source.
+
+        Raises
+        ------
+        InferenceError
+            If it is not made of numbers: the gradient of a root, for one, has none at zero.
         """
+        if not np.isfinite(self.values).all():
+            raise InferenceError(
+                f"{self.method.words} of {label} gives what is no number: take another explanation"
+            )
         for_it = np.maximum(self.values, 0.0)
         highest = float(for_it.max(initial=0.0))
         if self.method is Method.OWN_MAP:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Sequence
 
 from db.explanations import ExplanationRecord
 
@@ -60,21 +62,39 @@ def explanation_of(record: ExplanationRecord) -> Explanation:
     try:
         placement = json.loads(record.placement)
         spacing = placement["spacing_mm"]
+        rows, columns = _numbers(placement["source"], 2, least=1)
+        top, left, bottom, right = _numbers(placement["extent"], 4)
+        first, begin, last, end = _numbers(placement["seen"], 4, least=0)
+        if min(record.map_rows, record.map_columns) < 1 or bottom <= top or right <= left:
+            raise ValueError("a map covers something")
         return Explanation(
             label=record.label,
             method=Method(record.method),
             levels=unpacked(record.map, (record.map_rows, record.map_columns)),
-            source=tuple(placement["source"]),
-            extent=tuple(placement["extent"]),
-            seen=tuple(placement["seen"]),
-            parameters=json.loads(record.parameters),
-            spacing_mm=None if spacing is None else tuple(spacing),
+            source=(int(rows), int(columns)),
+            extent=(top, left, bottom, right),
+            seen=(int(first), int(begin), int(last), int(end)),
+            parameters=dict(json.loads(record.parameters)),
+            spacing_mm=None if spacing is None else _pair(spacing),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InferenceError(
             f"the stored map of {record.label} ({record.method}) is damaged: make it again with "
             f"preread explain ({type(error).__name__})"
         ) from None
+
+
+def _numbers(raw: Sequence[float], count: int, least: float = -math.inf) -> list[float]:
+    """Return so many numbers, none of them below the least; ValueError if they are not so."""
+    numbers = [float(one) for one in raw]
+    if len(numbers) != count or not all(math.isfinite(one) and one >= least for one in numbers):
+        raise ValueError(f"{count} numbers are wanted")
+    return numbers
+
+
+def _pair(raw: Sequence[float]) -> tuple[float, float]:
+    down, across = _numbers(raw, 2, least=0)
+    return down, across
 
 
 def window_of(record: ExplanationRecord) -> str:

@@ -189,11 +189,12 @@ class Worker:
         if ending is not None:
             self._say_why(ending)
         if ending is Ending.RECYCLED:
+            # A lost device is none to take STAT for.
             let_routine_end(
-                lambda: self._runner.is_at_routine,
+                lambda: self._events.lost is None and self._runner.is_at_routine,
                 stop,
                 seconds=self._settings.timeout_seconds,
-                look_after=self._beat_now_and_then,
+                look_after=self._look_after,
             )
         self._device.hold_nobody()
         drain(

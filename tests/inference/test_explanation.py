@@ -103,6 +103,34 @@ def test_a_damaged_map_is_an_error_with_a_way_out(content: bytes) -> None:
         assert window_of(replace(record, placement=placement)) == ""
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"extent": [0, 0, 64]},
+        {"extent": [0, 0, 0, 0]},
+        {"extent": [0, 0, "left", 64]},
+        {"source": [0, 64]},
+        {"source": [float("inf"), 64]},
+        {"seen": 3},
+        {"spacing_mm": [0.1]},
+    ],
+)
+def test_a_damaged_place_is_an_error_with_a_way_out(changes: dict[str, object]) -> None:
+    place = Placement.whole((64, 64), 64)
+    record = record_of(Evidence(CAM, spot(8, 8, (1, 2))).placed("x", place), "1.2", 0)
+    placement = json.dumps({**json.loads(record.placement), **changes})
+    with pytest.raises(InferenceError, match="make it again"):
+        explanation_of(replace(record, placement=placement)).over_source()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_evidence_that_is_no_number_is_no_dark_map(value: float) -> None:
+    values = spot(8, 8, (1, 2))
+    values[3, 3] = value
+    with pytest.raises(InferenceError, match="of x gives what is no number"):
+        Evidence(Method.GRADIENTS, values).placed("x", Placement.whole((64, 64), 64))
+
+
 def test_a_damaged_map_does_not_fill_memory() -> None:
     import zlib
 
