@@ -13,11 +13,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import hypothesis
 import pytest
 import sqlalchemy as sa
 from pynetdicom import _config
 
 from db import FileStore
+
+# No property is a matter of how fast the machine is, or of what else it does.
+hypothesis.settings.register_profile(
+    "preread", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("preread")
 
 
 def _load(name: str) -> ModuleType:
