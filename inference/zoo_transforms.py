@@ -17,6 +17,8 @@ _ANYWHERE = {
     "meta_keys", "meta_key_postfix", "source_key", "start_coord_key", "end_coord_key",
     "recompute_affine", "device", "track_meta", "data_type",
 }  # fmt: skip
+# Arguments that may have a value for each key.
+_FOR_EACH_KEY = ("mode", "padding_mode", "align_corners", "anti_aliasing")
 # Letters of the axes that MONAI has unless others are given.
 _ORIENTED = [["L", "R"], ["P", "A"], ["I", "S"]]
 
@@ -70,6 +72,14 @@ def input_keys(
     """
     draft = Draft()
     translated(draft, transforms, image, ignored, KNOWN, _SAYABLE)
+    if "orientation" not in draft.keys and not {"Orientation", "Orientationd"} & set(ignored):
+        # To MONAI the axes are then those of each file: of a DICOM series and of the NIfTI that a
+        # network learned from they seldom grow to the same sides.
+        raise ValueError(
+            "preprocessing has no Orientationd, so nobody knows to which sides its axes grow; "
+            f"say by [model.input] what the network expects ({', '.join(_SAYABLE)}), or "
+            'leave it out knowingly with ignore = ["Orientationd"]: RAS is taken then'
+        )
     return {**draft.keys, **_place(draft.order)}
 
 
@@ -114,6 +124,8 @@ def translated(
                 f'knowingly with ignore = ["{_written(one)}"]'
             )
         arguments = {key: value for key, value in one.items() if key not in _ANYWHERE}
+        if isinstance(keys, list):
+            arguments |= _own(arguments, keys, image)
         try:
             if name == "CropForeground" and (source := one.get("source_key", image)) != image:
                 raise ValueError(f"its source_key is {source!r}, not {image!r}")
@@ -128,6 +140,15 @@ def translated(
                 f"preprocessing {_written(one)} has {', '.join(sorted(arguments))}, which no key "
                 f"of [model.input] says; give kind and all other keys there"
             )
+
+
+def _own(arguments: Mapping[str, Any], keys: Sequence[str], image: str) -> dict[str, Any]:
+    """Return the arguments that have a value for each key, with that of the image alone."""
+    return {
+        name: arguments[name][keys.index(image)]
+        for name in _FOR_EACH_KEY
+        if isinstance(arguments.get(name), list) and len(arguments[name]) == len(keys)
+    }
 
 
 def transform_name(definition: Mapping[str, Any]) -> str:
@@ -192,6 +213,11 @@ def _orientation(draft: Draft, given: dict[str, Any]) -> None:
     if labels is not None and [list(pair) for pair in labels] != _ORIENTED:
         raise ValueError(f"its labels are {labels!r}, not those of the axes: L R, P A, I S")
     draft.keys["orientation"] = given.pop("axcodes")
+    # Sides that were said before it are of the axes as they were then.
+    for name in ("spacing", "size"):
+        said = draft.keys.get(name, 0)
+        if isinstance(said, list) and len(set(said)) > 1:
+            raise ValueError(f"it comes after {name} {said}, which is of other axes")
 
 
 def _spacing(draft: Draft, given: dict[str, Any]) -> None:
@@ -267,6 +293,8 @@ def _repeat(draft: Draft, given: dict[str, Any]) -> None:
 
 
 def _target(given: dict[str, Any], low: str, high: str) -> list[Any]:
+    if low in given and high not in given:
+        raise ValueError(f"it has {low} and no {high}")
     return [given.pop(low, 0.0), given.pop(high, 1.0)]
 
 

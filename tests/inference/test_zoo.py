@@ -421,7 +421,9 @@ def test_the_order_of_steps_is_kept_or_refused(
     }
 
     def change(content: dict[str, Any]) -> None:
-        content["preprocessing"]["transforms"] = [known[name] for name in order]
+        oriented = {"_target_": "Orientationd", "keys": "image", "axcodes": "RAS"}
+        steps = [oriented, *(known[name] for name in order)]
+        content["preprocessing"]["transforms"] = steps
 
     edit(spleen, change)
     if place is None:
@@ -432,6 +434,55 @@ def test_the_order_of_steps_is_kept_or_refused(
     assert volume is not None
     assert volume.intensity_at == place
     assert all(not step.clip for step in volume.intensity if step.kind == "range")
+
+
+def replaced(path: Path, *steps: dict[str, Any]) -> None:
+    given = [{"keys": "image", **step} for step in steps]
+    edit(path, lambda content: content["preprocessing"].update(transforms=given))
+
+
+ORIENTED = {"_target_": "Orientationd", "axcodes": "LPS"}
+
+
+def test_a_volume_that_nobody_orients_is_refused_or_taken_knowingly(spleen: Path) -> None:
+    replaced(spleen, {"_target_": "Spacingd", "pixdim": 2})
+    with pytest.raises(BundleError, match="no Orientationd, so nobody knows"):
+        served(spleen)
+    volume = served(spleen, ignore=["Orientationd"]).spec.volume
+    assert volume is not None
+    assert volume.orientation == "RAS"
+
+
+def test_sides_of_axes_that_are_turned_afterwards_are_refused(spleen: Path) -> None:
+    replaced(spleen, {"_target_": "Spacingd", "pixdim": [1, 1, 4]}, ORIENTED)
+    with pytest.raises(BundleError, match=r"after spacing \[1, 1, 4\], which is of other axes"):
+        served(spleen)
+    replaced(spleen, {"_target_": "Spacingd", "pixdim": [2, 2, 2]}, ORIENTED)
+    volume = served(spleen).spec.volume
+    assert volume is not None
+    assert (volume.orientation, volume.spacing) == ("LPS", (2.0, 2.0, 2.0))
+
+
+@pytest.mark.parametrize("keys", [["image", "label"], ["label", "image"]])
+@pytest.mark.parametrize("image", ["bilinear", "nearest"])
+def test_of_a_value_for_each_key_that_of_the_image_counts(
+    spleen: Path, keys: list[str], image: str
+) -> None:
+    other = {"bilinear": "nearest", "nearest": "bilinear"}[image]
+    mode = [image if key == "image" else other for key in keys]
+    replaced(spleen, ORIENTED, {"_target_": "Spacingd", "keys": keys, "pixdim": 2, "mode": mode})
+    if image == "bilinear":
+        assert served(spleen).spec.volume is not None
+        return
+    with pytest.raises(BundleError, match="its mode is 'nearest', not 'bilinear'"):
+        served(spleen)
+
+
+def test_half_a_range_is_refused(spleen: Path) -> None:
+    half = {"_target_": "ScaleIntensityRanged", "a_min": 0, "a_max": 100, "b_min": -1.0}
+    replaced(spleen, ORIENTED, half)
+    with pytest.raises(BundleError, match="it has b_min and no b_max"):
+        served(spleen)
 
 
 def test_resized_without_a_mode_takes_the_mean_as_monai_does(classifier: Path) -> None:
