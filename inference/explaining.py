@@ -21,6 +21,7 @@ from .errors import InferenceError
 from .evidence import evidence_for, share_of
 from .explanation import DEFAULT, Evidence, Method
 from .occlusion import Patches, occlusion
+from .scheduling import yield_to_stat
 
 if TYPE_CHECKING:
     import torch
@@ -206,6 +207,7 @@ class Explainer:
                 self._bundle.activation,
                 steps=wanted.steps,
                 baseline=black,
+                pause=yield_to_stat,
             )
         told = {
             "steps": wanted.steps,

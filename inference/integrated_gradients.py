@@ -6,6 +6,7 @@ the difference of the two log-odds (completeness), so cells of several pixels ar
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +54,7 @@ def integrated_gradients(
     *,
     steps: int,
     baseline: float,
+    pause: Callable[[], None] = lambda: None,
 ) -> Integrated:
     """Return what each pixel of a row adds to the log-odds of an output.
 
@@ -68,6 +70,8 @@ def integrated_gradients(
         Points on the way.
     baseline : float
         Where it begins: the input's black.
+    pause : callable
+        Called before every few points: all of them take as long as dozens of images.
 
     Raises
     ------
@@ -82,6 +86,7 @@ def integrated_gradients(
         ) from error
 
     def told(rows: torch.Tensor) -> torch.Tensor:
+        pause()
         # A layer that works in place must not change the leaf that captum made.
         outputs = tensors_of(network(rows.clone()))[0].float()
         if activation == "sigmoid" or outputs.shape[1] == 1:

@@ -25,6 +25,7 @@ from inference.extras import installed_by
 from inference.forward import Network
 from inference.input_spec import InputSpec
 from inference.integrated_gradients import integrated_gradients, summed
+from inference.scheduling.turn import Turn, as_current
 
 
 @pytest.fixture
@@ -93,6 +94,16 @@ def test_a_painted_lesion_is_found_through_the_network_of_a_bundle(tmp_path: Pat
     )
     with pytest.raises(InferenceError, match="cells of 1 to 64"):
         network.explained(row, 0, Wanted(Method.INTEGRATED_GRADIENTS, cell=65))
+
+
+@pytest.mark.usefixtures("captum")
+def test_stat_need_not_wait_for_all_points_of_a_routine_analysis(tmp_path: Path) -> None:
+    network = Network(write(tmp_path / "b", InputSpec("radiograph", 64)), "cpu", EngineSettings())
+    pauses: list[None] = []
+    turn = Turn("routine", is_stat=False, began=0.0, pause=lambda: pauses.append(None))
+    with as_current(turn):
+        network.explained(torch.rand(1, 1, 64, 64), 0, Wanted(Method.INTEGRATED_GRADIENTS))
+    assert len(pauses) > 10  # of 50 points
 
 
 @given(shaped.arrays(np.float32, (13, 13), elements=st.floats(-1, 1, width=32)), st.integers(1, 13))
