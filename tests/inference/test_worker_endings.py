@@ -144,27 +144,35 @@ def test_stat_goes_on_while_routine_analyses_end_because_memory_has_grown(
     assert [job.state for job in queue.jobs(["later"])] == [JobState.QUEUED]
 
 
-def test_on_a_device_that_is_lost_meanwhile_no_stat_is_taken(engine: sa.Engine) -> None:
+def test_on_a_device_that_is_lost_meanwhile_no_stat_is_taken(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     queue = enqueue(engine, "short", "long")
     book = EventBook(engine, "host-0", "cuda:0")
+    takes_no_more = threading.Event()
 
     def analyses(analysis: str) -> None:
         if analysis == "long":
             wait_for(lambda: worker._grown is not None)
             time.sleep(0.6)  # by then it has been seen
             book.tell(Event(Step.DEVICE_LOST, "torch-cuda", "cuda:0", 4, "fallen off the bus"))
-            time.sleep(0.6)
-            with engine.begin() as connection:
-                queue.enqueue(connection, "urgent", Priority.STAT)
-            worker.wake()
-            time.sleep(0.6)
+            ends_in_time.append(takes_no_more.wait(10))
 
     analyst = FakeAnalyst(analyses)
+    ends_in_time: list[bool] = []
     settings = {"memory": Grown(1 << 30), "concurrency": 2, "timeout_seconds": 300}
     worker = worker_of(engine, analyst, book, **settings)
+    stop_runner = worker._runner.stop
+
+    def stops(seconds: int) -> None:
+        takes_no_more.set()
+        stop_runner(seconds)
+
+    monkeypatch.setattr(worker._runner, "stop", stops)
     assert worker.serve(threading.Event()) is Ending.RECYCLED
     assert sorted(analyst.ended) == ["long", "short"]
-    assert [job.state for job in queue.jobs(["urgent"])] == [JobState.QUEUED]
+    assert ends_in_time == [True]
+    queue.close()
 
 
 def test_models_that_take_all_of_it_are_told_of_once_and_work_goes_on(engine: sa.Engine) -> None:
