@@ -203,7 +203,9 @@ class Explanation:
     def _cell(self) -> str:
         sides, unit = (self.cell_pixels, "pixels") if self.cell_mm is None else (self.cell_mm, "mm")
         high, wide = (f"{side:.2g}" if side < 10 else f"{side:.0f}" for side in sides)
-        return f"{high} {unit}" if high == wide else f"{wide} x {high} {unit}"
+        if high != wide:
+            return f"{wide} x {high} {unit}"
+        return "1 pixel" if (high, unit) == ("1", "pixels") else f"{high} {unit}"
 
     def over_source(self, shape: Shape | None = None) -> NDArray[np.float32]:
         """Return the map over the whole source, 0 to 1, and 0 where the network saw nothing.

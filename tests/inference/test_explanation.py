@@ -191,6 +191,8 @@ def test_it_says_how_it_was_made_and_how_coarse_it_is() -> None:
     assert made.cell_mm == pytest.approx((43.9, 43.9), abs=0.1)
     assert evidence.placed("x", place).caption == "class activation map, 7 x 7 cells of 146 pixels"
     assert evidence.placed("x", place, (0.3, 0.15)).caption.endswith("cells of 22 x 44 mm")
+    fine = Evidence(CAM, spot(7, 7, (1, 1))).placed("x", Placement.whole((7, 7), 7))
+    assert fine.caption.endswith("7 x 7 cells of 1 pixel")
     assert made.facts == {
         "label": "x",
         "method": "class-activation",
