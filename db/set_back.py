@@ -1,6 +1,7 @@
 """Times that are still to come, when the clock was set back: what waits, waits no longer for that.
 
-A clock that was an hour ahead has left deliveries and messages that would be tried in an hour.
+A clock that was an hour ahead has left deliveries, messages and answers to senders that would be
+tried in an hour.
 """
 
 from __future__ import annotations
@@ -10,14 +11,17 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 
-from .schema import Delivery, DestinationHealth, Notification
+from .schema import CommitmentAsked, Delivery, DestinationHealth, Notification
 
 _DELIVERY = cast(sa.Table, Delivery.__table__)
 _HEALTH = cast(sa.Table, DestinationHealth.__table__)
+_ASKED = cast(sa.Table, CommitmentAsked.__table__)
 _NOTIFICATION = cast(sa.Table, Notification.__table__)
 # Literals as in the partial indices, so that they are used.
 _OPEN = sa.text("delivery.state IN ('pending', 'sent')")
+_UNANSWERED = sa.text("commitment_asked.state = 'pending'")
 _PENDING = sa.text("notification.state = 'pending'")
+_WAITS = ("next_attempt_at", "leased_until")
 
 
 def deliveries(connection: sa.Connection, destination: str, now: datetime, step: timedelta) -> int:
@@ -35,22 +39,25 @@ def deliveries(connection: sa.Connection, destination: str, now: datetime, step:
     mine = _HEALTH.c.destination == destination
     _bring_nearer(connection, _HEALTH, _HEALTH.c.destination, mine, ("open_until",), now, step)
     due = sa.and_(_DELIVERY.c.destination == destination, _OPEN)
-    names = ("next_attempt_at", "leased_until")
-    return _bring_nearer(connection, _DELIVERY, _DELIVERY.c.id, due, names, now, step)
+    return _bring_nearer(connection, _DELIVERY, _DELIVERY.c.id, due, _WAITS, now, step)
 
 
 def notifications(connection: sa.Connection, target: str, now: datetime, step: timedelta) -> int:
     """Bring nearer when a target is told; return of how many analyses. See `deliveries`."""
     due = sa.and_(_NOTIFICATION.c.target == target, _PENDING)
-    names = ("next_attempt_at", "leased_until")
-    return _bring_nearer(connection, _NOTIFICATION, _NOTIFICATION.c.id, due, names, now, step)
+    return _bring_nearer(connection, _NOTIFICATION, _NOTIFICATION.c.id, due, _WAITS, now, step)
+
+
+def answers(connection: sa.Connection, now: datetime, step: timedelta) -> int:
+    """Bring nearer when senders are told what is kept; return how many. See `deliveries`."""
+    return _bring_nearer(connection, _ASKED, _ASKED.c.id, _UNANSWERED, _WAITS, now, step)
 
 
 def _bring_nearer(
     connection: sa.Connection,
     table: sa.Table,
     key: sa.Column[Any],
-    which: sa.ColumnElement[bool],
+    which: sa.ColumnElement[bool] | sa.TextClause,
     names: tuple[str, ...],
     now: datetime,
     step: timedelta,

@@ -54,7 +54,7 @@ def serve_deliver(base: Ground, stop: Event) -> None:
     parts: tuple[Stoppable, ...] = (
         deliverer,
         notifier,
-        CommitmentReporter(base.engine, base.files, settings.ae),
+        CommitmentReporter(base.engine, base.files, settings.ae, steps=ClockSteps()),
         LeftOver(
             base.engine, [place.name for place in known], [one.name for one in settings.notify]
         ),

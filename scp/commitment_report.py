@@ -15,11 +15,12 @@ from datetime import UTC, datetime, timedelta
 import sqlalchemy as sa
 import structlog
 
-from db import commitments_asked
+from db import commitments_asked, set_back
 from db.commitments_asked import AskedCommitment
 from db.errors import DatabaseError
 from db.files import FileStore
 
+from .clock_steps import ClockSteps
 from .commitment_data import (
     STORAGE_COMMITMENT,
     STORAGE_COMMITMENT_INSTANCE,
@@ -64,6 +65,8 @@ class CommitmentReporter:
         Where senders are reached.
     clock : callable
         Returns the time as aware UTC.
+    steps : ClockSteps or None
+        Of that clock; without it nobody looks whether it was set.
     """
 
     def __init__(
@@ -72,11 +75,13 @@ class CommitmentReporter:
         files: FileStore,
         peers: Sequence[AeSettings],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        steps: ClockSteps | None = None,
     ) -> None:
         self._engine = engine
         self._safekeeping = Safekeeping(engine, files)
         self._peers = {one.name: one for one in peers}
         self._clock = clock
+        self._steps = steps
         self._stopping = threading.Event()
         # Added to by one thread; operations on it are atomic.
         self._busy: set[str] = set()
@@ -132,6 +137,10 @@ class CommitmentReporter:
 
     def _claim(self) -> AskedCommitment | None:
         now = self._clock()
+        step = 0.0 if self._steps is None else self._steps.since(now)
+        if step < 0:
+            with self._engine.begin() as connection:
+                set_back.answers(connection, now, timedelta(seconds=-step))
         # First without the lock of a writer: there is hardly ever anything.
         with self._engine.connect() as connection:
             if not commitments_asked.has_due(connection, now):

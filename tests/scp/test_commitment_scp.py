@@ -25,6 +25,7 @@ from raw_scu import RawAssociation
 
 from db import FileStore
 from db.ingest import Ingest
+from scp.clock_steps import ClockSteps
 from scp.commitment_data import read_answer, read_request
 from scp.commitment_desk import CommitmentDesk
 from scp.commitment_report import CommitmentReporter
@@ -430,6 +431,34 @@ def test_an_association_that_breaks_after_the_request(
     hospital.wait_until_released()
     assert hospital.reporter.run_once()
     assert [one.committed for one in modality.wait()] == [[asked[0][1]]]
+
+
+def test_an_answer_does_not_wait_for_a_clock_that_was_set_back(
+    hospital: Hospital, modality: Modality, image: Image
+) -> None:
+    port = modality.listen()
+    hospital.peers = [AeSettings(name="CT_ROOM_1", host="127.0.0.1", port=port)]
+    with modality.associated(hospital.port) as opened:
+        asked = store(opened, image)
+        assert ask(opened, asked) == 0
+    hospital.wait_until_released()
+    passed = 0.0
+    reporter = CommitmentReporter(
+        hospital.engine,
+        hospital.files,
+        hospital.peers,
+        lambda: datetime.now(UTC) + hospital.ahead,
+        ClockSteps(lambda: time.monotonic() + passed),
+    )
+    modality.close()
+    assert reporter.run_once()
+    modality.listen(port)
+    hospital.ahead = timedelta(hours=-1)
+    assert not reporter.run_once()
+    passed = 60.0
+    hospital.ahead += timedelta(seconds=passed)
+    assert reporter.run_once()
+    assert modality.wait()[0].committed == [uid for _, uid in asked]
 
 
 def test_a_modality_that_is_down_is_tried_again(
