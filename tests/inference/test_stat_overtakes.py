@@ -105,6 +105,7 @@ def working(
         stop.set()
         thread.join(60)
         queue.close()
+        assert not thread.is_alive()
 
 
 def told(engine: sa.Engine, analysis_id: str) -> tuple[str, datetime | None]:
