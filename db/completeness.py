@@ -122,32 +122,11 @@ def due(
     limit : int, default 500
         How many to return.
     """
-    still_sending = (
-        sa.select(sa.literal(1))
-        .select_from(Instance)
-        .join(Association, Association.id == Instance.association_id)
-        .where(
-            Instance.series_instance_uid == Series.series_instance_uid,
-            Instance.received_at > silent_since,
-            Association.ended_at.is_(None),
-        )
-        .exists()
-    )
+    still_sending = _is_sent(Instance.received_at > silent_since)
     rows = connection.execute(
-        sa.select(
-            Series.series_instance_uid,
-            Series.study_instance_uid,
-            Series.trace_id,
-            Series.last_received_at,
+        _open_series(except_for, limit).where(
+            Series.last_received_at <= quiet_since, ~still_sending
         )
-        .where(
-            Series.state == sa.literal_column("'open'"),  # literal: the partial index is used
-            Series.last_received_at <= quiet_since,
-            Series.series_instance_uid.not_in(except_for),
-            ~still_sending,
-        )
-        .order_by(Series.last_received_at)
-        .limit(limit)
     )
     return [DueSeries(*row) for row in rows]
 
@@ -160,33 +139,43 @@ def ahead(
     limit: int = 500,
 ) -> list[AheadSeries]:
     """Return open series whose last image bears a time that is still to come: `now` went back."""
-    sending = (
+    rows = connection.execute(
+        _open_series(except_for, limit).add_columns(_is_sent()).where(Series.last_received_at > now)
+    )
+    return [AheadSeries(DueSeries(*row[:-1]), bool(row[-1])) for row in rows]
+
+
+def _open_series(except_for: Collection[str], limit: int) -> sa.Select[str, str, str, datetime]:
+    """Return open series as `DueSeries` has them, the longest quiet first."""
+    return (
+        sa.select(
+            Series.series_instance_uid,
+            Series.study_instance_uid,
+            Series.trace_id,
+            Series.last_received_at,
+        )
+        .where(
+            Series.state == sa.literal_column("'open'"),  # literal: the partial index is used
+            Series.series_instance_uid.not_in(except_for),
+        )
+        .order_by(Series.last_received_at)
+        .limit(limit)
+    )
+
+
+def _is_sent(*images: sa.ColumnElement[bool]) -> sa.Exists:
+    """Return whether an association is open that sent such images of the series."""
+    return (
         sa.select(sa.literal(1))
         .select_from(Instance)
         .join(Association, Association.id == Instance.association_id)
         .where(
             Instance.series_instance_uid == Series.series_instance_uid,
             Association.ended_at.is_(None),
+            *images,
         )
         .exists()
     )
-    rows = connection.execute(
-        sa.select(
-            Series.series_instance_uid,
-            Series.study_instance_uid,
-            Series.trace_id,
-            Series.last_received_at,
-            sending,
-        )
-        .where(
-            Series.state == sa.literal_column("'open'"),  # literal: the partial index is used
-            Series.last_received_at > now,
-            Series.series_instance_uid.not_in(except_for),
-        )
-        .order_by(Series.last_received_at)
-        .limit(limit)
-    )
-    return [AheadSeries(DueSeries(*row[:-1]), bool(row[-1])) for row in rows]
 
 
 def next_quiet(connection: sa.Connection, quiet_since: datetime) -> datetime | None:

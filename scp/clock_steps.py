@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 # A clock that is but kept right is moved by less between two looks.
 _STEP_SECONDS = 1.0
@@ -30,3 +30,7 @@ class ClockSteps:
             return 0.0
         step = (now - before[0]).total_seconds() - (seconds - before[1])
         return step if abs(step) > _STEP_SECONDS else 0.0
+
+    def set_back(self, now: datetime) -> timedelta:
+        """Return by how much it was set back since the last look; mostly 0."""
+        return timedelta(seconds=max(0.0, -self.since(now)))

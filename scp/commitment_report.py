@@ -137,10 +137,9 @@ class CommitmentReporter:
 
     def _claim(self) -> AskedCommitment | None:
         now = self._clock()
-        step = 0.0 if self._steps is None else self._steps.since(now)
-        if step < 0:
+        if self._steps is not None and (step := self._steps.set_back(now)):
             with self._engine.begin() as connection:
-                set_back.answers(connection, now, timedelta(seconds=-step))
+                set_back.answers(connection, now, step)
         # First without the lock of a writer: there is hardly ever anything.
         with self._engine.connect() as connection:
             if not commitments_asked.has_due(connection, now):

@@ -141,10 +141,9 @@ class Destination:
     def _claim(self) -> list[DueDelivery]:
         name, objects, states = self._settings.name, self._settings.objects, self._states
         now = self._clock()
-        step = 0.0 if self._steps is None else self._steps.since(now)
-        if step < 0:
+        if self._steps is not None and (step := self._steps.set_back(now)):
             with self._engine.begin() as connection:
-                set_back.deliveries(connection, name, now, timedelta(seconds=-step))
+                set_back.deliveries(connection, name, now, step)
         with self._engine.connect() as connection:
             if not deliveries.is_any_due(connection, name, objects, states, now):
                 return []

@@ -92,12 +92,9 @@ class Target:
     def run_once(self) -> int:
         """Try the notification that is due longest, if there is one; return how many were tried."""
         now = self._clock()
-        step = 0.0 if self._steps is None else self._steps.since(now)
-        if step < 0:
+        if self._steps is not None and (step := self._steps.set_back(now)):
             with self._engine.begin() as connection:
-                set_back.notifications(
-                    connection, self._settings.name, now, timedelta(seconds=-step)
-                )
+                set_back.notifications(connection, self._settings.name, now, step)
         # First without the lock of a writer: there is hardly ever anything.
         with self._engine.connect() as connection:
             if not notifications.is_any_due(connection, self._settings.name, now):
