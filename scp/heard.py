@@ -2,7 +2,8 @@
 
 A clock is set when its machine has found out the time: it goes back, or forward. By one that went
 back an image may come an hour later than now, and its series would be quiet in an hour. What tells
-then is how long nothing was heard of it here.
+then is how long nothing was heard of it here. By one that went forward all series are quiet at
+once, those too that are being sent.
 """
 
 from __future__ import annotations
@@ -11,6 +12,34 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from db.completeness import AheadSeries, DueSeries
+
+
+class WentForward:
+    """By how much the clock went forward lately: so much less was quiet what seems to have been.
+
+    Parameters
+    ----------
+    longest : float
+        For how many seconds steps are remembered.
+    """
+
+    def __init__(self, longest: float) -> None:
+        self._longest = longest
+        # Each step, and when it was seen.
+        self._steps: list[tuple[float, float]] = []
+
+    def note(self, step: float, seconds: float) -> None:
+        """Take note of a step, at a time by a clock that nobody sets."""
+        self._steps = [one for one in self._steps if seconds - one[1] < self._longest]
+        self._steps.append((step, seconds))
+
+    def within(self, last: float, seconds: float) -> float:
+        """Return the sum of the steps of the last so many seconds.
+
+        Steps before that do not matter: what was not heard since they were seen, was not heard for
+        so long.
+        """
+        return sum(step for step, seen in self._steps if seconds - seen < last)
 
 
 class HeardAhead:

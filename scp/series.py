@@ -23,7 +23,7 @@ from db.completeness import DueSeries, Sender
 from db.files import FileStore
 
 from .clock_steps import ClockSteps
-from .heard import HeardAhead
+from .heard import HeardAhead, WentForward
 from .routing import Own, SeriesRouter
 from .rule_settings import RuleSettings
 from .rules import Decision
@@ -110,7 +110,7 @@ class SeriesWatch:
         self._steady = steady
         self._steps = ClockSteps(steady)
         self._ahead = HeardAhead(settings.quiet_seconds, settings.open_association_seconds)
-        self._not_before = float("-inf")
+        self._forward = WentForward(max(settings.quiet_seconds, settings.open_association_seconds))
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         # By series how often it failed, and when it is tried again, by the steady clock.
@@ -144,10 +144,11 @@ class SeriesWatch:
     def run_once(self) -> int:
         """Look once at all open series; return how many were completed."""
         now, seconds = self._clock(), self._steady()
-        if self._is_stepped(now, seconds):
-            return 0
-        quiet = timedelta(seconds=self._settings.quiet_seconds)
-        silent = timedelta(seconds=self._settings.open_association_seconds)
+        self._look_at_clock(now, seconds)
+        quiet, silent = (
+            timedelta(seconds=asked + self._forward.within(asked, seconds))
+            for asked in (self._settings.quiet_seconds, self._settings.open_association_seconds)
+        )
         waiting = [uid for uid, (_, not_before) in self._retries.items() if not_before > seconds]
         with self._engine.connect() as connection:
             due = completeness.due(connection, now - quiet, now - silent, except_for=waiting)
@@ -160,12 +161,10 @@ class SeriesWatch:
             completed += self._try(series)
         return completed
 
-    def _is_stepped(self, now: datetime, seconds: float) -> bool:
-        """Tell whether the clock went forward a moment ago: then no series is known to be quiet."""
+    def _look_at_clock(self, now: datetime, seconds: float) -> None:
         if (step := self._steps.since(now)) > 0:
-            self._not_before = seconds + self._settings.quiet_seconds
+            self._forward.note(step, seconds)
             _LOG.warning("series.clock_went_forward", seconds=round(step, 1))
-        return seconds < self._not_before
 
     def _until_next(self) -> float:
         """Return how long until the next series may be quiet for long enough, or the next look."""

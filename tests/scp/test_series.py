@@ -190,6 +190,23 @@ def test_a_clock_that_is_set_back_cuts_off_nobody_who_still_sends(
     assert done.seen[0][0].n_instances == 3
 
 
+def test_a_clock_that_is_set_again_and_again_holds_no_series_up_for_ever(
+    node: Any, image: Any, watch_on: Make
+) -> None:
+    watch, _done, clock = watch_on(node)
+    quiet = node.settings.quiet_seconds
+    send(node, image())
+    clock.stand_still()
+    assert watch.run_once() == 0
+    for _ in range(6):  # half as often as a series has to be quiet
+        clock.set(0.2 * quiet)
+        clock.advance(0.5 * quiet)
+        if watch.run_once():
+            break
+    assert states(node) == ["complete"]
+    assert clock.passed <= 1.5 * quiet
+
+
 def test_after_a_clock_that_is_set_forward_a_series_has_its_quiet_time(
     node: Any, image: Any, watch_on: Make
 ) -> None:
