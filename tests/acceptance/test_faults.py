@@ -192,7 +192,7 @@ def test_what_fails_is_helped_or_told(
     assert lost.ended() == ("done", None)
     assert lost.engines() == {("torch", "cpu", 4)}
     assert lost.delivered(pacs)
-    assert lost.steps() == ["device_lost"]
+    wait_for(lambda: lost.steps() == ["device_lost"], 60, "its event")
     wait_for(lambda: node.events_named("worker.on_cpu_instead"), 60, "the next worker")
     on_cpu = send(node, *[GOOD] * 4)
     assert on_cpu.ended() == ("done", None)
