@@ -70,7 +70,6 @@ class Reports:
         self._woken, self._wake = os.pipe()
         os.set_blocking(self._woken, False)
         os.set_blocking(self._wake, False)
-        self._quiet_at = time.monotonic() + _QUIET_SECONDS
         self._is_over = False
 
     @property
@@ -105,18 +104,23 @@ class Reports:
             How long the peer may be silent; None for ever.
         """
         if isinstance(connection, ssl.SSLSocket) and connection.pending():
-            return self._heard()
-        silent_at = None if not seconds else time.monotonic() + seconds
+            return Waited.READABLE
+        now = time.monotonic()
+        silent_at = None if not seconds else now + seconds
+        # From here, not from the last byte: storing an image may have taken longer, and a peer that
+        # has just been answered sends the next.
+        quiet_at = now + _QUIET_SECONDS
         while True:
-            now = time.monotonic()
             is_wanted = bool(self._waiting) and self._sent is None
-            if is_wanted and now >= self._quiet_at:
+            ends = [one for one in (silent_at, quiet_at if is_wanted else None) if one]
+            # Asked first, whatever the time is: what has come meanwhile goes before a report.
+            if self._is_readable(connection, max(0.0, min(ends) - now) if ends else None):
+                return Waited.READABLE
+            now = time.monotonic()
+            if is_wanted and now >= quiet_at:
                 return Waited.DUE
             if silent_at is not None and now >= silent_at:
                 return Waited.SILENT
-            ends = [one for one in (silent_at, self._quiet_at if is_wanted else None) if one]
-            if self._is_readable(connection, min(ends) - now if ends else None):
-                return self._heard()
 
     def next(self) -> tuple[int, EventReport] | None:
         """Return the report to send now, with its Message ID."""
@@ -145,10 +149,6 @@ class Reports:
             os.close(self._wake)
         for report in left:
             report.done(None)
-
-    def _heard(self) -> Waited:
-        self._quiet_at = time.monotonic() + _QUIET_SECONDS
-        return Waited.READABLE
 
     def _is_readable(self, connection: socket.socket, seconds: float | None) -> bool:
         poll = select.poll()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from held_port import held_port
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from pynetdicom import AE, build_context, evt
@@ -26,9 +28,29 @@ class Held(Association):
 
     Where pynetdicom's senders go on as soon as this flag is set, `Checkpoint` has waited for its
     reactor. The flag itself may be false for ever: see there.
+
+    A report is answered by a thread of its own: `whole` keeps the fragments of its response and
+    those of a request apart.
     """
 
     _is_paused: Any = property(lambda self: True, lambda self, value: None)
+    answered: Callable[[], None]
+
+    def hold(self, answered: Callable[[], None]) -> None:
+        """Begin; `answered` is called when the response to a report has been sent."""
+        checkpoint_of(self)
+        self.answered = answered
+        send, whole = self.dimse.send_msg, threading.Lock()
+
+        def send_whole(primitive: Any, context_id: int) -> None:
+            with whole:
+                send(primitive, context_id)
+
+        self.dimse.send_msg = send_whole  # type: ignore[method-assign]
+
+    def _serve_request(self, msg: Any, context_id: int) -> None:
+        super()._serve_request(msg, context_id)
+        self.answered()
 
 
 @dataclass(frozen=True)
@@ -64,12 +86,14 @@ class Modality:
     name: str = "CT_ROOM_1"
     status: int = 0x0000
     heard: list[Heard] = field(default_factory=list)
+    n_answered: int = 0
     guard: threading.Condition = field(default_factory=threading.Condition)
     server: Any = None
+    holder: socket.socket | None = None
 
     def entity(self) -> AE:
         made = AE(ae_title=self.name)
-        made.acse_timeout = made.dimse_timeout = made.network_timeout = 20
+        made.acse_timeout = made.dimse_timeout = made.network_timeout = 120
         return made
 
     @contextmanager
@@ -86,8 +110,9 @@ class Modality:
             evt_handlers=[(evt.EVT_N_EVENT_REPORT, self._take, [True])],
         )
         assert opened.is_established
-        checkpoint_of(opened)
         opened.__class__ = Held
+        assert isinstance(opened, Held)
+        opened.hold(self._answered)
         try:
             yield opened
         finally:
@@ -95,7 +120,10 @@ class Modality:
                 opened.release()
 
     def listen(self, port: int = 0) -> int:
-        """Accept associations; return the port."""
+        """Accept associations; return the port, which stays its own when it is closed."""
+        if self.holder is None:
+            self.holder = held_port(port)
+        port = int(self.holder.getsockname()[1])
         entity = self.entity()
         entity.add_supported_context(STORAGE_COMMITMENT, scu_role=True, scp_role=True)
         self.server = entity.start_server(
@@ -103,7 +131,7 @@ class Modality:
             block=False,
             evt_handlers=[(evt.EVT_N_EVENT_REPORT, self._take, [False])],
         )
-        return int(self.server.server_address[1])
+        return port
 
     def close(self) -> None:
         if self.server is not None:
@@ -128,13 +156,19 @@ class Modality:
                     roles,
                 )
             )
-            self.guard.notify_all()
+        if not same_association:  # it is told nothing else there: its answer crosses nothing
+            self._answered()
         return self.status, None
 
-    def wait(self, n: int = 1, seconds: float = 30.0) -> list[Heard]:
-        """Wait for so many reports."""
+    def _answered(self) -> None:
         with self.guard:
-            came = self.guard.wait_for(lambda: len(self.heard) >= n, seconds)
+            self.n_answered += 1
+            self.guard.notify_all()
+
+    def wait(self, n: int = 1, seconds: float = 60.0) -> list[Heard]:
+        """Wait for so many reports, and until they are answered."""
+        with self.guard:
+            came = self.guard.wait_for(lambda: self.n_answered >= n, seconds)
         assert came, f"{len(self.heard)} of {n} reports came"
         return self.heard
 

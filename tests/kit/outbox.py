@@ -34,9 +34,9 @@ class Clock:
 
 def settings_for(port: int, **changes: Any) -> DestinationSettings:
     defaults = {
-        "name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": port, "timeout": 8,
+        "name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": port, "timeout": 60,
         "max_attempts": 3, "backoff_first_seconds": 10, "backoff_max_seconds": 15,
-        "commit_hold_seconds": 3,
+        "commit_hold_seconds": 60,
     }  # fmt: skip
     return DestinationSettings.model_validate({**defaults, **changes})
 

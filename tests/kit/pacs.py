@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from held_port import held_port
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, build_context, build_role, evt
+from pynetdicom.pdu import P_DATA_TF
 
 SR_3D = "1.2.840.10008.5.1.4.1.1.88.34"
 SR = "1.2.840.10008.5.1.4.1.1.88.33"
@@ -39,7 +42,7 @@ class Pacs:
     reports_first : bool
         Whether the answer comes before the response to the request.
     leaves : bool
-        Whether it releases the association soon after a request.
+        Whether it releases the association soon after it has answered a request.
     report_port : int or None
         Where answers go; without one they come on the same association.
     """
@@ -68,7 +71,11 @@ class Pacs:
             lambda: (0, [])
         )
         self.entity = AE(ae_title="PACS")
-        self.port = 0
+        # While it is stopped its port is nobody else's.
+        holder = held_port()
+        weakref.finalize(self, holder.close)
+        self.port = int(holder.getsockname()[1])
+        self._leaving: set[Any] = set()
         self.server: Any = None
         self.start()
 
@@ -78,6 +85,7 @@ class Pacs:
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_C_FIND, self._find),
             (evt.EVT_N_ACTION, self._action),
+            (evt.EVT_PDU_SENT, self._sent),
         ]
         known = [*self.classes, FIND, *([PUSH_MODEL] if self.commits else [])]
         self.server = self.entity.start_server(
@@ -86,7 +94,6 @@ class Pacs:
             evt_handlers=handlers,
             contexts=[build_context(one, _SYNTAXES) for one in known],
         )
-        self.port = self.server.server_address[1]
 
     def stop(self) -> None:
         if self.server is not None:
@@ -131,7 +138,7 @@ class Pacs:
         asked = [str(item.ReferencedSOPInstanceUID) for item in items]
         self.asked.append((str(information.TransactionUID), asked))
         if self.leaves:
-            threading.Timer(0.2, event.assoc.release).start()
+            self._leaving.add(event.assoc)
         if self.answers is not None:
             failures = self.answers(str(information.TransactionUID), asked)
             report = report_of(str(information.TransactionUID), items, failures)
@@ -140,6 +147,12 @@ class Pacs:
             else:
                 self._report_later(event.assoc, report, bool(failures))
         return 0, None
+
+    def _sent(self, event: evt.Event) -> None:
+        """Leave when the response to the request is out, not instead of it."""
+        if isinstance(event.pdu, P_DATA_TF) and event.assoc in self._leaving:
+            self._leaving.discard(event.assoc)
+            threading.Timer(0.2, event.assoc.release).start()
 
     def _report_later(self, association: Any, report: Dataset, has_failures: bool) -> None:
         """Report when all that came on the association was asked for.

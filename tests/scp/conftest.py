@@ -14,6 +14,7 @@ from pacs import Pacs
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from pynetdicom import _config
+from waiting import wait_for
 
 from db import FileStore, create_engine
 from db.ingest import Ingest
@@ -51,12 +52,30 @@ class Node:
 
     @property
     def peer(self) -> Peer:
-        return Peer("127.0.0.1", self.server.port, self.settings.ae_title, "SENDER", timeout=20)
+        return Peer("127.0.0.1", self.server.port, self.settings.ae_title, "SENDER", timeout=60)
 
     def rows(self, sql: str) -> list[Any]:
-        self.ingest.flush(10)
+        assert self.ingest.flush(60)
         with self.engine.connect() as connection:
             return list(connection.execute(sa.text(sql)).mappings())
+
+    def ended(self, n: int = 1) -> list[Any]:
+        """Return rows of the ledger in time, once so many associations have ended.
+
+        A release is answered, and a place is free, before the ledger has the end.
+        """
+        sql = "SELECT * FROM association WHERE ended_at IS NOT NULL ORDER BY opened_at"
+
+        def rows() -> list[Any] | None:
+            found = self.rows(sql)
+            return found if len(found) >= n else None
+
+        return list(wait_for(rows, what=f"the end of {n} associations", every=0.02))
+
+    def wait_until_all_ended(self) -> None:
+        """Wait until the ledger has the end of every association that it has."""
+        is_open = "SELECT 1 FROM association WHERE ended_at IS NULL"
+        wait_for(lambda: not self.rows(is_open), what="the end of all associations", every=0.01)
 
     def quarantined(self) -> list[Path]:
         return sorted((self.files.root / "quarantine").iterdir())

@@ -30,13 +30,13 @@ def test_who_has_passed_is_waited_for() -> None:
         time.sleep(0.001)
     assert sender.is_alive()
     go_on.set()
-    sender.join(10)
+    sender.join(60)
     assert not sender.is_alive()
     passed.clear()
     ending.set()
     assert not passed.is_set()
     checkpoint.set()
-    reactor.join(10)
+    reactor.join(60)
     assert passed.is_set()
     checkpoint.clear()  # nobody is left to be held
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ from pynetdicom import AE, build_context, build_role, evt
 from pynetdicom.dsutils import encode
 from raw_pdus import COMMAND, IMPLICIT_LITTLE, LAST, P_DATA, command_set, pdu, pdv
 from raw_scu import RawAssociation
+from waiting import wait_for
 
 from db import FileStore
 from db.ingest import Ingest
@@ -34,6 +36,7 @@ from scp.errors import CommitmentError
 from scp.observe import Observer
 from scp.server import StorageServer
 from scp.settings import AeSettings, ScpSettings
+from scp.stock_reports import StockReports
 
 MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
 
@@ -49,6 +52,7 @@ class Hospital(Observer):
         self.knows = True
         self.peers: list[AeSettings] = []
         self.ahead = timedelta(0)
+        self.still: datetime | None = None
         self.server: Any = None
         self.desk: Any = None
 
@@ -92,29 +96,29 @@ class Hospital(Observer):
 
     @property
     def reporter(self) -> CommitmentReporter:
-        return CommitmentReporter(
-            self.engine, self.files, self.peers, lambda: datetime.now(UTC) + self.ahead
-        )
+        return CommitmentReporter(self.engine, self.files, self.peers, self.clock)
+
+    def clock(self) -> datetime:
+        return (self.still or datetime.now(UTC)) + self.ahead
+
+    def stand_still(self) -> None:
+        """Let the reporter's clock go on by `ahead` alone, however long the machine takes."""
+        self.still = datetime.now(UTC)
 
     def rows(self, sql: str = "SELECT * FROM commitment_asked ORDER BY id") -> list[Any]:
         with self.engine.connect() as connection:
             return list(connection.execute(sa.text(sql)).mappings())
 
     def wait_for_state(self, state: str, n: int = 1) -> list[Any]:
-        deadline = time.monotonic() + 30
-        rows = self.rows()
-        while [row["state"] for row in rows].count(state) < n:
-            assert time.monotonic() < deadline, rows
-            time.sleep(0.05)
-            rows = self.rows()
-        return rows
+        def rows() -> list[Any] | None:
+            found = self.rows()
+            return found if [row["state"] for row in found].count(state) >= n else None
+
+        return list(wait_for(rows, what=f"the state {state}", every=0.05))
 
     def wait_until_released(self) -> None:
         sql = "SELECT COUNT(*) AS n FROM commitment_asked WHERE leased_until IS NOT NULL"
-        deadline = time.monotonic() + 30
-        while self.rows(sql)[0]["n"]:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_for(lambda: not self.rows(sql)[0]["n"], what="the end of the lease", every=0.05)
 
     def path_of(self, uid: str) -> Path:
         sql = f"SELECT path FROM instance WHERE sop_instance_uid = '{uid}'"
@@ -141,6 +145,25 @@ def modality() -> Iterator[Modality]:
     made = Modality()
     yield made
     made.close()
+
+
+def hold_stock_reports(monkeypatch: pytest.MonkeyPatch, until: threading.Event) -> None:
+    """Let pynetdicom's own reactor report when `until` is set, or the association is over."""
+    wait_for_quiet = StockReports._wait_for_quiet
+
+    def wait(reports: StockReports) -> None:
+        while not reports.is_over and not until.wait(0.02):
+            pass
+        wait_for_quiet(reports)
+
+    monkeypatch.setattr(StockReports, "_wait_for_quiet", wait)
+
+
+@pytest.fixture
+def never_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No sender gets its report before its association is over, however slow it is to end it."""
+    monkeypatch.setattr("scp.transport.reports._QUIET_SECONDS", 3600.0)
+    hold_stock_reports(monkeypatch, threading.Event())
 
 
 Image = Callable[..., Dataset]
@@ -377,11 +400,13 @@ def test_five_hundred_instances(hospital: Hospital, modality: Modality, image: I
 
 
 def test_two_transactions_and_images_between_them(
-    hospital: Hospital, modality: Modality, image: Image
+    hospital: Hospital, modality: Modality, image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = generate_uid(), generate_uid()
-    # Made beforehand: pynetdicom takes a report for the response to a C-STORE that it sends at that
-    # moment, and the node reports as soon as the peer is silent for a quarter of a second.
+    # pynetdicom's reactor takes a request for the response to a report that crosses it, and the
+    # node reports as soon as the peer is silent for a quarter of a second.
+    sent = threading.Event()
+    hold_stock_reports(monkeypatch, sent)
     made = [[image() for _ in range(n)] for n in (2, 20, 20)]
     with modality.associated(hospital.port) as opened:
         before = store_made(opened, made[0])
@@ -389,6 +414,7 @@ def test_two_transactions_and_images_between_them(
         between = store_made(opened, made[1])
         assert ask(opened, between, second) == 0
         after = store_made(opened, made[2])
+        sent.set()
         heard = modality.wait(2)
         assert opened.is_established
         assert ask(opened, after) == 0
@@ -401,6 +427,7 @@ def test_two_transactions_and_images_between_them(
     assert all(one.same_association for one in heard)
 
 
+@pytest.mark.usefixtures("never_silent")
 def test_the_answer_comes_on_a_new_association(
     hospital: Hospital, modality: Modality, image: Image
 ) -> None:
@@ -420,6 +447,7 @@ def test_the_answer_comes_on_a_new_association(
     assert not hospital.reporter.run_once()
 
 
+@pytest.mark.usefixtures("never_silent")
 def test_an_association_that_breaks_after_the_request(
     hospital: Hospital, modality: Modality, image: Image
 ) -> None:
@@ -433,6 +461,7 @@ def test_an_association_that_breaks_after_the_request(
     assert [one.committed for one in modality.wait()] == [[asked[0][1]]]
 
 
+@pytest.mark.usefixtures("never_silent")
 def test_an_answer_does_not_wait_for_a_clock_that_was_set_back(
     hospital: Hospital, modality: Modality, image: Image
 ) -> None:
@@ -442,13 +471,14 @@ def test_an_answer_does_not_wait_for_a_clock_that_was_set_back(
         asked = store(opened, image)
         assert ask(opened, asked) == 0
     hospital.wait_until_released()
+    hospital.stand_still()
     passed = 0.0
     reporter = CommitmentReporter(
         hospital.engine,
         hospital.files,
         hospital.peers,
-        lambda: datetime.now(UTC) + hospital.ahead,
-        ClockSteps(lambda: time.monotonic() + passed),
+        hospital.clock,
+        ClockSteps(lambda: passed),
     )
     modality.close()
     assert reporter.run_once()
@@ -461,6 +491,7 @@ def test_an_answer_does_not_wait_for_a_clock_that_was_set_back(
     assert modality.wait()[0].committed == [uid for _, uid in asked]
 
 
+@pytest.mark.usefixtures("never_silent")
 def test_a_modality_that_is_down_is_tried_again(
     hospital: Hospital, modality: Modality, image: Image
 ) -> None:
@@ -471,6 +502,7 @@ def test_a_modality_that_is_down_is_tried_again(
         asked = store(opened, image)
         assert ask(opened, asked) == 0
     hospital.wait_until_released()
+    hospital.stand_still()
     assert hospital.reporter.run_once()
     (row,) = hospital.rows()
     assert row["state"] == "pending"
@@ -483,6 +515,7 @@ def test_a_modality_that_is_down_is_tried_again(
     assert hospital.wait_for_state("reported")[0]["last_error"] is None
 
 
+@pytest.mark.usefixtures("never_silent")
 def test_what_was_lost_since_the_first_attempt_is_not_committed(
     hospital: Hospital, modality: Modality, image: Image
 ) -> None:
@@ -501,6 +534,7 @@ def test_what_was_lost_since_the_first_attempt_is_not_committed(
     assert modality.wait()[0].failed == {asked[0][1]: 0x0112}
 
 
+@pytest.mark.usefixtures("never_silent")
 def test_a_sender_without_an_address(hospital: Hospital, modality: Modality, image: Image) -> None:
     """Nobody can be called back: the row says what to add."""
     with modality.associated(hospital.port) as opened:
@@ -513,6 +547,7 @@ def test_a_sender_without_an_address(hospital: Hospital, modality: Modality, ima
     assert 'add [[ae]] with name = "CT_ROOM_1"' in row["last_error"]
 
 
+@pytest.mark.usefixtures("never_silent")
 def test_after_a_week_it_is_given_up(hospital: Hospital, modality: Modality, image: Image) -> None:
     port = modality.listen()
     modality.close()

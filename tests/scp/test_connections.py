@@ -33,23 +33,33 @@ def test_bare_connections_and_garbage_leave_nothing(start_node: Any) -> None:
     for payload in (b"", b"GET / HTTP/1.0\r\n\r\n", b"\1\0\0\0\0\x10short"):
         with socket.create_connection(("127.0.0.1", node.server.port)) as connection:
             connection.sendall(payload)
-    wait_for(lambda: node.server.n_open == 0, 10)
-    opened = associate(node)
-    assert opened.is_established
-    opened.release()
+    wait_for(lambda: node.server.n_open == 0)
+
+    def established() -> Association | None:
+        opened = associate(node)  # a slow machine does not always ask in half a second
+        return opened if opened.is_established else None
+
+    wait_for(established).release()
 
 
 def test_a_peer_that_stops_inside_a_pdu_is_let_go(start_node: Any) -> None:
     node = start_node(network_timeout=0.5, acse_timeout=0.5)
-    with socket.create_connection(("127.0.0.1", node.server.port)) as connection:
-        connection.settimeout(10)
-        connection.sendall(b"\1\0\0\0\x10\0only the beginning")
-        assert connection.recv(1) == b""
-        assert node.server.n_open == 0
+
+    def is_let_go() -> bool:
+        with connect(node) as connection:
+            connection.settimeout(25)  # the settings themselves would keep it for longer
+            try:
+                connection.sendall(b"\1\0\0\0\x10\0only the beginning")
+                return connection.recv(1) == b""
+            except ConnectionError:  # it was let go for its silence: this machine is slow
+                return False
+
+    wait_for(is_let_go)
+    assert node.server.n_open == 0
 
 
 def test_bare_connections_use_up_no_association(start_node: Any) -> None:
-    node = start_node(max_associations=2)
+    node = start_node(max_associations=2, acse_timeout=600)
     with ExitStack() as silent:
         for number in range(300):
             connection = connect(node)
@@ -60,7 +70,7 @@ def test_bare_connections_use_up_no_association(start_node: Any) -> None:
         started = time.monotonic()
         first, second = associate(node), associate(node)
         assert first.send_c_echo().Status == second.send_c_echo().Status == 0
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 60
         assert node.server.n_open == 2
         assert rejection(node.server.port) == (2, 3, 2)
         first.release()
@@ -72,11 +82,11 @@ def test_bare_connections_use_up_no_association(start_node: Any) -> None:
 
 def test_silent_connections_are_dropped_in_time(start_node: Any) -> None:
     node = start_node(acse_timeout=0.5)
+    started = time.monotonic()
     with connect(node) as connection:
-        connection.settimeout(5)
-        started = time.monotonic()
+        connection.settimeout(25)  # it would be 30 s without the setting
         assert connection.recv(1) == b""
-        assert 0.4 < time.monotonic() - started < 3
+        assert time.monotonic() - started > 0.4
 
 
 def test_the_oldest_silent_connections_make_room(
@@ -87,7 +97,7 @@ def test_the_oldest_silent_connections_make_room(
     with ExitStack() as silent:
         connections = [silent.enter_context(connect(node)) for _ in range(5)]
         for connection in connections[:2]:
-            connection.settimeout(5)
+            connection.settimeout(25)
             assert connection.recv(1) == b""
         for connection in connections[2:]:
             connection.settimeout(0.1)
@@ -117,7 +127,7 @@ def test_a_place_is_free_when_the_release_is_answered(
     let_end, ended = threading.Event(), StorageServer._end
 
     def end_late(self: StorageServer, *how: Any) -> None:
-        assert let_end.wait(30)
+        assert let_end.wait(60)
         ended(self, *how)
 
     monkeypatch.setattr(StorageServer, "_end", end_late)
@@ -140,11 +150,12 @@ def test_a_place_is_free_when_the_release_is_answered(
 def test_stop_does_not_wait_for_those_who_have_requested_nothing(
     start_node: Any, payload: bytes
 ) -> None:
-    node = start_node(shutdown_seconds=20)
+    node = start_node(shutdown_seconds=250)
     with ExitStack() as idle:
         for _ in range(20):
             idle.enter_context(connect(node)).sendall(payload)
-        time.sleep(0.3)
+        with RawAssociation(node.server.port) as opened:
+            assert opened.echo() == 0  # those who came before it have been accepted
         started = time.monotonic()
         node.server.stop()
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 100

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 from outbox import NOW, Clock, Outbox, settings_for
 from pacs import Pacs
+from waiting import wait_for
 
 from db import FileStore, dead_letters, deliveries
 from db.schema import DeliveryState
@@ -130,10 +130,7 @@ def test_a_dead_destination_holds_up_nobody_else(outbox: Outbox, pacs: Pacs) -> 
     uids = [outbox.put("pacs", "gone") for _ in range(2)]
     deliverer = Deliverer([destination(outbox, 1, name="gone"), destination(outbox, pacs.port)])
     deliverer.start()
-    for _ in range(200):
-        if len(pacs.stored) == 2 and outbox.health("gone") is not None:
-            break
-        threading.Event().wait(0.05)
+    wait_for(lambda: len(pacs.stored) == 2 and outbox.health("gone") is not None)
     deliverer.stop()
     assert set(pacs.stored) == set(uids)
     states = {(row.destination, row.state) for row in outbox.rows()}

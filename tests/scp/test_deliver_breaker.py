@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from typing import Any
 
 import pytest
 from outbox import Clock, Outbox, settings_for
 from pacs import Pacs
+from waiting import wait_for
 
 from scp import Destination
 
@@ -71,12 +71,12 @@ def test_a_sender_that_starts_anew_does_not_wait(outbox: Outbox, pacs: Pacs) -> 
 
     stopping = threading.Event()
     anew = threading.Thread(
-        target=sender_to(outbox, pacs.port, clock, breaker_failures=1).run, args=(stopping,)
+        target=sender_to(outbox, pacs.port, clock, breaker_failures=1).run,
+        args=(stopping,),
+        daemon=True,
     )
     anew.start()
-    deadline = time.monotonic() + 10
-    while not pacs.received and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_for(lambda: pacs.received, every=0.01)
     stopping.set()
     anew.join()
     assert len(pacs.received) >= 1

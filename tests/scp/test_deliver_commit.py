@@ -101,7 +101,7 @@ def test_the_answer_comes_on_a_new_association(outbox: Outbox, pacs: Pacs, accep
     outbox.put("pacs")
     pacs.answers, pacs.report_port = all_kept, acceptor.server_address[1]
     sender_to(outbox, pacs, commit_hold_seconds=0).run_once()
-    assert acceptor.came.wait(10)
+    assert acceptor.came.wait(60)
     assert acceptor.taken == [True]
     assert (outbox.row().state, outbox.row().proof) == ("committed", "commit")
 
@@ -209,8 +209,9 @@ def test_without_commitment_and_shown_nowhere_the_reasons_are_said(
 def test_a_pacs_that_aborts_after_storing_is_asked_again(outbox: Outbox, pacs: Pacs) -> None:
     uids = [outbox.put("pacs") for _ in range(2)]
     clock = Clock()
-    sender = sender_to(outbox, pacs, clock)
-    pacs.answers, pacs.aborts_action = all_kept, 1
+    # What was aborted is never answered: all else is by then, and nothing is waited for.
+    sender = sender_to(outbox, pacs, clock, commit_hold_seconds=0)
+    pacs.answers, pacs.reports_first, pacs.aborts_action = all_kept, True, 1
     sender.run_once()
     unsure, proved = outbox.rows()
     assert (unsure.state, unsure.leased_until, proved.state) == ("sent", None, "committed")
@@ -232,8 +233,8 @@ def test_orthanc_answers_on_an_association_of_its_own(
             orthanc.dicom_port, ae_title="ORTHANC", proof="commit", commit_hold_seconds=0
         )
         Destination(outbox.engine, outbox.files, settings, "PREREAD", Clock()).run_once()
-        assert acceptor.came.wait(30)
+        assert acceptor.came.wait(120)
     finally:
         orthanc.process.terminate()
-        orthanc.process.wait(30)
+        orthanc.process.wait(60)
     assert (outbox.row().state, outbox.row().proof) == ("committed", "commit")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -49,6 +50,25 @@ def test_one_is_sent_at_a_time_and_only_when_the_peer_is_silent(pair: Pair) -> N
     assert heard == [0x0110]
     assert reports.wait(ours, 10) is Waited.DUE
     assert reports.next() == (2, second)
+    reports.close()
+
+
+def test_while_an_image_was_stored_nobody_listened(pair: Pair) -> None:
+    """It took longer than a peer is silent for; the peer has its answer, and sends the next."""
+    ours, theirs = pair
+    reports = Reports()
+    theirs.send(b"x")
+    assert reports.wait(ours, 10) is Waited.READABLE
+    ours.recv(1)
+    assert reports.put(report([]))
+    time.sleep(0.3)
+    theirs.send(b"x")
+    assert reports.wait(ours, 10) is Waited.READABLE
+    ours.recv(1)
+    time.sleep(0.3)
+    answered = time.monotonic()
+    assert reports.wait(ours, 10) is Waited.DUE
+    assert time.monotonic() - answered >= 0.25
     reports.close()
 
 

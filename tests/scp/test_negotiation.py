@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import time
 from typing import Any
 
 import pytest
@@ -45,15 +44,6 @@ def answer(node: Any, request: bytes) -> tuple[int, bytes]:
 def known(node: Any) -> dict[bytes, Negotiated]:
     found: dict[bytes, Negotiated] = node.server._listener.negotiations._known
     return found
-
-
-def ended(node: Any, n: int) -> list[Any]:
-    """Return rows of the ledger in time, once so many have ended: a release is answered before."""
-    sql = "SELECT * FROM association WHERE ended_at IS NOT NULL ORDER BY opened_at"
-    deadline = time.monotonic() + 10
-    while len(rows := node.rows(sql)) < n and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return list(rows)
 
 
 def with_user_item(request: bytes, added: bytes) -> bytes:
@@ -102,7 +92,7 @@ def test_images_come_in_associations_known_before(node: Any) -> None:
     for each in one:
         with RawAssociation(node.server.port, CONTEXTS) as opened:
             assert opened.store(each) == 0
-    rows = ended(node, 4)
+    rows = node.ended(4)
     assert [row["n_received"] for row in rows] == [1] * 4
     assert len(node.rows("SELECT 1 FROM instance")) == 4
 
@@ -117,7 +107,7 @@ def test_whether_it_is_let_in_is_decided_each_time(start_node: Any) -> None:
         assert opened.echo() == 0
     with RawAssociation(node.server.port, CONTEXTS, calling="SENDER") as opened:
         assert opened.echo() == 0
-    ends = [row["ended_by"] for row in ended(node, 3)]
+    ends = [row["ended_by"] for row in node.ended(3)]
     assert ends == ["released", "rejected", "released"]
 
 

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -158,8 +157,7 @@ def test_what_storescu_sends_as_emergency_is_stat(node: Any, image: Any, tmp_pat
         command = [program, "-aet", title, "127.0.0.1", str(node.server.port), str(path)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
-    while node.rows("SELECT 1 FROM association WHERE ended_at IS NULL"):
-        time.sleep(0.01)
+    node.wait_until_all_ended()
     settings = node.settings.model_copy(update={"quiet_seconds": 0})
     watch = SeriesWatch(
         node.engine, node.files, settings, rules_in_force([urgent()]), lambda _c, _s, to: to

@@ -18,6 +18,7 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 from pynetdicom import AE, _config, build_context, evt
 from pynetdicom.acse import ACSE
+from waiting import wait_for
 
 from scp import Peer, send_files
 from scp.errors import AssociationError
@@ -36,7 +37,7 @@ def listening(handlers: list[Any], contexts: list[Any]) -> Iterator[Peer]:
     )
     assert server is not None
     try:
-        yield Peer("127.0.0.1", server.server_address[1], "PACS", "PREREAD", timeout=3)
+        yield Peer("127.0.0.1", server.server_address[1], "PACS", "PREREAD")
     finally:
         for association in server.active_associations:
             association.abort()
@@ -142,7 +143,7 @@ def test_nobody_there(image: Any, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    report = send_files(Peer("127.0.0.1", port, "PACS", "PREREAD"), [save(tmp_path, image())])
+        report = send_files(Peer("127.0.0.1", port, "PACS", "PREREAD"), [save(tmp_path, image())])
     assert report.failure == f"PACS at 127.0.0.1:{port}: cannot connect"
     assert not report.ok
 
@@ -158,32 +159,44 @@ def test_a_peer_that_says_nothing_or_half_a_word(
     image: Any, tmp_path: Path, greeting: bytes
 ) -> None:
     path = save(tmp_path, image())
+    is_told = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
             connection, _ = server.accept()
-            connection.sendall(greeting)
-            time.sleep(5)
-            connection.close()
+            with connection:
+                connection.sendall(greeting)
+                is_told.wait(250)
 
         threading.Thread(target=serve, daemon=True).start()
         peer = Peer("127.0.0.1", server.getsockname()[1], "PACS", "PREREAD", timeout=0.5)
         started = time.monotonic()
         report = send_files(peer, [path])
-    assert time.monotonic() - started < 4
+        is_told.set()
+    assert time.monotonic() - started < 100
     assert report.failure is not None
 
 
 def test_a_peer_that_never_answers_the_store(image: Any, tmp_path: Path) -> None:
+    is_told = threading.Event()
+    path = save(tmp_path, image())
+
     def handle(event: evt.Event) -> int:
-        time.sleep(3)
+        is_told.wait(250)
         return 0
 
     with listening([(evt.EVT_C_STORE, handle)], [build_context(CT, "1.2.840.10008.1.2.1")]) as peer:
         quick = Peer(peer.host, peer.port, peer.called_ae, peer.calling_ae, timeout=0.5)
+
+        def send() -> Any:
+            report = send_files(quick, [path])
+            # A slow machine does not always accept the association in half a second.
+            return report if report.failure is None else None
+
         started = time.monotonic()
-        report = send_files(quick, [save(tmp_path, image())])
-        assert time.monotonic() - started < 3
+        report = wait_for(send)
+        is_told.set()
+        assert time.monotonic() - started < 100
     assert "before the C-STORE was answered" in str(report.outcomes[0].error)
 
 
@@ -224,16 +237,17 @@ def test_dcmtk_storescp_keeps_the_same_bytes(tmp_path: Path) -> None:
         env={**os.environ, "TCP_NODELAY": "1"},
     )
     try:
-        peer = Peer("127.0.0.1", port, "STORESCP", "PREREAD", timeout=20)
-        for _ in range(50):
+        peer = Peer("127.0.0.1", port, "STORESCP", "PREREAD", timeout=60)
+
+        def send() -> Any:
             report = send_files(peer, sources)
-            if report.failure is None:
-                break
-            time.sleep(0.1)
+            return report if report.failure is None else None
+
+        report = wait_for(send, what="storescp")
         assert report.ok, report
     finally:
         scp.terminate()
-        scp.wait(10)
+        scp.wait(60)
     kept = {path.read_bytes()[-2000:] for path in tmp_path.iterdir()}
     assert len(kept) == 3
     for source in sources:
@@ -250,7 +264,7 @@ def test_a_rejection_faster_than_the_requestor_is_told(
 
     def send_and_wait(acse: ACSE) -> None:
         request(acse)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not acse.dul._kill_thread and time.monotonic() < deadline:
             time.sleep(0.001)
 

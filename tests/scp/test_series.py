@@ -15,6 +15,7 @@ from in_memory import InMemory
 from one_series import insert_analysis, insert_series
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
+from waiting import wait_for
 
 from db.corrections import correct
 from db.schema import ResultObject
@@ -26,6 +27,12 @@ from scp.series import CompleteSeries
 NOW = datetime.now(UTC)
 OWN_DEVICE = "2.25.4711"
 CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+
+
+@pytest.fixture
+def node(start_node: Any) -> Any:
+    """One whose series wait for longer than a slow machine takes to look at them."""
+    return start_node(quiet_seconds=60, open_association_seconds=720)
 
 
 class Completions:
@@ -98,9 +105,7 @@ def watch_on() -> Make:
 def send(node: Any, *images: Any) -> None:
     answers = [answer for _, answer in store_each(node.peer, [InMemory(one) for one in images])]
     assert answers == [0] * len(images)
-    # The sender has its release before the ledger has its row.
-    while node.rows("SELECT 1 FROM association WHERE ended_at IS NULL"):
-        time.sleep(0.01)
+    node.wait_until_all_ended()
 
 
 def states(node: Any) -> list[str]:
@@ -282,6 +287,7 @@ def test_one_failing_series_stops_no_other_and_is_tried_again(
     send(node, bad)
     send(node, good)
     done.failing = {bad.SeriesInstanceUID}
+    clock.stand_still()
     clock.advance(node.settings.quiet_seconds + 1)
     assert watch.run_once() == 1
     assert states(node) == ["complete", "open"]
@@ -444,10 +450,7 @@ def test_the_thread(start_node: Any, image: Any, watch_on: Make) -> None:
     watch, done, _ = watch_on(node)
     watch.start()
     send(node, image())
-    for _ in range(100):
-        if done.seen:
-            break
-        watch._stopping.wait(0.05)
+    wait_for(lambda: done.seen, every=0.05)
     watch.stop()
     assert len(done.seen) == 1
 
@@ -461,7 +464,7 @@ def test_it_looks_again_when_the_next_series_may_be_complete(
     send(node, image())
     assert not called.is_set()
     watch.start()
-    assert called.wait(30)
+    assert called.wait(60)
     watch.stop()
     assert len(done.seen) == 1
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -43,12 +42,11 @@ def complete(node: Any) -> Any:
 
 
 def send(node: Any, calling: str, *images: Any) -> None:
-    peer = Peer("127.0.0.1", node.server.port, node.settings.ae_title, calling, timeout=20)
+    peer = Peer("127.0.0.1", node.server.port, node.settings.ae_title, calling, timeout=60)
     assert [answer for _, answer in store_each(peer, [InMemory(one) for one in images])] == [
         0
     ] * len(images)
-    while node.rows("SELECT 1 FROM association WHERE ended_at IS NULL"):
-        time.sleep(0.01)
+    node.wait_until_all_ended()
 
 
 def test_what_emergency_sends_once_more_is_raised(

@@ -151,7 +151,7 @@ def sender_to(
     **changes: Any,
 ) -> Destination:
     defaults = {
-        "name": "pacs", "url": url, "timeout": 5, "proof": "find", "max_attempts": 3,
+        "name": "pacs", "url": url, "timeout": 60, "proof": "find", "max_attempts": 3,
         "backoff_first_seconds": 10, "backoff_max_seconds": 15, "breaker_failures": 2,
     }  # fmt: skip
     settings = DestinationSettings.model_validate({**defaults, **changes})
@@ -330,7 +330,7 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
     made = start_orthanc(tmp_path_factory.mktemp("orthanc"), dicom_web=True)
     yield made
     made.process.terminate()
-    made.process.wait(30)
+    made.process.wait(60)
 
 
 @pytest.mark.peer

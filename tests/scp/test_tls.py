@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def node(start_node: Any, folder: Path) -> Any:
-    return start_node(tls_certificate=folder / "node.c", tls_key=folder / "node.k", acse_timeout=2)
+    return start_node(tls_certificate=folder / "node.c", tls_key=folder / "node.k")
 
 
 def client_context(folder: Path, identity: str | None = None) -> ssl.SSLContext:
@@ -45,7 +45,7 @@ def client_context(folder: Path, identity: str | None = None) -> ssl.SSLContext:
 
 def associate(node: Any, context: ssl.SSLContext | None) -> Association:
     client = AE(ae_title="SENDER")
-    client.acse_timeout = client.network_timeout = 5
+    client.acse_timeout = client.network_timeout = 60
     client.add_requested_context(VERIFICATION)
     client.add_requested_context(CT_IMAGE, "1.2.840.10008.1.2.1")
     arguments = None if context is None else (context, "localhost")
@@ -64,11 +64,14 @@ def test_images_come_through_tls_bit_for_bit(node: Any, image: Any, folder: Path
     for one in sent:
         kept = dcmread(node.files.absolute(paths[one.SOPInstanceUID]))
         assert kept == one
-    (row,) = node.rows("SELECT ended_by, n_received FROM association")
+    (row,) = node.ended()
     assert (row["ended_by"], row["n_received"]) == ("released", 3)
 
 
-def test_who_speaks_no_tls_holds_nothing_up(node: Any, folder: Path) -> None:
+def test_who_speaks_no_tls_holds_nothing_up(start_node: Any, folder: Path) -> None:
+    node = start_node(
+        tls_certificate=folder / "node.c", tls_key=folder / "node.k", acse_timeout=600
+    )
     with ExitStack() as idle:
         for said in (b"", b"\1\0\0\0\0\4", b"GET / HTTP/1.0\r\n\r\n", b"\x16\x03\x01\x02\x00\x01"):
             for _ in range(5):
@@ -78,7 +81,7 @@ def test_who_speaks_no_tls_holds_nothing_up(node: Any, folder: Path) -> None:
         started = time.monotonic()
         opened = associate(node, client_context(folder))
         assert opened.is_established
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 60
         opened.release()
     assert node.rows("SELECT count(*) AS n FROM association")[0]["n"] == 1
 
@@ -110,12 +113,10 @@ def test_a_sender_that_is_gone_inside_an_image_leaves_nothing(
     connection.sendall(b"".join(pdus[:50]))
     time.sleep(0.3)
     connection.shutdown(socket.SHUT_RDWR)
-    deadline = time.monotonic() + 10
-    while node.server.n_open and time.monotonic() < deadline:
-        time.sleep(0.05)
+    (row,) = node.ended()
+    assert row["ended_by"] == "lost"
     assert node.server.n_open == 0
     assert list(node.files.images()) == []
-    assert node.rows("SELECT ended_by FROM association") == [{"ended_by": "lost"}]
 
 
 def test_stop_ends_associations_under_tls(start_node: Any, folder: Path) -> None:
@@ -126,7 +127,7 @@ def test_stop_ends_associations_under_tls(start_node: Any, folder: Path) -> None
     assert opened.is_established
     started = time.monotonic()
     node.server.stop()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60
     opened.abort()
-    (row,) = node.rows("SELECT ended_by FROM association")
+    (row,) = node.ended()
     assert row["ended_by"] in ("aborted", "lost")
