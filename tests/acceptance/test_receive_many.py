@@ -132,7 +132,7 @@ def rate(port: int, *names: object) -> float:
         port,
         4,
         lambda who, number: image(*names, who, number, n_bytes=200_000),
-        per_sender=150,
+        per_sender=75,
     ) as fast:
         fast.join()
     assert not fast.n_resent
