@@ -32,7 +32,7 @@ def test_a_positive_is_told_once_and_a_negative_to_nobody(node: Node, tmp_path: 
         node.start()
         send(node, write_chest(tmp_path / "negative", seed=4))
         send(node, write_chest(tmp_path / "positive", seed=13, pneumothorax=True))
-        wait_for(lambda: web.posts, 90, "the webhook")
+        wait_for(lambda: web.posts, 180, "the webhook")
         said = json.loads(web.posts[0].body)
         assert [(one["label"], one["presence"]) for one in said["findings"]] == [
             ("pneumothorax", "Present")
@@ -40,16 +40,16 @@ def test_a_positive_is_told_once_and_a_negative_to_nobody(node: Node, tmp_path: 
         assert "patient" not in said
 
         tried = "SELECT n_attempts >= 2, state FROM notification WHERE target = 'ris'"
-        wait_for(lambda: node.query(tried) == [(1, "pending")], 30, "attempts in vain")
+        wait_for(lambda: node.query(tried) == [(1, "pending")], 90, "attempts in vain")
         with hl7_receiver(port) as receiver:
             wait_for(
                 lambda: node.query("SELECT DISTINCT state FROM notification") == [("sent",)],
-                30,
+                90,
                 "the receiver's acceptance",
             )
         wait_for(
             lambda: node.query("SELECT COUNT(*) FROM analysis WHERE state = 'done'") == [(2,)],
-            60,
+            120,
             "both analyses",
         )
     (message,) = receiver.filed.values()

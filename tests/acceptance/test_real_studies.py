@@ -40,7 +40,7 @@ class Sent:
 
     def findings(self, name: str) -> dict[str, dict[str, Any]]:
         done = self.node.preread(
-            "results", "--study", self.study(name), "--format", "json", "--wait", "60"
+            "results", "--study", self.study(name), "--format", "json", "--wait", "120"
         )
         assert done.returncode == 0, done.stderr
         return {found["label"]: found for found in json.loads(done.stdout)["findings"]}
@@ -77,7 +77,7 @@ def _send_and_wait(made: Sent) -> None:
     storescu(made.node.port, everything)
     made.node.wait_until_read()
     unproved = "SELECT COUNT(*) FROM v_deliveries WHERE state <> 'committed'"
-    wait_for(lambda: made.node.query(unproved)[0][0] == 0, 60, "the proof of all deliveries")
+    wait_for(lambda: made.node.query(unproved)[0][0] == 0, 180, "the proof of all deliveries")
 
 
 def _collect(made: Sent, folder: Path, shared_data: Path) -> None:
@@ -230,12 +230,22 @@ def test_sending_a_study_again_starts_nothing(sent: Sent) -> None:
 
 def test_one_trace_leads_from_the_association_to_the_delivery(sent: Sent) -> None:
     rows = sent.node.query("SELECT DISTINCT trace_id FROM v_deliveries")
-    events = sent.node.events()
-    for (trace,) in rows:
-        names = {event["event"] for event in events if event.get("trace") == trace}
-        assert {"association.opened", "series.completed", "analysis.requested"} <= names
-        assert {"analysis.started", "analysis.ended"} <= names
-        assert any(name.startswith("delivery.") for name in names), names
+    wanted = {"association.opened", "series.completed", "analysis.requested"}
+    wanted |= {"analysis.started", "analysis.ended", "delivery."}
+
+    def missing() -> list[tuple[str, set[str]]]:
+        events = sent.node.events()
+        found = []
+        for (trace,) in rows:
+            names = {event["event"] for event in events if event.get("trace") == trace}
+            names |= {"delivery." for name in names if name.startswith("delivery.")}
+            found += [(trace, wanted - names)] if wanted - names else []
+        return found
+
+    try:  # each part writes its lines after its rows
+        wait_for(lambda: not missing(), 60)
+    except AssertionError:
+        raise AssertionError(missing()) from None
 
 
 def test_no_patient_data_in_the_log(sent: Sent) -> None:

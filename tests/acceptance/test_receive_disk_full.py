@@ -66,7 +66,7 @@ def test_below_the_watermark(disk: Path, start_receiver: Any, database: str | No
     with suppress(OSError):
         (disk / "more").write_bytes(bytes(2 << 20))
     refused = image("refused")
-    wait_for(lambda: open_before.store(refused) == OUT_OF_RESOURCES, 5, "word of the full disk")
+    wait_for(lambda: open_before.store(refused) == OUT_OF_RESOURCES, 60, "word of the full disk")
     with pytest.raises(Rejected) as rejected:
         RawAssociation(node.port, CONTEXTS)
     assert rejected.value.answer == TEMPORARY_CONGESTION
@@ -75,7 +75,7 @@ def test_below_the_watermark(disk: Path, start_receiver: Any, database: str | No
 
     spare.unlink()
     # No restart, not even a new association.
-    wait_for(lambda: open_before.store(refused) == 0, 5, "room again")
+    wait_for(lambda: open_before.store(refused) == 0, 60, "room again")
     open_before.release()
     with RawAssociation(node.port, CONTEXTS) as opened:
         assert opened.store(image("new")) == 0

@@ -44,7 +44,7 @@ def test_equal_bytes_are_one_instance(start_receiver: Any, database: str | None)
     assert_kept(node, {one.sop_instance_uid: sha256(one)})
     assert not is_flagged(node)
     counts = "SELECT n_received, n_equal, n_refused FROM v_associations WHERE state = 'released'"
-    wait_for(lambda: sorted(node.query(counts)) == [(2, 1, 0), (2, 2, 0), (2, 2, 0)], 5)
+    wait_for(lambda: sorted(node.query(counts)) == [(2, 1, 0), (2, 2, 0), (2, 2, 0)], 60)
 
 
 def test_other_bytes_are_kept_too_and_flag_the_study(

@@ -79,7 +79,7 @@ def test_everything_is_kept_listed_and_deliverable(start_receiver: Any) -> None:
         sop_class, syntax, _ = listed(node)[str(meta.MediaStorageSOPInstanceUID)]
         assert (meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID) == (sop_class, syntax)
     wait_for(
-        lambda: {state for (state,) in node.query("SELECT state FROM v_series")} == {"parked"}, 15
+        lambda: {state for (state,) in node.query("SELECT state FROM v_series")} == {"parked"}, 60
     )
 
     second = start_receiver()

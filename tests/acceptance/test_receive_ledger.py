@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from functools import partial
 from typing import Any
 
@@ -30,7 +31,7 @@ def entries(node: Node, calling_ae: str) -> list[dict[str, Any]]:
 
 def entry(node: Node, calling_ae: str) -> dict[str, Any]:
     """The one entry of a sender, once it is closed."""
-    wait_for(lambda: [one for one in entries(node, calling_ae) if one["state"] != "open"], 10)
+    wait_for(lambda: [one for one in entries(node, calling_ae) if one["state"] != "open"], 60)
     (found,) = entries(node, calling_ae)
     return found
 
@@ -51,6 +52,7 @@ def test_a_release_with_everything_that_can_happen(
     broken = image("broken")
     cut = type(broken)(*broken.context[:1], broken.sop_instance_uid, *broken.context[1:], b"\0")
     unlike = type(one)(one.sop_class_uid, two.sop_instance_uid, one.transfer_syntax_uid, one.data)
+    began = time.time()
     with RawAssociation(node.port, CONTEXTS, calling="ALL") as opened:
         port = opened.socket.getsockname()[1]
         assert opened.echo() == 0
@@ -65,7 +67,7 @@ def test_a_release_with_everything_that_can_happen(
     assert (found["called_ae"], found["peer_host"], found["peer_port"]) == (
         "PREREAD", "127.0.0.1", port,
     )  # fmt: skip
-    assert 0 <= found["seconds"] < 30
+    assert 0 <= found["seconds"] < time.time() - began + 0.1
     assert [context[:2] for context in as_json(found["contexts"])] == [
         list(one) for one in CONTEXTS
     ]
@@ -107,7 +109,7 @@ def test_rejections_name_the_setting(start_receiver: Any, database: str | None) 
             with pytest.raises(Rejected) as rejected:
                 RawAssociation(node.port, calling=calling, called=called)
             assert rejected.value.answer == answer
-            wait_for(partial(is_explained, node, calling, setting), 5, f"word of {setting}")
+            wait_for(partial(is_explained, node, calling, setting), 60, f"word of {setting}")
         held.release()
 
 
@@ -122,7 +124,7 @@ def test_what_a_killed_node_left_open_is_lost(start_receiver: Any) -> None:
     node = start_receiver()
     opened = RawAssociation(node.port, [CT], calling="LEFT")
     assert opened.store(image("one")) == 0
-    wait_for(lambda: entries(node, "LEFT"), 5)
+    wait_for(lambda: entries(node, "LEFT"), 60)
     node.kill_everything()
     opened.close()
 

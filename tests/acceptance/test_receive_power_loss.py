@@ -109,12 +109,13 @@ def test_a_disk_that_fails_under_load(start_receiver: Any, tmp_path: Path) -> No
     with mounted(disk_image, tmp_path / "disk") as disk:
         node = start_receiver("min_free_disk_mb = 0\n", data_at=disk / "data")
         with Senders(node.port, 8, small, timeout=60) as senders:
-            wait_for(lambda: len(senders.acknowledged) > 50, 30)
+            wait_for(lambda: len(senders.acknowledged) > 50, 60)
             fail_file_system(disk)
-            wait_for(lambda: n_refused(senders) > 20, 30, "refusals")
             n_acknowledged = len(senders.acknowledged)
+            wait_for(lambda: n_refused(senders) > 20, 60, "refusals")
             time.sleep(1)
-            assert len(senders.acknowledged) == n_acknowledged
+            # No more than each sender was at just then.
+            assert len(senders.acknowledged) <= n_acknowledged + 8
         assert not senders.n_unanswered
         assert node.listens()
         print(f"{n_acknowledged} acknowledged before; {senders.statuses}, {senders.rejections}")
@@ -126,7 +127,7 @@ def test_a_disk_that_fails_under_load(start_receiver: Any, tmp_path: Path) -> No
         # To a sync that begins when the file system has just turned read-only, Linux answers
         # success: the last rows may be gone. Their files are not, and recovery looks at them when
         # they are a minute old.
-        wait_for(lambda: senders.acknowledged.keys() <= uids_of_rows(node), 90, "rows again")
+        wait_for(lambda: senders.acknowledged.keys() <= uids_of_rows(node), 180, "rows again")
         assert_kept(node, senders.acknowledged)
         assert_intact(node)
         store_one(node, "after")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from running import Node, storescu, wait_for
@@ -20,12 +21,12 @@ def test_what_emergency_sends_is_stat_and_the_log_says_who_read_it(
         'priority = "stat"\n'
     )
     node.start()
-    wait_for(lambda: len(node.query("SELECT 1 FROM v_workers")) == 2, 90, "two workers")
+    wait_for(lambda: len(node.query("SELECT 1 FROM v_workers")) == 2, 180, "two workers")
     for number, title in enumerate(("EMERGENCY", "WARD")):
         film = write_chest(tmp_path / title, seed=13 + number, pneumothorax=True)
         storescu(node.port, [film], calling=title)
     ended = "SELECT COUNT(*) FROM analysis WHERE state <> 'pending'"
-    wait_for(lambda: node.query(ended) == [(2,)], 90, "two outcomes")
+    wait_for(lambda: node.query(ended) == [(2,)], 180, "two outcomes")
 
     rows = node.query(
         "SELECT i.calling_ae, t.priority, t.attempts, t.retry_seconds, t.worker, t.analysis_id, "
@@ -35,17 +36,23 @@ def test_what_emergency_sends_is_stat_and_the_log_says_who_read_it(
         ("EMERGENCY", "stat", 1, 0), ("WARD", "routine", 1, 0)
     }  # fmt: skip
     named = node.query("SELECT worker FROM v_workers")
+
+    def said_of(analysis: str) -> list[dict[str, Any]]:
+        of_it = [one for one in node.events() if one.get("analysis") == analysis[:12]]
+        return [one for one in of_it if "worker" in one["part"]]
+
+    steps = {"analysis.started", "analysis.computed", "analysis.ended"}
     for *_, worker, analysis, trace in rows:
-        about = [
-            one
-            for one in node.events()
-            if one.get("analysis") == analysis[:12] and "worker" in one["part"]
-        ]
-        assert {"analysis.started", "analysis.computed", "analysis.ended"} <= {
-            one["event"] for one in about
-        }
-        for one in about:
+        wait_for(  # a worker writes its lines after its rows
+            lambda analysis=analysis: steps <= {one["event"] for one in said_of(analysis)},
+            60,
+            "a line for each step",
+        )
+        for one in said_of(analysis):
             assert (one["worker"], one["trace"], one["model"]) == (worker, trace, "pneumothorax")
         assert (worker,) in named
-    parts = {one["part"] for one in node.events() if "worker" in one}
-    assert parts == {"worker", "worker-1"}
+    wait_for(
+        lambda: {one["part"] for one in node.events() if "worker" in one} == {"worker", "worker-1"},
+        60,
+        "a line of each worker",
+    )

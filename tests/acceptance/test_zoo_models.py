@@ -89,7 +89,7 @@ def test_two_bundles_of_the_zoo_join_by_a_section_each(
     files = write_series(tmp_path / "series")
     report = send_files(Peer("127.0.0.1", node.port, "PREREAD", "TEST"), files)
     assert report.ok, report
-    done = node.preread("results", "--format", "json", "--patient", "ZOO-1", "--wait", "120")
+    done = node.preread("results", "--format", "json", "--patient", "ZOO-1", "--wait", "200")
     assert done.returncode == 0, done.stderr
     found = {(f["model_name"], f["label"]): f for f in json.loads(done.stdout)["findings"]}
     assert set(found) == {("spleen", "spleen"), ("nodules", "nodule"), ("nodules", "pneumothorax")}

@@ -88,6 +88,7 @@ def test_open_associations(engine: sa.Engine, put: Put) -> None:
     ingest.leave(
         AssociationClosing(association("as1"), AssociationCounts(), NOW, AssociationEnd.LOST)
     )
+    assert ingest.flush(60)
     ingest.close()
     assert due_series(engine, NOW + seconds(10)) == ["1.2", "1.3"]
 

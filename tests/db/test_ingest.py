@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import threading
 import time
@@ -391,11 +392,15 @@ def n_descriptors() -> int:
 
 def test_no_descriptor_is_left_open(engine: sa.Engine, slow_log: SlowLog) -> None:
     engine.dispose()
+    gc.collect()  # what earlier tests have left would be closed meanwhile
     n_open = n_descriptors()
     ingest = Ingest(engine)
     known_as_slow(ingest, slow_log)
     slow_log.failing = {3, 7}
     outcomes = in_threads(ingest.add, list(records(40)))
+    for number in range(8):  # syncs each, in however few groups the others came
+        more = replace(RECORD, sop_instance_uid=f"1.8.{number}", path=f"images/00/8{number}")
+        outcomes += in_threads(ingest.add, [more])
     assert Added.NEW in outcomes
     assert DatabaseAwayError in {type(one) for one in outcomes}
     ingest.close()
@@ -426,10 +431,22 @@ def test_many_threads_share_commits(engine: sa.Engine, monkeypatch: pytest.Monke
     monkeypatch.setattr("db.pace.SLOW_SECONDS", 60.0)
     ingest = Ingest(engine)
     every = list(records(200))
-    threads = [
-        threading.Thread(target=lambda mine=every[start::8]: [ingest.add(r) for r in mine])
-        for start in range(8)
-    ]
+    ended: list[int] = []
+    write_group = ingest._writer.write
+
+    def slow(ledger: LedgerBatch, group: list[InstanceRecord], **more: Any) -> object:
+        # So long that whoever is not in the group, and has not ended, comes meanwhile.
+        waiting_for(lambda: len(group) + len(ingest._waiting) + len(ended) >= 8)
+        return write_group(ledger, group, **more)
+
+    monkeypatch.setattr(ingest._writer, "write", slow)
+
+    def send(start: int) -> None:
+        for one in every[start::8]:
+            ingest.add(one)
+        ended.append(start)
+
+    threads = [threading.Thread(target=send, args=(start,)) for start in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

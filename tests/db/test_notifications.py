@@ -19,7 +19,8 @@ from db.schema import AnalysisState, Notification, Presence, Scope
 from db.told import asked, earlier_findings, told
 
 NOW = datetime.now(UTC)
-LATER = NOW + timedelta(hours=1)
+# Beyond the end of this run: what is asked for in it is due then.
+LATER = NOW + timedelta(days=1)
 IMAGE = InstanceRecord(
     study_instance_uid="1.2", patient_id="P", patient_name="A^B", patient_birth_date="19700101",
     patient_sex="F", accession_number="ACC", study_date="20260101", study_description="Head",

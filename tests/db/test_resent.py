@@ -33,7 +33,7 @@ def ingest(engine: sa.Engine) -> Iterator[Ingest]:
     made = Ingest(engine)
     for name in ("ward", "emergency"):
         made.enter(AssociationRecord(name, "a", name.upper(), "PREREAD", "10.0.0.1", 104, NOW))
-    assert made.flush(10)
+    assert made.flush(60)
     yield made
     made.close()
 

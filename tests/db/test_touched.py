@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,7 +15,7 @@ from records import RECORD, count
 
 from db.completeness import due, mark_complete
 from db.ingest import Added, Ingest, InstanceRecord
-from db.schema import Series
+from db.schema import Instance, Series
 from db.touched import TouchedSeries
 
 
@@ -111,7 +112,7 @@ def note(touched: TouchedSeries, *records: InstanceRecord) -> None:
 
 
 def test_a_clock_that_was_set_back_covers_nothing() -> None:
-    touched = TouchedSeries(0.5)
+    touched = TouchedSeries(30)
     note(touched, image(1, seconds_ago=-60))
     assert touched.split([image(2)])[0] == []
     touched.forget()
@@ -135,24 +136,29 @@ def test_what_was_not_written_makes_nothing_younger() -> None:
 
 def test_under_load_the_time_is_never_much_behind(engine: sa.Engine) -> None:
     window, numbers = 0.1, itertools.count()
-    ingest, end = Ingest(engine, touch_seconds=window), time.monotonic() + 3
+    ingest, enough = Ingest(engine, touch_seconds=window), threading.Event()
 
     def store() -> None:
-        while time.monotonic() < end:
+        while not enough.is_set():
             ingest.add(image(next(numbers)))
 
+    # Behind the images that are there: how long one takes until it is, is the machine's affair.
+    newest = sa.select(sa.func.max(Instance.received_at)).scalar_subquery()
     behind = []
     with ThreadPoolExecutor(4) as threads:
         running = [threads.submit(store) for _ in range(4)]
-        while time.monotonic() < end - 0.2:
-            time.sleep(0.05)
-            with engine.connect() as connection:
-                last = connection.scalar(sa.select(Series.last_received_at))
-            if last is not None:
-                behind.append((datetime.now(UTC) - last).total_seconds())
+        try:
+            while len(behind) < 50 and not any(one.done() for one in running):
+                time.sleep(0.05)
+                with engine.connect() as connection:
+                    found = connection.execute(sa.select(Series.last_received_at, newest)).first()
+                if found is not None:
+                    behind.append((found[1] - found[0]).total_seconds())
+        finally:
+            enough.set()
         for one in running:
             one.result()
-    assert sorted(behind)[len(behind) // 2] < 2 * window + 0.2, behind
+    assert sorted(behind)[len(behind) // 2] < 2 * window, behind
 
 
 def test_a_revision_opens_a_completed_series(engine: sa.Engine) -> None:

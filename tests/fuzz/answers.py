@@ -39,7 +39,7 @@ class Answers:
     responses: list[Response] = field(default_factory=list)
 
 
-def exchange(connection: socket.socket, data: bytes, seconds: float = 30.0) -> bytes:
+def exchange(connection: socket.socket, data: bytes, seconds: float = 120.0) -> bytes:
     """Send everything, say that nothing more comes, and return what came until the peer closed."""
     deadline = time.monotonic() + seconds
     connection.setblocking(False)

@@ -7,6 +7,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 import tracemalloc
 import zlib
@@ -238,12 +239,20 @@ def test_peers_that_claim_much_take_little(node: FuzzedNode) -> None:
     def resident() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
+    def associations() -> set[threading.Thread]:
+        return {one for one in threading.enumerate() if one.name.startswith("AcceptorThread@")}
+
     before = resident()
+    earlier = associations()
+    begun: set[threading.Thread] = set()
     connections = []
     for _ in range(100):
         one = socket.create_connection(("127.0.0.1", node.server.port), timeout=10)
         one.sendall(struct.pack(">BxL", 1, MAX_WHOLE_PDU))
         connections.append(one)
+    while len(begun) < 100:
+        begun |= associations() - earlier
+        time.sleep(0.01)
     time.sleep(1.0)
     growth = resident() - before
     for one in connections:

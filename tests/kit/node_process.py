@@ -91,7 +91,7 @@ class Node:
 
     def start(self, part: str = "up") -> None:
         self.launch(part)
-        wait_for(self._is_up, 60, "the node's port", every=0.02)
+        wait_for(self._is_up, 180, "the node's port", every=0.02)
 
     def launch(self, part: str) -> None:
         """Start and return at once."""
@@ -129,7 +129,7 @@ class Node:
     def stop(self) -> int:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        status = self.process.wait(60)
+        status = self.process.wait(120)
         self.process = None
         return status
 
@@ -140,7 +140,7 @@ class Node:
             os.kill(pid, signal.SIGKILL)
         self.process.wait()
         self.process = None
-        wait_for(lambda: not self.listens(), 10, "the port's release")
+        wait_for(lambda: not self.listens(), 60, "the port's release")
 
     def part_pids(self) -> dict[str, int]:
         """Process ids of the parts that run now, from the log."""
@@ -180,7 +180,7 @@ class Node:
             [sys.executable, "-m", "deploy", *arguments],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=240,
             cwd=self.folder,
             env={
                 **os.environ,
@@ -189,7 +189,7 @@ class Node:
             },
         )
 
-    def wait_until_read(self, seconds: float = 120.0) -> None:
+    def wait_until_read(self, seconds: float = 240.0) -> None:
         busy = "SELECT COUNT(*) FROM v_studies WHERE state IN ('receiving', 'in progress')"
         some = "SELECT COUNT(*) FROM v_studies"
         wait_for(

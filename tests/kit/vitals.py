@@ -70,7 +70,7 @@ def _of(pid: int) -> Vitals:
 
 
 def assert_back_to(
-    node: Node, before: Vitals, seconds: float = 20.0, *, megabytes: int = 16
+    node: Node, before: Vitals, seconds: float = 60.0, *, megabytes: int = 16
 ) -> Vitals:
     """Wait until threads and descriptors are what they were, and memory nearly."""
 
