@@ -24,12 +24,12 @@ _PENDING = sa.text("notification.state = 'pending'")
 _WAITS = ("next_attempt_at", "leased_until")
 
 
-def deliveries(connection: sa.Connection, destination: str, now: datetime, step: timedelta) -> int:
+def deliveries(engine: sa.Engine, destination: str, now: datetime, step: timedelta) -> int:
     """Bring nearer what a destination waits for; return how many deliveries.
 
     Parameters
     ----------
-    connection : Connection
+    engine : Engine
     destination : str
     now : datetime
         By the clock that was set back.
@@ -37,20 +37,23 @@ def deliveries(connection: sa.Connection, destination: str, now: datetime, step:
         By how much.
     """
     mine = _HEALTH.c.destination == destination
-    _bring_nearer(connection, _HEALTH, _HEALTH.c.destination, mine, ("open_until",), now, step)
     due = sa.and_(_DELIVERY.c.destination == destination, _OPEN)
-    return _bring_nearer(connection, _DELIVERY, _DELIVERY.c.id, due, _WAITS, now, step)
+    with engine.begin() as connection:
+        _bring_nearer(connection, _HEALTH, _HEALTH.c.destination, mine, ("open_until",), now, step)
+        return _bring_nearer(connection, _DELIVERY, _DELIVERY.c.id, due, _WAITS, now, step)
 
 
-def notifications(connection: sa.Connection, target: str, now: datetime, step: timedelta) -> int:
+def notifications(engine: sa.Engine, target: str, now: datetime, step: timedelta) -> int:
     """Bring nearer when a target is told; return of how many analyses. See `deliveries`."""
     due = sa.and_(_NOTIFICATION.c.target == target, _PENDING)
-    return _bring_nearer(connection, _NOTIFICATION, _NOTIFICATION.c.id, due, _WAITS, now, step)
+    with engine.begin() as connection:
+        return _bring_nearer(connection, _NOTIFICATION, _NOTIFICATION.c.id, due, _WAITS, now, step)
 
 
-def answers(connection: sa.Connection, now: datetime, step: timedelta) -> int:
+def answers(engine: sa.Engine, now: datetime, step: timedelta) -> int:
     """Bring nearer when senders are told what is kept; return how many. See `deliveries`."""
-    return _bring_nearer(connection, _ASKED, _ASKED.c.id, _UNANSWERED, _WAITS, now, step)
+    with engine.begin() as connection:
+        return _bring_nearer(connection, _ASKED, _ASKED.c.id, _UNANSWERED, _WAITS, now, step)
 
 
 def _bring_nearer(

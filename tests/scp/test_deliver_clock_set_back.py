@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import sqlalchemy as sa
 from outbox import Clock, Outbox, settings_for
 from pacs import Pacs
 
@@ -83,3 +88,30 @@ def test_a_clock_that_is_kept_right_is_not_set() -> None:
     clock.advance(2 * HOUR)
     steady.advance(HOUR)
     assert steps.since(clock()) == HOUR
+
+
+def test_a_database_that_is_away_as_the_clock_is_set_back_is_told_of_it_later(
+    outbox: Outbox, pacs: Pacs
+) -> None:
+    clock, steady = Clock(), Steady()
+    sender = Destination(
+        outbox.engine, outbox.files, settings_for(pacs.port), "PREREAD", clock,
+        steps=ClockSteps(steady.seconds),
+    )  # fmt: skip
+    assert sender.run_once() == 0
+    outbox.put("pacs")
+    clock.advance(-HOUR)
+    with away(outbox.engine), pytest.raises(OSError, match="away"):
+        sender.run_once()
+    assert sender.run_once() == 1
+    assert outbox.row().state == "sent"
+
+
+@contextmanager
+def away(engine: sa.Engine) -> Iterator[None]:
+    def refuse(_connection: sa.Connection) -> None:
+        raise OSError("the database is away")
+
+    sa.event.listen(engine, "begin", refuse)
+    yield
+    sa.event.remove(engine, "begin", refuse)
