@@ -139,7 +139,7 @@ class CommitmentReporter:
     def _claim(self) -> AskedCommitment | None:
         now = self._clock()
         if self._steps is not None:
-            self._steps.when_set_back(now, partial(set_back.answers, self._engine, now))
+            self._steps.when_set_back(now, partial(set_back.answers, self._engine, now, _LEASE))
         # First without the lock of a writer: there is hardly ever anything.
         with self._engine.connect() as connection:
             if not commitments_asked.has_due(connection, now):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
 from outbox import Clock, Outbox, settings_for
 from pacs import Pacs
 
+from db.deliveries import claim
+from db.schema import DeliveryState
 from scp import Destination
 from scp.clock_steps import ClockSteps
 
@@ -115,3 +118,23 @@ def away(engine: sa.Engine) -> Iterator[None]:
     sa.event.listen(engine, "begin", refuse)
     yield
     sa.event.remove(engine, "begin", refuse)
+
+
+def test_what_somebody_has_taken_since_is_left_to_them(outbox: Outbox, pacs: Pacs) -> None:
+    clock, steady = Clock(), Steady()
+    sender = Destination(
+        outbox.engine, outbox.files, settings_for(pacs.port), "PREREAD", clock,
+        steps=ClockSteps(steady.seconds),
+    )  # fmt: skip
+    clock.advance(HOUR)
+    assert sender.run_once() == 0
+    outbox.put("pacs")
+    clock.advance(-HOUR)
+    with outbox.engine.begin() as connection:
+        taken = claim(
+            connection, "pacs", ["sr"], [DeliveryState.PENDING],
+            now=clock.now, leased_until=clock.now + timedelta(minutes=2),
+        )  # fmt: skip
+    assert len(taken) == 1
+    assert sender.run_once() == 0
+    assert pacs.received == []
