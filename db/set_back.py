@@ -37,11 +37,14 @@ def deliveries(
     lease : timedelta
         The longest: one that ends within it may have been taken since.
     step : timedelta
-        By how much.
+        By how much; more, if there is what was entered later than now.
     """
     mine = _HEALTH.c.destination == destination
     due = sa.and_(_DELIVERY.c.destination == destination, _OPEN)
     with engine.begin() as connection:
+        step = max(step, _told_by(connection, _DELIVERY.c.created_at, due, now))
+        if not step:
+            return 0
         _bring_nearer(
             connection, _HEALTH, _HEALTH.c.destination, mine, "open_until", now, now, step
         )
@@ -54,13 +57,26 @@ def notifications(
     """Bring nearer when a target is told; return of how many analyses. See `deliveries`."""
     due = sa.and_(_NOTIFICATION.c.target == target, _PENDING)
     with engine.begin() as connection:
-        return _both(connection, _NOTIFICATION, due, now, lease, step)
+        step = max(step, _told_by(connection, _NOTIFICATION.c.created_at, due, now))
+        return _both(connection, _NOTIFICATION, due, now, lease, step) if step else 0
 
 
 def answers(engine: sa.Engine, now: datetime, lease: timedelta, step: timedelta) -> int:
     """Bring nearer when senders are told what is kept; return how many. See `deliveries`."""
     with engine.begin() as connection:
-        return _both(connection, _ASKED, _UNANSWERED, now, lease, step)
+        step = max(step, _told_by(connection, _ASKED.c.received_at, _UNANSWERED, now))
+        return _both(connection, _ASKED, _UNANSWERED, now, lease, step) if step else 0
+
+
+def _told_by(
+    connection: sa.Connection,
+    entered_at: sa.Column[Any],
+    which: sa.ColumnElement[bool] | sa.TextClause,
+    now: datetime,
+) -> timedelta:
+    """Return by how much the clock went back at least, also before this process began."""
+    latest = connection.execute(sa.select(sa.func.max(entered_at)).where(which)).scalar()
+    return timedelta(0) if latest is None else max(timedelta(0), latest - now)
 
 
 def _both(

@@ -120,6 +120,20 @@ def away(engine: sa.Engine) -> Iterator[None]:
     sa.event.remove(engine, "begin", refuse)
 
 
+def test_who_is_started_after_the_clock_was_set_back_does_not_wait_either(
+    outbox: Outbox, pacs: Pacs
+) -> None:
+    clock, steady = Clock(), Steady()
+    outbox.put("pacs")
+    clock.advance(-HOUR)
+    sender = Destination(
+        outbox.engine, outbox.files, settings_for(pacs.port), "PREREAD", clock,
+        steps=ClockSteps(steady.seconds),
+    )  # fmt: skip
+    assert sender.run_once() == 1
+    assert outbox.row().state == "sent"
+
+
 def test_what_somebody_has_taken_since_is_left_to_them(outbox: Outbox, pacs: Pacs) -> None:
     clock, steady = Clock(), Steady()
     sender = Destination(
