@@ -122,7 +122,11 @@ def due(
     limit : int, default 500
         How many to return.
     """
-    still_sending = _is_sent(Instance.received_at > silent_since)
+    still_sending = sa.and_(
+        # By a clock that was set back meanwhile an image may come later than those after it.
+        Series.last_received_at > silent_since,
+        _is_sent(Instance.received_at > silent_since),
+    )
     rows = connection.execute(
         _open_series(except_for, limit).where(
             Series.last_received_at <= quiet_since, ~still_sending

@@ -21,36 +21,79 @@ _NOTIFICATION = cast(sa.Table, Notification.__table__)
 _OPEN = sa.text("delivery.state IN ('pending', 'sent')")
 _UNANSWERED = sa.text("commitment_asked.state = 'pending'")
 _PENDING = sa.text("notification.state = 'pending'")
-_WAITS = ("next_attempt_at", "leased_until")
 
 
-def deliveries(connection: sa.Connection, destination: str, now: datetime, step: timedelta) -> int:
+def deliveries(
+    engine: sa.Engine, destination: str, now: datetime, lease: timedelta, step: timedelta
+) -> int:
     """Bring nearer what a destination waits for; return how many deliveries.
 
     Parameters
     ----------
-    connection : Connection
+    engine : Engine
     destination : str
     now : datetime
         By the clock that was set back.
+    lease : timedelta
+        The longest: one that ends within it may have been taken since.
     step : timedelta
-        By how much.
+        By how much; more, if there is what was entered later than now.
     """
     mine = _HEALTH.c.destination == destination
-    _bring_nearer(connection, _HEALTH, _HEALTH.c.destination, mine, ("open_until",), now, step)
     due = sa.and_(_DELIVERY.c.destination == destination, _OPEN)
-    return _bring_nearer(connection, _DELIVERY, _DELIVERY.c.id, due, _WAITS, now, step)
+    with engine.begin() as connection:
+        step = max(step, _told_by(connection, _DELIVERY.c.created_at, due, now))
+        if not step:
+            return 0
+        _bring_nearer(
+            connection, _HEALTH, _HEALTH.c.destination, mine, "open_until", now, now, step
+        )
+        return _both(connection, _DELIVERY, due, now, lease, step)
 
 
-def notifications(connection: sa.Connection, target: str, now: datetime, step: timedelta) -> int:
+def notifications(
+    engine: sa.Engine, target: str, now: datetime, lease: timedelta, step: timedelta
+) -> int:
     """Bring nearer when a target is told; return of how many analyses. See `deliveries`."""
     due = sa.and_(_NOTIFICATION.c.target == target, _PENDING)
-    return _bring_nearer(connection, _NOTIFICATION, _NOTIFICATION.c.id, due, _WAITS, now, step)
+    with engine.begin() as connection:
+        step = max(step, _told_by(connection, _NOTIFICATION.c.created_at, due, now))
+        return _both(connection, _NOTIFICATION, due, now, lease, step) if step else 0
 
 
-def answers(connection: sa.Connection, now: datetime, step: timedelta) -> int:
+def answers(engine: sa.Engine, now: datetime, lease: timedelta, step: timedelta) -> int:
     """Bring nearer when senders are told what is kept; return how many. See `deliveries`."""
-    return _bring_nearer(connection, _ASKED, _ASKED.c.id, _UNANSWERED, _WAITS, now, step)
+    with engine.begin() as connection:
+        step = max(step, _told_by(connection, _ASKED.c.received_at, _UNANSWERED, now))
+        return _both(connection, _ASKED, _UNANSWERED, now, lease, step) if step else 0
+
+
+def _told_by(
+    connection: sa.Connection,
+    entered_at: sa.Column[Any],
+    which: sa.ColumnElement[bool] | sa.TextClause,
+    now: datetime,
+) -> timedelta:
+    """Return by how much the clock went back at least, also before this process began."""
+    latest = connection.execute(sa.select(sa.func.max(entered_at)).where(which)).scalar()
+    return timedelta(0) if latest is None else max(timedelta(0), latest - now)
+
+
+def _both(
+    connection: sa.Connection,
+    table: sa.Table,
+    which: sa.ColumnElement[bool] | sa.TextClause,
+    now: datetime,
+    lease: timedelta,
+    step: timedelta,
+) -> int:
+    n_waiting = _bring_nearer(
+        connection, table, table.c.id, which, "next_attempt_at", now, now, step
+    )
+    n_leased = _bring_nearer(
+        connection, table, table.c.id, which, "leased_until", now, now + lease, step
+    )
+    return max(n_waiting, n_leased)
 
 
 def _bring_nearer(
@@ -58,17 +101,14 @@ def _bring_nearer(
     table: sa.Table,
     key: sa.Column[Any],
     which: sa.ColumnElement[bool] | sa.TextClause,
-    names: tuple[str, ...],
+    name: str,
     now: datetime,
+    later_than: datetime,
     step: timedelta,
 ) -> int:
-    columns = [table.c[name] for name in names]
-    ahead = sa.or_(*(column > now for column in columns))
-    found = connection.execute(sa.select(key, *columns).where(which, ahead)).all()
-    for row in found:
-        times = dict(zip(names, row[1:], strict=True))
-        nearer = {
-            name: max(now, at - step) for name, at in times.items() if at is not None and at > now
-        }
-        connection.execute(sa.update(table).where(key == row[0]).values(nearer))
+    column = table.c[name]
+    found = connection.execute(sa.select(key, column).where(which, column > later_than)).all()
+    for row_id, at in found:
+        nearer = sa.update(table).where(key == row_id, column == at)
+        connection.execute(nearer.values({name: max(now, at - step)}))
     return len(found)

@@ -27,6 +27,7 @@ from .objects import object_bytes
 from .objects.corrected import correct
 from .outcome_records import finding_record, measurement_record
 from .reading import Reading, SourceImage
+from .requests import is_same_model
 from .scheduling import yield_to_stat
 from .stored_explanations import record_of
 
@@ -119,7 +120,7 @@ class Analyst:
 
     def _outcome(self, asked: RequestedAnalysis, started_at: datetime) -> Outcome:
         bundle = self._bundles.get(asked.model_name)
-        if bundle is None or not _same_model(asked, bundle):
+        if bundle is None or not is_same_model(asked, bundle):
             return Outcome(
                 AnalysisState.FAILED,
                 reason_code="model_changed",
@@ -287,12 +288,3 @@ class Analyst:
         with self._engine.connect() as connection:
             path = latest_object(connection, asked.predecessor_id, "sr")
         return self._header(path) if path is not None else None
-
-
-def _same_model(asked: RequestedAnalysis, bundle: Bundle) -> bool:
-    identity = bundle.identity
-    return (identity.version, identity.weights_sha256, bundle.configuration_digest) == (
-        asked.model_version,
-        asked.weights_sha256,
-        asked.configuration_digest,
-    )

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import replace
 from datetime import datetime
 
-from db.results import AnalysisRequest
+from db.results import AnalysisRequest, RequestedAnalysis
 
 from .bundle import Bundle
 
@@ -68,4 +68,14 @@ def request_of_installed(bundle: Bundle, earlier: AnalysisRequest) -> AnalysisRe
         model_version=identity.version,
         weights_sha256=identity.weights_sha256,
         configuration_digest=bundle.configuration_digest,
+    )
+
+
+def is_same_model(asked: RequestedAnalysis, bundle: Bundle) -> bool:
+    """Tell whether a model is installed as it was when an analysis was asked for."""
+    identity = bundle.identity
+    return (identity.version, identity.weights_sha256, bundle.configuration_digest) == (
+        asked.model_version,
+        asked.weights_sha256,
+        asked.configuration_digest,
     )

@@ -22,6 +22,8 @@ class ClockSteps:
     def __init__(self, steady: Callable[[], float] = time.monotonic) -> None:
         self._steady = steady
         self._last: tuple[datetime, float] | None = None
+        self._back = 0.0
+        self._is_told = False
 
     def since(self, now: datetime) -> float:
         """Return by how many seconds since the last look: below 0 if it was set back, mostly 0."""
@@ -31,6 +33,13 @@ class ClockSteps:
         step = (now - before[0]).total_seconds() - (seconds - before[1])
         return step if abs(step) > _STEP_SECONDS else 0.0
 
-    def set_back(self, now: datetime) -> timedelta:
-        """Return by how much it was set back since the last look; mostly 0."""
-        return timedelta(seconds=max(0.0, -self.since(now)))
+    def when_set_back(self, now: datetime, then: Callable[[timedelta], object]) -> None:
+        """Call `then` with by how much it was set back, if it was.
+
+        At first too, with 0: nobody knows what happened to it before. What fails, such as with a
+        database that is away, is called with the same once more.
+        """
+        self._back += max(0.0, -self.since(now))
+        if self._back or not self._is_told:
+            then(timedelta(seconds=self._back))
+            self._back, self._is_told = 0.0, True

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import sqlalchemy as sa
 import structlog
@@ -137,9 +138,8 @@ class CommitmentReporter:
 
     def _claim(self) -> AskedCommitment | None:
         now = self._clock()
-        if self._steps is not None and (step := self._steps.set_back(now)):
-            with self._engine.begin() as connection:
-                set_back.answers(connection, now, step)
+        if self._steps is not None:
+            self._steps.when_set_back(now, partial(set_back.answers, self._engine, now, _LEASE))
         # First without the lock of a writer: there is hardly ever anything.
         with self._engine.connect() as connection:
             if not commitments_asked.has_due(connection, now):

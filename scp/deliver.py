@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import sqlalchemy as sa
 import structlog
@@ -141,14 +142,15 @@ class Destination:
     def _claim(self) -> list[DueDelivery]:
         name, objects, states = self._settings.name, self._settings.objects, self._states
         now = self._clock()
-        if self._steps is not None and (step := self._steps.set_back(now)):
-            with self._engine.begin() as connection:
-                set_back.deliveries(connection, name, now, step)
+        timeouts = timedelta(seconds=_LEASE_TIMEOUTS * self._settings.timeout)
+        lease = timeouts + timedelta(seconds=self._settings.commit_hold_seconds + 60)
+        if self._steps is not None:
+            then = partial(set_back.deliveries, self._engine, name, now, lease)
+            self._steps.when_set_back(now, then)
         with self._engine.connect() as connection:
             if not deliveries.is_any_due(connection, name, objects, states, now):
                 return []
-        timeouts = timedelta(seconds=_LEASE_TIMEOUTS * self._settings.timeout)
-        until = now + timeouts + timedelta(seconds=self._settings.commit_hold_seconds + 60)
+        until = now + lease
         due: list[DueDelivery] = []
         with self._engine.begin() as connection:
             expired = deliveries.expire(connection, name, states, now)

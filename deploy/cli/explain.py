@@ -140,11 +140,12 @@ def _explain_analysis(what: str, config: Path | None, asked: _Asked) -> None:
 def _bundle_of(target: Target, config: Path | None) -> Bundle:
     """Open the model that read it: a map of another one would explain nothing."""
     from inference.catalogue import open_catalogue
+    from inference.requests import is_same_model
 
     asked, loaded = target.analysis, settings.load(config)
     bundle = open_catalogue(loaded.inference, loaded.model).get(asked.model_name)
-    known = (asked.model_version, asked.weights_sha256)
-    if bundle is None or (bundle.version, bundle.identity.weights_sha256) != known:
+    # Other weights look elsewhere, and so do the same ones where they are shown something else.
+    if bundle is None or not is_same_model(asked, bundle):
         raise DeployError(
             f"analysis {asked.id[:12]} was made by {asked.model_name} {asked.model_version}, which "
             "is no longer installed as it was: another model would look elsewhere"

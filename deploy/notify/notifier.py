@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import sqlalchemy as sa
 import structlog
@@ -92,14 +93,14 @@ class Target:
     def run_once(self) -> int:
         """Try the notification that is due longest, if there is one; return how many were tried."""
         now = self._clock()
-        if self._steps is not None and (step := self._steps.set_back(now)):
-            with self._engine.begin() as connection:
-                set_back.notifications(connection, self._settings.name, now, step)
+        lease = timedelta(seconds=self._settings.timeout + _LEASE_BEYOND_TIMEOUT_SECONDS)
+        if self._steps is not None:
+            then = partial(set_back.notifications, self._engine, self._settings.name, now, lease)
+            self._steps.when_set_back(now, then)
         # First without the lock of a writer: there is hardly ever anything.
         with self._engine.connect() as connection:
             if not notifications.is_any_due(connection, self._settings.name, now):
                 return 0
-        lease = timedelta(seconds=self._settings.timeout + _LEASE_BEYOND_TIMEOUT_SECONDS)
         with self._engine.begin() as connection:
             due = notifications.claim(
                 connection, self._settings.name, now=now, leased_until=now + lease

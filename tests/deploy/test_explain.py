@@ -378,6 +378,20 @@ def test_a_model_that_changed_explains_nothing(chest: Node, tmp_path: Path) -> N
         run("explain", chest.analysis, "--config", config)
 
 
+def test_a_model_that_is_shown_something_else_by_now_explains_nothing(
+    chest: Node, tmp_path: Path
+) -> None:
+    bundle = write(tmp_path / "bundle", InputSpec("radiograph", 32), above=0.5)
+    config = tmp_path / "preread.toml"
+    text = chest.config.read_text()
+    config.write_text(re.sub(r'path = ".*"', f'path = "{bundle.path}"', text))
+    before = chest.kept()
+    with pytest.raises(DeployError, match="no longer installed as it was"):
+        run("explain", chest.analysis, "--config", config)
+    assert chest.kept().keys() == before.keys()
+    assert all(chest.kept()[method] == one for method, one in before.items())
+
+
 @pytest.mark.parametrize("how", ["none", "gradients", "occlusion", "class-activation"])
 def test_the_site_says_what_pictures_show(tmp_path: Path, how: str) -> None:
     bundle = write(tmp_path / "bundle", InputSpec("radiograph", 64), above=0.5)

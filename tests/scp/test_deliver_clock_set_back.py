@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
 from outbox import Clock, Outbox, settings_for
 from pacs import Pacs
 
+from db.deliveries import claim
+from db.schema import DeliveryState
 from scp import Destination
 from scp.clock_steps import ClockSteps
 
@@ -83,3 +91,64 @@ def test_a_clock_that_is_kept_right_is_not_set() -> None:
     clock.advance(2 * HOUR)
     steady.advance(HOUR)
     assert steps.since(clock()) == HOUR
+
+
+def test_a_database_that_is_away_as_the_clock_is_set_back_is_told_of_it_later(
+    outbox: Outbox, pacs: Pacs
+) -> None:
+    clock, steady = Clock(), Steady()
+    sender = Destination(
+        outbox.engine, outbox.files, settings_for(pacs.port), "PREREAD", clock,
+        steps=ClockSteps(steady.seconds),
+    )  # fmt: skip
+    assert sender.run_once() == 0
+    outbox.put("pacs")
+    clock.advance(-HOUR)
+    with away(outbox.engine), pytest.raises(OSError, match="away"):
+        sender.run_once()
+    assert sender.run_once() == 1
+    assert outbox.row().state == "sent"
+
+
+@contextmanager
+def away(engine: sa.Engine) -> Iterator[None]:
+    def refuse(_connection: sa.Connection) -> None:
+        raise OSError("the database is away")
+
+    sa.event.listen(engine, "begin", refuse)
+    yield
+    sa.event.remove(engine, "begin", refuse)
+
+
+def test_who_is_started_after_the_clock_was_set_back_does_not_wait_either(
+    outbox: Outbox, pacs: Pacs
+) -> None:
+    clock, steady = Clock(), Steady()
+    outbox.put("pacs")
+    clock.advance(-HOUR)
+    sender = Destination(
+        outbox.engine, outbox.files, settings_for(pacs.port), "PREREAD", clock,
+        steps=ClockSteps(steady.seconds),
+    )  # fmt: skip
+    assert sender.run_once() == 1
+    assert outbox.row().state == "sent"
+
+
+def test_what_somebody_has_taken_since_is_left_to_them(outbox: Outbox, pacs: Pacs) -> None:
+    clock, steady = Clock(), Steady()
+    sender = Destination(
+        outbox.engine, outbox.files, settings_for(pacs.port), "PREREAD", clock,
+        steps=ClockSteps(steady.seconds),
+    )  # fmt: skip
+    clock.advance(HOUR)
+    assert sender.run_once() == 0
+    outbox.put("pacs")
+    clock.advance(-HOUR)
+    with outbox.engine.begin() as connection:
+        taken = claim(
+            connection, "pacs", ["sr"], [DeliveryState.PENDING],
+            now=clock.now, leased_until=clock.now + timedelta(minutes=2),
+        )  # fmt: skip
+    assert len(taken) == 1
+    assert sender.run_once() == 0
+    assert pacs.received == []

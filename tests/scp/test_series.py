@@ -18,7 +18,7 @@ from pydicom.uid import generate_uid
 from waiting import wait_for
 
 from db.corrections import correct
-from db.schema import ResultObject
+from db.schema import Instance, ResultObject
 from scp import SeriesWatch, rules_in_force
 from scp.requestor import association, store_each
 from scp.rules import Decision
@@ -506,3 +506,27 @@ def test_a_third_patient_is_still_another_one(node: Any, image: Any, watch_on: M
     clock.advance(100)
     assert watch.run_once() == 1
     assert any("several studies or patients" in reason for reason in done.seen[0][1].reasons)
+
+
+def test_images_of_before_a_clock_was_set_back_are_not_taken_for_those_being_sent(
+    node: Any, image: Any, watch_on: Make
+) -> None:
+    watch, _done, clock = watch_on(node)
+    series = generate_uid()
+    first, second = InMemory(image(series)), InMemory(image(series))
+    sent = store_each(node.peer, [first, second])
+    assert [next(sent)[1], next(sent)[1]] == [0, 0]  # and their association stays open
+    try:
+        # The first came before the clock was set back.
+        with node.engine.begin() as connection:
+            connection.execute(
+                sa.update(Instance)
+                .where(Instance.sop_instance_uid == first.sop_instance_uid)
+                .values(received_at=datetime.now(UTC) + timedelta(hours=1))
+            )
+        clock.stand_still()
+        assert watch.run_once() == 0
+        clock.advance(node.settings.quiet_seconds + node.settings.open_association_seconds)
+        assert watch.run_once() == 1
+    finally:
+        sent.close()
