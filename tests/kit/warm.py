@@ -61,7 +61,7 @@ class WarmStart:
 
     def close(self) -> None:
         self._orders.close()
-        self._process.wait(10)
+        self._process.wait(60)
 
 
 @dataclass
