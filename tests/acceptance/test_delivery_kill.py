@@ -78,7 +78,7 @@ def test_it_is_killed(node: Node, tmp_path: Path, when: Callable[[Killer, Pacs],
         with node.database() as connection:
             connection.execute("UPDATE delivery SET leased_until = NULL, next_attempt_at = '2000'")
             connection.commit()
-        wait_until_committed(node, "pacs", seconds=60)
+        wait_until_committed(node, "pacs")
         assert_holds_exactly(pacs, meant_for(node, "pacs"))
         assert len(deliveries(node, "pacs", "state")) == 2
         assert node.query("SELECT COUNT(*) FROM v_objects") == [(2,)]

@@ -24,11 +24,14 @@ KINDS = ("sr", "sc", "ko")
 
 
 def destination(name: str, port: int, objects: Collection[str] = KINDS, **settings: Any) -> str:
-    """Lines of the configuration; the back-off is short unless told otherwise."""
+    """Lines of the configuration; the back-off is short unless told otherwise.
+
+    A PACS that answers is waited for, however slow the machine: nothing is sent twice for it.
+    """
     given = {
         "name": name, "ae_title": "PACS", "host": "127.0.0.1", "port": port,
-        "objects": list(objects), "proof": "commit", "timeout": 10,
-        "commit_hold_seconds": 20,
+        "objects": list(objects), "proof": "commit", "timeout": 60,
+        "commit_hold_seconds": 60,
         "backoff_first_seconds": 0.3, "backoff_max_seconds": 1, **settings,
     }  # fmt: skip
     lines = (f"{key} = {json.dumps(value)}" for key, value in given.items())
