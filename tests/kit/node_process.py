@@ -91,7 +91,7 @@ class Node:
 
     def start(self, part: str = "up") -> None:
         self.launch(part)
-        wait_for(self._is_up, 120, "the node's port", every=0.02)
+        wait_for(self._is_up, 200, "the node's port", every=0.02)
 
     def launch(self, part: str) -> None:
         """Start and return at once."""
