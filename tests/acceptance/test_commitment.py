@@ -17,7 +17,7 @@ from pydicom.uid import generate_uid
 from pynetdicom import AE, build_context
 from running import Node, Orthanc, sample, start_orthanc, wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
 
 

@@ -33,7 +33,7 @@ from running import Node, wait_for
 
 from inference.training.phantoms.files import write_chest, write_head_series
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 _N_ANALYSES = 2  # of a chest and of a head with a bleed
 

@@ -26,7 +26,7 @@ from running import Node, Orthanc, free_port, start_orthanc, wait_for
 
 from inference.training.phantoms.files import write_chest, write_head_series
 
-pytestmark = [pytest.mark.slow, pytest.mark.peer]
+pytestmark = [pytest.mark.slow, pytest.mark.peer, pytest.mark.timeout(900)]
 
 
 class Archive:

@@ -18,7 +18,7 @@ from running import Node, Orthanc, data_set_bytes, sample, wait_for
 from inference.training.phantoms.files import write_head_series
 from scp import Peer, send_files
 
-pytestmark = [pytest.mark.peer, pytest.mark.slow]
+pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +56,8 @@ def kill_scp(node: Node) -> None:
     """Kill the part that receives and wait until the next one listens."""
     killed = node.part_pids()["scp"]
     os.kill(killed, signal.SIGKILL)
-    wait_for(lambda: node.part_pids().get("scp", killed) != killed, 60, "the next SCP")
-    wait_for(node.listens, 60, "its port")
+    wait_for(lambda: node.part_pids().get("scp", killed) != killed, 120, "the next SCP")
+    wait_for(node.listens, 120, "its port")
 
 
 def worker_starts(node: Node) -> list[dict[str, Any]]:

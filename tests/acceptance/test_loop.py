@@ -21,7 +21,7 @@ from running import Node, Orthanc, start_orthanc, wait_for
 from inference.training.phantoms.files import write_chest, write_head_series
 from scp import Peer, send_files
 
-pytestmark = [pytest.mark.slow, pytest.mark.peer]
+pytestmark = [pytest.mark.slow, pytest.mark.peer, pytest.mark.timeout(900)]
 
 # Orthanc calls this for every instance that is new to it, whoever sent it.
 _SEND_BACK = """

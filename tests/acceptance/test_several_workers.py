@@ -35,7 +35,7 @@ from inference.reading import SourceImage
 from inference.scheduling.choice import STAT_PER_ROUTINE
 from inference.training.phantoms.files import write_chest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 GREYS = (0.2, 0.25, 0.3, 0.2, 0.25, 0.3, 0.2, 0.3)
 # Every batch of CT takes longer, as on a machine that has to work for it.

@@ -49,7 +49,7 @@ def deliveries(node: Node, destination: str, *columns: str) -> list[tuple[Any, .
     return node.query(f"{sql} ORDER BY delivery_id", destination)
 
 
-def wait_until_committed(node: Node, *names: str, seconds: float = 120) -> None:
+def wait_until_committed(node: Node, *names: str, seconds: float = 240) -> None:
     """Wait until destinations have proved that they hold everything; all has been analysed."""
     for name in names:
         wait_for(
@@ -59,7 +59,7 @@ def wait_until_committed(node: Node, *names: str, seconds: float = 120) -> None:
         )
 
 
-def wait_until_analysed(node: Node, count: int, seconds: float = 120) -> None:
+def wait_until_analysed(node: Node, count: int, seconds: float = 240) -> None:
     done = "SELECT COUNT(*) FROM analysis WHERE state IN ('done', 'not_analysed')"
     wait_for(lambda: node.query(done) == [(count,)], seconds, f"the end of {count} analyses")
 
