@@ -31,7 +31,7 @@ def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
     made = start_orthanc(tmp_path / "orthanc")
     yield made
     made.process.terminate()
-    made.process.wait(30)
+    made.process.wait(60)
 
 
 @pytest.fixture(scope="session")

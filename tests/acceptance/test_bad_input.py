@@ -161,4 +161,4 @@ def test_a_full_disk_is_refused_and_recovers(node: Node) -> None:
     node.configure()
     node.start("scp")
     assert send_files(peer, [sample("CT_small.dcm")]).ok
-    wait_for(lambda: node.query("SELECT COUNT(*) FROM instance") == [(1,)], 10, "the image")
+    wait_for(lambda: node.query("SELECT COUNT(*) FROM instance") == [(1,)], 60, "the image")

@@ -5,6 +5,7 @@ All of them take the results of the same two studies at the same time.
 
 from __future__ import annotations
 
+import socket
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,11 +29,11 @@ from delivered import (
     wait_until_committed,
 )
 from pacs import SR, SR_3D, SR_ENHANCED, Pacs
-from running import Node, free_port
+from running import Node, wait_for
 
 from inference.training.phantoms.files import write_chest, write_head_series
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 _N_ANALYSES = 2  # of a chest and of a head with a bleed
 
@@ -115,20 +116,24 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def scene(images: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     node = Node(tmp_path_factory.mktemp("delivery") / "node")
     made = peers(node.port)
+    nobody = socket.socket()
+    nobody.bind(("127.0.0.1", 0))  # its port is nobody else's either
     more: dict[str, dict[str, Any]] = {"silent": {"commit_hold_seconds": 0.5, "commit_seconds": 2}}
     node.configure(
         "".join(destination(name, one.port, **more.get(name, {})) for name, one in made.items())
-        + destination("dead", free_port(), max_attempts=2)
+        + destination("dead", nobody.getsockname()[1], max_attempts=2)
     )
     node.start()
     try:
         send(node, *images)
         wait_until_analysed(node, _N_ANALYSES)
         wait_until_committed(node, *(name for name in made if name != "late"))
+        dead = "SELECT state FROM v_destinations WHERE destination = 'dead'"
+        wait_for(lambda: node.query(dead) == [("waiting",)], 60, "the breaker of the dead one")
         # It comes back when the others have long been done.
         assert {state for state, _ in Scene(node, made, images).states("late")} == {"pending"}
         made["late"].start()
-        wait_until_committed(node, "late", seconds=30)
+        wait_until_committed(node, "late")
         yield Scene(node, made, images)
         assert node.stop() == 0
     finally:
@@ -136,6 +141,7 @@ def scene(images: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Itera
             node.kill_everything()
         for one in made.values():
             one.stop()
+        nobody.close()
 
 
 def test_the_answer_comes_on_the_association_that_asked(scene: Scene) -> None:
@@ -154,8 +160,13 @@ def test_the_answer_comes_on_an_association_to_the_node(scene: Scene) -> None:
     assert scene.states("apart") == {("committed", "commit")}
     assert pacs.n_finds == 0
     transactions = {transaction for transaction, _ in pacs.asked}
-    taken = [one for one in scene.node.events() if one["event"] == "commitment.answer_taken"]
-    assert transactions <= {one["transaction"] for one in taken}
+
+    def taken() -> set[str]:
+        events = scene.node.events()
+        return {one["transaction"] for one in events if one["event"] == "commitment.answer_taken"}
+
+    # What has its row is logged a moment later.
+    wait_for(lambda: transactions <= taken(), 60, "all of them in the log")
 
 
 def test_what_was_refused_is_sent_again_until_it_is_kept(scene: Scene) -> None:

@@ -24,7 +24,7 @@ from running import Node, wait_for
 
 from inference.training.phantoms.files import write_chest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 class Killer:
@@ -70,15 +70,15 @@ def test_it_is_killed(node: Node, tmp_path: Path, when: Callable[[Killer, Pacs],
         node.start()
         send(node, write_chest(tmp_path / "chest", seed=13, pneumothorax=True))
         wait_until_analysed(node, 1)
-        wait_for(lambda: kill.killed, 60, "the kill")
+        wait_for(lambda: kill.killed, 120, "the kill")
         wait_for(
-            lambda: node.part_pids().get("deliver", kill.killed) != kill.killed, 60, "a new part"
+            lambda: node.part_pids().get("deliver", kill.killed) != kill.killed, 120, "a new part"
         )
         # What the killed one had in hand is left alone for minutes: as if these had passed.
         with node.database() as connection:
             connection.execute("UPDATE delivery SET leased_until = NULL, next_attempt_at = '2000'")
             connection.commit()
-        wait_until_committed(node, "pacs", seconds=60)
+        wait_until_committed(node, "pacs")
         assert_holds_exactly(pacs, meant_for(node, "pacs"))
         assert len(deliveries(node, "pacs", "state")) == 2
         assert node.query("SELECT COUNT(*) FROM v_objects") == [(2,)]

@@ -21,7 +21,7 @@ from running import Node, Orthanc, start_orthanc, wait_for
 from inference.training.phantoms.files import write_chest, write_head_series
 from scp import Peer, send_files
 
-pytestmark = [pytest.mark.slow, pytest.mark.peer]
+pytestmark = [pytest.mark.slow, pytest.mark.peer, pytest.mark.timeout(900)]
 
 # Orthanc calls this for every instance that is new to it, whoever sent it.
 _SEND_BACK = """
@@ -48,7 +48,7 @@ def echoing(node: Node, tmp_path: Path) -> Any:
     )
     yield made
     made.process.terminate()
-    made.process.wait(30)
+    made.process.wait(60)
 
 
 def send(port: int, called: str, *files: Path) -> None:
@@ -107,8 +107,8 @@ def test_results_and_images_that_come_back_start_nothing(
     assert {kind for (kind,) in deliveries(node, "pacs", "kind")} == kinds
     n_all = len(images) + len(wanted)
     received = "SELECT COUNT(*) FROM instance"
-    wait_for(lambda: node.query(received) == [(n_all,)], 60, "the results' return")
-    wait_for(lambda: equal_ones(node) == len(images), 60, "the images' return")
+    wait_for(lambda: node.query(received) == [(n_all,)], 120, "the results' return")
+    wait_for(lambda: equal_ones(node) == len(images), 120, "the images' return")
 
     # And once more by hand: whatever is there goes back, the images to both.
     held = []
@@ -117,7 +117,7 @@ def test_results_and_images_that_come_back_start_nothing(
         held[-1].write_bytes(echoing.file(instance))
     send(node.port, "PREREAD", *held)
     send(echoing.dicom_port, "ORTHANC", *images)
-    wait_for(lambda: equal_ones(node) == n_all + 2 * len(images), 60, "the return of all")
+    wait_for(lambda: equal_ones(node) == n_all + 2 * len(images), 120, "the return of all")
     wait_until_complete(node)
     before = counts(node)
     time.sleep(20)  # nothing is to come; what would come, would be here

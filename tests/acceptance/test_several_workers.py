@@ -32,9 +32,10 @@ from inference.input_spec import InputSpec
 from inference.job_states import Priority
 from inference.model import load_reader
 from inference.reading import SourceImage
+from inference.scheduling.choice import STAT_PER_ROUTINE
 from inference.training.phantoms.files import write_chest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 GREYS = (0.2, 0.25, 0.3, 0.2, 0.25, 0.3, 0.2, 0.3)
 # Every batch of CT takes longer, as on a machine that has to work for it.
@@ -67,6 +68,30 @@ class Workers(Node):
         """Process ids by worker."""
         return dict(self.query("SELECT worker, pid FROM v_workers"))
 
+    def hold(self) -> None:
+        """Let batches that begin wait until `go_on`, however long what is between takes."""
+        (self.folder / "held").touch()
+
+    def go_on(self) -> None:
+        (self.folder / "held").unlink()
+
+    def freeze(self, pid: int) -> None:
+        """Stop a process where it holds no lock of PostgreSQL, which others would wait for."""
+        in_transaction = (
+            "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() "
+            "AND state = 'idle in transaction' AND state_change < now() - interval '0.3 s'"
+        )
+
+        def is_frozen() -> bool:
+            os.kill(pid, signal.SIGSTOP)
+            time.sleep(0.5)
+            if self.query(in_transaction) == [(0,)]:
+                return True
+            os.kill(pid, signal.SIGCONT)
+            return False
+
+        wait_for(is_frozen, 60, "a moment without a transaction")
+
     def pending(self) -> int:
         return int(self.query("SELECT COUNT(*) FROM analysis WHERE state = 'pending'")[0][0])
 
@@ -90,8 +115,8 @@ def start(tmp_path: Path, database: str | None) -> Iterator[Start]:
             f'shipped = false\nbundles = ["{ct.path}", "{chest.path}"]\nworkers = {workers}\n'
             f"decode_processes = 0\n{more}"
         )
-        notes = {"notes": str(node.folder / "notes")}
-        (node.folder / "plan.json").write_text(json.dumps(plan | notes))
+        files = {name: str(node.folder / name) for name in ("notes", "held")}
+        (node.folder / "plan.json").write_text(json.dumps(plan | files))
         started.append(node)
         node.launch(part)
         wait_for(lambda: len(node.named("worker.started")) == workers, 180, "the workers")
@@ -158,17 +183,22 @@ def test_a_stat_film_among_routine_series_of_two_workers(
     studies = stored(node)
     heads = write_plain_series(tmp_path / "head", GREYS)
     film = write_chest(tmp_path / "film", seed=3, pneumothorax=True, size=256)
-    routine = [studies.ask(ct, *one, Priority.ROUTINE) for one in studies.copies(heads, 36)]
+    copies = studies.copies(heads, 36)
     ((uid, rows),) = studies.copies([film], 1)
-    wait_for(lambda: len({one.pid for one in node.batches()}) == 2, 60, "both at work")
+    node.hold()
+    routine = [studies.ask(ct, *one, Priority.ROUTINE) for one in copies]
+    wait_for(lambda: len({one.pid for one in node.batches()}) == 2, 120, "both at work")
     urgent = studies.ask(chest, uid, rows, Priority.STAT)
     committed = time.time()
-    query = "SELECT state FROM analysis WHERE id = ?"
-    wait_for(lambda: node.query(query, urgent)[0][0] != "pending", 60, "the film", every=0.02)
-    left = node.pending()
-    wait_for(lambda: len(node.named("analysis.ended")) > len(routine), 180, "the rest")
+    node.go_on()
+    wait_for(lambda: len(node.named("analysis.ended")) > len(routine), 180, "all of them")
 
-    assert left > 20  # it overtook them
+    ((overtaken,),) = node.query(
+        "SELECT COUNT(*) FROM analysis "
+        "WHERE finished_at > (SELECT finished_at FROM analysis WHERE id = ?)",
+        urgent,
+    )
+    assert overtaken > 20
     (begun,) = [one for one in node.named("analysis.started") if one["analysis"] == urgent[:12]]
     ((worker, started),) = node.query(
         "SELECT worker, state FROM v_turnaround WHERE analysis_id = ?", urgent
@@ -177,9 +207,11 @@ def test_a_stat_film_among_routine_series_of_two_workers(
     (own,) = [one for one in node.batches() if one.size != CT_SIZE]
     assert own.pid == node.pids()[worker]
     between = [one for one in node.batches() if one.pid == own.pid and committed < one.at < own.at]
-    # What was in flight when it was asked for is not in it; one more begins before it is found.
+    # What was in flight when it was asked for is not in it; one more begins before it is found,
+    # and where it is long until it asks for the device, routine work has a ninth of that time.
     after_start = [one for one in between if one.at > seconds(begun)]
-    assert len(after_start) <= 1
+    until_own = own.at - seconds(begun)
+    assert len(after_start) <= 1 + until_own / (STAT_PER_ROUTINE * faulty_worker.PAUSE_SECONDS)
 
     everything = [*routine, urgent]
     states = node.query("SELECT state, COUNT(*) FROM analysis GROUP BY state")
@@ -204,12 +236,17 @@ def test_what_a_killed_worker_was_at_is_done_by_the_other_one(
     node, ct, _ = start("worker", 2, {"rows": SLOW})
     studies = stored(node)
     heads = write_plain_series(tmp_path / "head", GREYS)
-    asked = [studies.ask(ct, *one, Priority.ROUTINE) for one in studies.copies(heads, 8)]
-    wait_for(lambda: len({one.pid for one in node.batches()}) == 2, 60, "both at work")
-    killed = node.batches()[-1].pid  # the one whose batch began last: it is in the middle of it
+    copies = studies.copies(heads, 8)
+    node.hold()
+    asked = [studies.ask(ct, *one, Priority.ROUTINE) for one in copies]
+    wait_for(lambda: len({one.pid for one in node.batches()}) == 2, 120, "both at work")
+    # Each has begun another one meanwhile, which waits for the device.
+    wait_for(lambda: len(node.named("analysis.started")) == 4, 60, "all slots at work")
+    killed = node.batches()[-1].pid  # it is in the middle of its batch
     (name,) = [worker for worker, pid in node.pids().items() if pid == killed]
     os.kill(killed, signal.SIGKILL)
     at = time.time()
+    node.go_on()
     wait_for(lambda: len(node.named("analysis.ended")) >= len(asked), 240, "every analysis")
 
     assert node.query("SELECT state, COUNT(*) FROM analysis GROUP BY state") == [
@@ -219,7 +256,7 @@ def test_what_a_killed_worker_was_at_is_done_by_the_other_one(
         one for (one,) in node.query("SELECT analysis_id FROM v_worker_events WHERE step = ?",
                                      "taken_over")
     }  # fmt: skip
-    assert 1 <= len(retried) <= 2
+    assert len(retried) == 2
     starts = Counter(one["analysis"] for one in node.named("analysis.started"))
     assert starts == Counter({one[:12]: 1 + (one in retried) for one in asked})
     ends = Counter(one["analysis"] for one in node.named("analysis.ended"))
@@ -236,11 +273,12 @@ def test_what_a_killed_worker_was_at_is_done_by_the_other_one(
         f"taken over {seconds(taken) - at:.2f} s after the kill by {taken['by']}, "
         f"begun again after {', '.join(f'{one - at:.2f}' for one in again)} s"
     )
-    # Each two seconds somebody looks; a slot may still be taken by what takes four.
-    assert seconds(taken) - at < 10
-    ((event, reason),) = node.query(
-        "SELECT worker, reason FROM v_worker_events WHERE step = ?", "killed"
-    )
+    # Each two seconds somebody looks whether its process is there; it takes two minutes until its
+    # silence tells.
+    assert "nothing was heard" not in taken["reason"] and seconds(taken) - at < 60
+    # Whoever started it writes that down on its own.
+    told = "SELECT worker, reason FROM v_worker_events WHERE step = ?"
+    ((event, reason),) = wait_for(lambda: node.query(told, "killed"), 60, "how it ended")
     assert (event, f"process {killed} was killed by SIGKILL" in reason) == (name, True)
     wait_for(lambda: len(node.pids()) == 2, 120, "the successor")
     assert node.stop() == 0
@@ -254,12 +292,15 @@ def test_a_frozen_worker_is_given_up_and_ends_when_it_goes_on(
     node, ct, _ = start("worker", 2, {"rows": SLOW}, "silence_seconds = 15\nconcurrency = 1\n")
     studies = stored(node)
     heads = write_plain_series(tmp_path / "head", GREYS)
-    asked = [studies.ask(ct, *one, Priority.ROUTINE) for one in studies.copies(heads, 4)]
-    wait_for(lambda: len({one.pid for one in node.batches()}) == 2, 60, "both at work")
+    copies = studies.copies(heads, 4)
+    node.hold()
+    asked = [studies.ask(ct, *one, Priority.ROUTINE) for one in copies]
+    wait_for(lambda: len({one.pid for one in node.batches()}) == 2, 120, "both at work")
     frozen = node.batches()[-1].pid
-    os.kill(frozen, signal.SIGSTOP)
+    node.freeze(frozen)
+    node.go_on()
     try:
-        wait_for(lambda: node.named("worker.taken_over"), 60, "the other one")
+        wait_for(lambda: node.named("worker.taken_over"), 120, "the other one")
         wait_for(lambda: node.pending() == 0, 120, "every analysis")
     finally:
         os.kill(frozen, signal.SIGCONT)
@@ -282,12 +323,14 @@ def test_the_only_worker_is_killed_and_the_node_tells(
     studies = stored(node)
     heads = write_plain_series(tmp_path / "head", GREYS)
     ((uid, rows),) = studies.copies(heads, 1)
+    node.hold()
     asked = studies.ask(ct, uid, rows, Priority.ROUTINE)
-    wait_for(node.batches, 60, "a batch")
+    wait_for(node.batches, 120, "a batch")
     ((name, killed),) = node.pids().items()
     os.kill(killed, signal.SIGKILL)
     at = time.time()
-    wait_for(lambda: node.named("worker.killed"), 10, "the log")
+    node.go_on()
+    wait_for(lambda: node.named("worker.killed"), 60, "the log")
     wait_for(lambda: node.named("analysis.ended"), 240, "the analysis")
 
     (first, second) = node.named("analysis.started")
@@ -295,9 +338,11 @@ def test_the_only_worker_is_killed_and_the_node_tells(
     assert first["analysis"] == second["analysis"] == asked[:12]
     assert node.query("SELECT state FROM analysis") == [("done",)]
     assert len(node.named("analysis.ended")) == 1
-    steps = node.query("SELECT worker, step FROM v_worker_events ORDER BY event_id")
-    assert steps == [(name, "killed"), (name, "taken_over")]
-    with urllib.request.urlopen(f"http://127.0.0.1:{metrics}/metrics", timeout=10) as answer:
+    # Two processes write them down, each on its own.
+    steps = "SELECT worker, step FROM v_worker_events ORDER BY step"
+    both = [(name, "killed"), (name, "taken_over")]
+    wait_for(lambda: node.query(steps) == both, 60, "what became of it in the database")
+    with urllib.request.urlopen(f"http://127.0.0.1:{metrics}/metrics", timeout=60) as answer:
         counted = answer.read().decode()
     assert 'preread_worker_events_total{step="killed"} 1.0' in counted
     doctor = node.preread("doctor").stdout

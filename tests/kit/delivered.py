@@ -24,11 +24,14 @@ KINDS = ("sr", "sc", "ko")
 
 
 def destination(name: str, port: int, objects: Collection[str] = KINDS, **settings: Any) -> str:
-    """Lines of the configuration; the back-off is short unless told otherwise."""
+    """Lines of the configuration; the back-off is short unless told otherwise.
+
+    A PACS that answers is waited for, however slow the machine: nothing is sent twice for it.
+    """
     given = {
         "name": name, "ae_title": "PACS", "host": "127.0.0.1", "port": port,
-        "objects": list(objects), "proof": "commit", "timeout": 10,
-        "commit_hold_seconds": 20,
+        "objects": list(objects), "proof": "commit", "timeout": 60,
+        "commit_hold_seconds": 60,
         "backoff_first_seconds": 0.3, "backoff_max_seconds": 1, **settings,
     }  # fmt: skip
     lines = (f"{key} = {json.dumps(value)}" for key, value in given.items())
@@ -46,7 +49,7 @@ def deliveries(node: Node, destination: str, *columns: str) -> list[tuple[Any, .
     return node.query(f"{sql} ORDER BY delivery_id", destination)
 
 
-def wait_until_committed(node: Node, *names: str, seconds: float = 120) -> None:
+def wait_until_committed(node: Node, *names: str, seconds: float = 240) -> None:
     """Wait until destinations have proved that they hold everything; all has been analysed."""
     for name in names:
         wait_for(
@@ -56,7 +59,7 @@ def wait_until_committed(node: Node, *names: str, seconds: float = 120) -> None:
         )
 
 
-def wait_until_analysed(node: Node, count: int, seconds: float = 120) -> None:
+def wait_until_analysed(node: Node, count: int, seconds: float = 240) -> None:
     done = "SELECT COUNT(*) FROM analysis WHERE state IN ('done', 'not_analysed')"
     wait_for(lambda: node.query(done) == [(count,)], seconds, f"the end of {count} analyses")
 

@@ -9,6 +9,7 @@ starts:
 ``gpus``      how many GPUs the machine has when a process starts; 1
 ``loads``     whether networks can be loaded onto a GPU; true
 ``notes``     a file that each batch is written down in when it begins
+``held``      a file; while it is there, batches that have begun wait
 ``no_spare``  whether there is no engine on the CPU behind the GPU
 ``lives``     by number of the process that reads the plan, from 1: a plan in the place of this one
 """
@@ -48,6 +49,7 @@ from inference.engines.ladder import Ladder
 from inference.errors import InferenceError
 
 DEVICE = "cuda:0"
+PAUSE_SECONDS = 0.4
 
 
 @dataclass
@@ -65,6 +67,7 @@ class FaultyEngine:
     def run(self, rows: Rows) -> RawOutputs:
         means = on_host(rows).reshape(len(rows), -1).mean(axis=1)
         note(self.plan, rows)
+        hold(self.plan)
         for number, (low, high, fault, times) in enumerate(self.plan.get("rows", ())):
             if np.any((means >= low) & (means <= high)) and self.met[number] < times:
                 self.met[number] += 1
@@ -82,6 +85,12 @@ def note(plan: Mapping[str, Any], rows: Rows) -> None:
             notes.write(f"{time.time()} {os.getpid()} {len(rows)} {rows.shape[-1]}\n")
 
 
+def hold(plan: Mapping[str, Any]) -> None:
+    """Wait as long as the plan says."""
+    while "held" in plan and Path(plan["held"]).exists():
+        time.sleep(0.02)
+
+
 def fail(fault: str) -> None:
     """Do what a broken machine does."""
     if fault == "out_of_memory":
@@ -93,7 +102,7 @@ def fail(fault: str) -> None:
     if fault == "stuck":
         time.sleep(10_000)
     if fault == "pause":
-        time.sleep(0.4)
+        time.sleep(PAUSE_SECONDS)
     if fault == "slow":
         time.sleep(4)
     if fault == "leak":

@@ -91,7 +91,7 @@ class Node:
 
     def start(self, part: str = "up") -> None:
         self.launch(part)
-        wait_for(self._is_up, 180, "the node's port", every=0.02)
+        wait_for(self._is_up, 200, "the node's port", every=0.02)
 
     def launch(self, part: str) -> None:
         """Start and return at once."""
@@ -129,6 +129,7 @@ class Node:
     def stop(self) -> int:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
+        # A node gives its parts a minute before it kills them.
         status = self.process.wait(120)
         self.process = None
         return status
@@ -136,6 +137,8 @@ class Node:
     def kill_everything(self) -> None:
         """SIGKILL the node and every part, the parts first: nobody gets to say goodbye."""
         assert self.process is not None
+        # Or it would start parts anew that were killed before it.
+        self.process.send_signal(signal.SIGSTOP)
         for pid in [*self.part_pids().values(), self.process.pid]:
             os.kill(pid, signal.SIGKILL)
         self.process.wait()

@@ -41,7 +41,7 @@ class OwnPostgresql:
         assert pid is not None
         os.kill(pid, number)
         self._is_up = False
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while _runs(pid):
             assert time.monotonic() < deadline, "PostgreSQL does not stop"
             time.sleep(0.05)

@@ -45,12 +45,12 @@ class Orthanc:
 
     def get(self, path: str) -> Any:
         url = f"http://127.0.0.1:{self.http_port}{path}"
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             return json.load(answer)
 
     def file(self, instance: str) -> bytes:
         url = f"http://127.0.0.1:{self.http_port}/instances/{instance}/file"
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             return bytes(answer.read())
 
     @property
@@ -84,6 +84,8 @@ def start_orthanc(
                 "RemoteAccessAllowed": False,
                 "AuthenticationEnabled": False,
                 "DicomAlwaysAllowFind": True,
+                # By default it gives a node ten seconds.
+                "DicomScuTimeout": 60,
                 "Plugins": [ORTHANC_DICOM_WEB] if dicom_web else [],
                 **changes,
             }

@@ -15,9 +15,12 @@ def wait_for(
 ) -> Any:
     """Return what a condition gives once it is true; look `every` so many seconds."""
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    while True:
+        # Before the look: whoever was held up until after the end looks once more nevertheless.
+        is_last = time.monotonic() >= deadline
         value = condition()
         if value:
             return value
+        if is_last:
+            raise AssertionError(f"{what} did not come true within {seconds:.0f} s")
         time.sleep(every)
-    raise AssertionError(f"{what} did not come true within {seconds:.0f} s")
