@@ -37,6 +37,7 @@ def create_engine(
     pool_size: int = 5,
     wait_seconds: float = 30.0,
     statement_seconds: float | None = None,
+    idle_seconds: float = 60.0,
 ) -> sa.Engine:
     """Return an engine with the settings that durability and fairness need.
 
@@ -51,6 +52,9 @@ def create_engine(
         How long to wait for a connection, for a lock, or for a network that is silent.
     statement_seconds : float or None
         How long one statement may take on PostgreSQL; None for no limit.
+    idle_seconds : float, default 60
+        After what silence within a transaction PostgreSQL gives it up: who was frozen, or whose
+        host is gone without a word, holds its locks for no longer.
 
     Raises
     ------
@@ -70,7 +74,9 @@ def create_engine(
             max_overflow=0,
             pool_pre_ping=True,
             pool_timeout=wait_seconds,
-            connect_args=_postgresql_arguments(parsed, wait_seconds, statement_seconds),
+            connect_args=_postgresql_arguments(
+                parsed, wait_seconds, statement_seconds, idle_seconds
+            ),
         )
     raise DatabaseSettingsError(
         f"db.url names {parsed.get_backend_name()!r}; use sqlite:/// or postgresql+psycopg://"
@@ -78,11 +84,12 @@ def create_engine(
 
 
 def _postgresql_arguments(
-    url: sa.URL, wait_seconds: float, statement_seconds: float | None
+    url: sa.URL, wait_seconds: float, statement_seconds: float | None, idle_seconds: float
 ) -> dict[str, object]:
     """Return what libpq is told; what the URL says itself stands."""
     whole = math.ceil(wait_seconds)
     options = f"-c timezone=UTC -c lock_timeout={round(wait_seconds * 1000)}"
+    options += f" -c idle_in_transaction_session_timeout={round(idle_seconds * 1000)}"
     if statement_seconds is not None:
         options += f" -c statement_timeout={round(statement_seconds * 1000)}"
     arguments: dict[str, object] = {

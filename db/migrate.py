@@ -47,8 +47,9 @@ def upgrade(engine: sa.Engine, revision: str = "head") -> None:
         if connection.dialect.name == "sqlite":
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         else:
-            # However long the first takes: a lock_timeout of the engine does not count here.
-            connection.execute(sa.text("SET LOCAL lock_timeout = 0"))
+            # However long the first takes: what the engine bounds has no bound here.
+            for bound in ("lock_timeout", "idle_in_transaction_session_timeout"):
+                connection.execute(sa.text(f"SET LOCAL {bound} = 0"))
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
         command.upgrade(_config(connection), revision)
         connection.commit()
