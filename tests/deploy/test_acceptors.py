@@ -84,10 +84,11 @@ def listening(port: int, *, shared: bool) -> socket.socket:
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        number = int(probe.getsockname()[1])
-    yield number
+    # Held, so that nobody else comes to listen there; who may bind it beside is not kept from it.
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield int(holder.getsockname()[1])
 
 
 def refused(port: int) -> None:
@@ -128,6 +129,6 @@ def test_connections_that_wind_down_do_not_count(port: int) -> None:
         pass
 
 
-def test_what_else_is_wrong_is_left_to_the_acceptors() -> None:
-    with reserved_port("no such host.invalid", 11112):
+def test_what_else_is_wrong_is_left_to_the_acceptors(port: int) -> None:
+    with reserved_port("no such host.invalid", port):
         pass
