@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from held_port import held_port
 
 from deploy.acceptors import acceptor_id, reserved_port
 from deploy.errors import NodeError, SettingsError
@@ -84,10 +85,7 @@ def listening(port: int, *, shared: bool) -> socket.socket:
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    # Held, so that nobody else comes to listen there; who may bind it beside is not kept from it.
-    with socket.socket() as holder:
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        holder.bind(("127.0.0.1", 0))
+    with held_port() as holder:
         yield int(holder.getsockname()[1])
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from held_port import held_port
 from prometheus_client import CollectorRegistry, Counter, start_http_server
 
 from deploy.check import Check, Verdict
@@ -85,9 +86,7 @@ def test_a_port_of_the_metrics_that_another_program_has_is_told() -> None:
     def hang_up(listener: socket.socket) -> None:
         listener.accept()[0].close()
 
-    with socket.socket() as holder:  # so that nobody else has the port once it is free
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        holder.bind(("127.0.0.1", 0))
+    with held_port() as holder:
         port = holder.getsockname()[1]
         with socket.socket() as taken:
             taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from held_port import held_port
 from prometheus_client import CollectorRegistry, generate_latest
 
 from deploy import metrics
@@ -43,10 +44,7 @@ for line in sys.stdin:
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PREREAD_SHARED_DATA", raising=False)
-    # Held, so that nobody else comes to listen on the port; whoever exports binds it beside.
-    with socket.socket() as holder:
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        holder.bind(("127.0.0.1", 0))
+    with held_port() as holder:
         port = holder.getsockname()[1]
         yield load(flags={"data_dir": tmp_path / "data", "metrics": {"port": port}})
 

@@ -19,6 +19,7 @@ import pytest
 import sqlalchemy as sa
 import structlog
 from certificates import make_certificates, openssl
+from held_port import held_port
 from hl7apy.mllp import AbstractHandler, MLLPServer
 from receivers import FRAME, acknowledgment, fields, hl7_receiver, web_receiver
 from waiting import wait_for
@@ -128,10 +129,7 @@ def row(engine: sa.Engine, number: int = 1) -> Any:
 
 @pytest.fixture
 def free_port() -> Iterator[int]:
-    """Yield a port on which nobody listens; it is held, so that nobody else comes to do so."""
-    with socket.socket() as holder:
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        holder.bind(("127.0.0.1", 0))
+    with held_port() as holder:
         yield int(holder.getsockname()[1])
 
 
