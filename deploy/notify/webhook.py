@@ -130,6 +130,10 @@ class Webhook:
         try:
             with _bounded(connection, self._settings.timeout) as ran_out:
                 try:
+                    connection.connect()
+                    # Had the time run out before, there would have been nothing to shut down.
+                    if ran_out.is_set():
+                        raise TimeoutError
                     connection.request("POST", self._path(), body, headers)
                     answer = connection.getresponse()
                     answer.read(_ENOUGH_OF_AN_ANSWER)

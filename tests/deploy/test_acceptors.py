@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from held_port import held_port
 
 from deploy.acceptors import acceptor_id, reserved_port
 from deploy.errors import NodeError, SettingsError
@@ -84,10 +85,8 @@ def listening(port: int, *, shared: bool) -> socket.socket:
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        number = int(probe.getsockname()[1])
-    yield number
+    with held_port() as holder:
+        yield int(holder.getsockname()[1])
 
 
 def refused(port: int) -> None:
@@ -128,6 +127,6 @@ def test_connections_that_wind_down_do_not_count(port: int) -> None:
         pass
 
 
-def test_what_else_is_wrong_is_left_to_the_acceptors() -> None:
-    with reserved_port("no such host.invalid", 11112):
+def test_what_else_is_wrong_is_left_to_the_acceptors(port: int) -> None:
+    with reserved_port("no such host.invalid", port):
         pass

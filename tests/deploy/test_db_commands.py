@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
@@ -17,7 +18,7 @@ from typer.testing import CliRunner
 
 from db.claim import claimed
 from db.migrate import upgrade
-from deploy.cli import app
+from deploy.cli import app, database
 from deploy.errors import DeployError
 from scp.part10 import read_layout
 from scp.reconcile import LOCK_NAME, REBUILT
@@ -155,14 +156,24 @@ def test_reindex_refuses_a_folder_without_images(store: ImageStore, run: Run) ->
         run("reindex")
 
 
-def test_reindex_waits_for_a_recovery_to_end(filled: ImageStore, run: Run) -> None:
+def test_reindex_waits_for_a_recovery_to_end(
+    filled: ImageStore, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = threading.Event()
+    ended: list[int] = []
+
+    def look_again(seconds: float) -> None:
+        waits.set()
+        time.sleep(seconds)
+
+    monkeypatch.setattr(database, "time", SimpleNamespace(sleep=look_again, monotonic=float))
     with claimed(filled.files.root / LOCK_NAME):
-        waiting = threading.Thread(target=run, args=("reindex",))
+        waiting = threading.Thread(target=lambda: ended.append(run("reindex").exit_code))
         waiting.start()
-        time.sleep(0.5)
-        assert waiting.is_alive()
-    waiting.join(30)
-    assert not waiting.is_alive()
+        assert waits.wait(60)
+        assert ended == []
+    waiting.join(120)
+    assert ended == [0]
 
 
 def test_reindex_beside_a_node_that_receives(

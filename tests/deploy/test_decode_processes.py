@@ -61,12 +61,12 @@ def test_no_decode_process_outlives_its_worker(tmp_path: Path, ending: signal.Si
             stderr=output,
         )
     try:
-        wait_for(lambda: b"worker.started" in log.read_bytes() or worker.poll() is not None)
+        wait_for(lambda: b"worker.started" in log.read_bytes() or worker.poll() is not None, 120)
         assert worker.poll() is None, log.read_text()
-        wait_for(lambda: len(processes_of(worker.pid)) == 2)
+        wait_for(lambda: len(processes_of(worker.pid)) == 2, 120)
         children = processes_of(worker.pid)
         worker.send_signal(ending)
-        worker.wait(60)
+        worker.wait(120)
         wait_for(lambda: not any(is_alive(pid) for pid in children))
     finally:
         worker.kill()

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from held_port import held_port
 from prometheus_client import CollectorRegistry, Counter, start_http_server
 
 from db import create_engine
@@ -93,7 +94,10 @@ def metrics_port() -> Iterator[int]:
     thread.join()
 
 
-def test_the_metrics_of_this_node_answer(metrics_port: int) -> None:
+def test_the_metrics_of_this_node_answer(
+    metrics_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.doctor_metrics._WAIT_SECONDS", 60.0)
     (check,) = examine_metrics(MetricsSettings(port=metrics_port))
     assert (check.verdict, check.message) == (Verdict.GOOD, f"{metrics_port} on 127.0.0.1 answers")
     assert list(examine_metrics(MetricsSettings())) == []
@@ -103,17 +107,19 @@ def test_a_port_of_the_metrics_that_another_program_has_is_told() -> None:
     def hang_up(listener: socket.socket) -> None:
         listener.accept()[0].close()
 
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        other = threading.Thread(target=hang_up, args=(taken,))
-        other.start()
+    with held_port() as holder:
+        port = holder.getsockname()[1]
+        with socket.socket() as taken:
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            taken.bind(("127.0.0.1", port))
+            taken.listen()
+            other = threading.Thread(target=hang_up, args=(taken,))
+            other.start()
+            (check,) = examine_metrics(MetricsSettings(port=port))
+            other.join()
+        assert check.verdict is Verdict.BAD
+        assert check.message.startswith(f"metrics.port {port} on 127.0.0.1 cannot be had: ")
         (check,) = examine_metrics(MetricsSettings(port=port))
-        other.join()
-    assert check.verdict is Verdict.BAD
-    assert check.message.startswith(f"metrics.port {port} on 127.0.0.1 cannot be had: ")
-    (check,) = examine_metrics(MetricsSettings(port=port))
     assert (check.verdict, check.message) == (Verdict.GOOD, f"{port} on 127.0.0.1 is free")
 
 

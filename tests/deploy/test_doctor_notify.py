@@ -28,14 +28,15 @@ def test_who_listens_can_be_reached_and_gets_nothing() -> None:
             assert "preread notifications test ris" in message
             connection, _ = listener.accept()
             with connection:
-                connection.settimeout(5)
+                connection.settimeout(60)
                 assert connection.recv(1) == b""
 
 
 def test_nobody_listens() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    verdict, message = found(kind="webhook", url=f"http://127.0.0.1:{port}/")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and listens to nobody
+        port = taken.getsockname()[1]
+        verdict, message = found(kind="webhook", url=f"http://127.0.0.1:{port}/")
     assert verdict is Verdict.BAD
     assert f"ris: 127.0.0.1:{port} cannot be reached: Connection refused" in message
 

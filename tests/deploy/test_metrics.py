@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from held_port import held_port
 from prometheus_client import CollectorRegistry, generate_latest
 
 from deploy import metrics
@@ -40,13 +41,12 @@ for line in sys.stdin:
 
 
 @pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PREREAD_SHARED_DATA", raising=False)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    return load(flags={"data_dir": tmp_path / "data", "metrics": {"port": port}})
+    with held_port() as holder:
+        port = holder.getsockname()[1]
+        yield load(flags={"data_dir": tmp_path / "data", "metrics": {"port": port}})
 
 
 class Acceptor:
@@ -96,7 +96,7 @@ def acceptors(settings: Settings) -> Iterator[Any]:
 
 def scrape(settings: Settings) -> dict[str, float]:
     url = f"http://127.0.0.1:{settings.metrics.port}/metrics"
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=60) as answer:
         return parse(answer.read().decode())
 
 
@@ -149,6 +149,7 @@ def test_processes_are_added_up_and_survive_their_end(settings: Settings, accept
 
 def test_a_port_in_use_is_named(settings: Settings) -> None:
     with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", settings.metrics.port))
         other.listen()
         with (
@@ -190,7 +191,7 @@ def test_every_metric_is_described_and_every_description_true(settings: Settings
     text = generate_latest(registry).decode()
     with exporter(settings):
         url = f"http://127.0.0.1:{settings.metrics.port}/metrics"
-        text += urllib.request.urlopen(url, timeout=10).read().decode()
+        text += urllib.request.urlopen(url, timeout=60).read().decode()
     kinds = dict(re.findall(r"^# TYPE (preread_\S+) (\S+)$", text, re.MULTILINE))
     made = {name: kind for name, kind in kinds.items() if not name.endswith("_created")}
     assert made == {metric.name: metric.kind for metric in METRICS}
@@ -206,12 +207,13 @@ def test_every_metric_is_described_and_every_description_true(settings: Settings
 def test_an_image_costs_little(settings: Settings, acceptors: Any) -> None:
     """In an acceptor with files, as in a node."""
     program = _ACCEPTOR.replace("for line in sys.stdin", "for line in ()") + (
-        "import time\n"
+        "import resource, time\n"
         "def one(n):\n"
-        "    began = time.perf_counter()\n"
+        "    began = time.process_time()\n"
         "    for _ in range(n): counting.stored('new', 537000, 0.003)\n"
-        "    return 1e6 * (time.perf_counter() - began) / n\n"
-        "print(min(one(2000) for _ in range(5)))"
+        "    return 1e6 * (time.process_time() - began) / n\n"
+        "least = min(one(2000) for _ in range(5))\n"
+        "print(least, resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw)"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, str(metrics_folder(settings.data_dir)), "scp"],
@@ -220,4 +222,6 @@ def test_an_image_costs_little(settings: Settings, acceptors: Any) -> None:
         text=True,
         check=True,
     )
-    assert float(done.stdout.split()[-1]) < 200  # microseconds: no sync, no lock of other processes
+    microseconds, waits = done.stdout.split()[-2:]
+    assert float(microseconds) < 200
+    assert int(waits) < 5000  # of 10,000 images: no sync, no lock of other processes

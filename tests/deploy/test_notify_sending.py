@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import http.client
 import json
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,8 +19,10 @@ import pytest
 import sqlalchemy as sa
 import structlog
 from certificates import make_certificates, openssl
+from held_port import held_port
 from hl7apy.mllp import AbstractHandler, MLLPServer
 from receivers import FRAME, acknowledgment, fields, hl7_receiver, web_receiver
+from waiting import wait_for
 
 from db import FileStore, create_engine
 from db.ingest import Ingest, InstanceRecord
@@ -41,7 +45,7 @@ FINDING = FindingRecord(
 
 class Clock:
     def __init__(self) -> None:
-        self.now = datetime.now(UTC) + timedelta(minutes=1)  # after what tests write
+        self.now = datetime.now(UTC) + timedelta(minutes=10)  # after what tests write
 
     def __call__(self) -> datetime:
         return self.now
@@ -111,7 +115,7 @@ def webhook(port: int, **changes: Any) -> NotifySettings:
 
 def settings(**changes: Any) -> NotifySettings:
     defaults = {
-        "name": "ris", "timeout": 2, "max_attempts": 3, "backoff_first_seconds": 10,
+        "name": "ris", "timeout": 60, "max_attempts": 3, "backoff_first_seconds": 10,
         "backoff_max_seconds": 15,
     }  # fmt: skip
     return NotifySettings.model_validate({**defaults, **changes})
@@ -123,10 +127,10 @@ def row(engine: sa.Engine, number: int = 1) -> Any:
         return connection.execute(query).one()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@pytest.fixture
+def free_port() -> Iterator[int]:
+    with held_port() as holder:
+        yield int(holder.getsockname()[1])
 
 
 Found = Callable[..., None]
@@ -248,16 +252,15 @@ def test_silence_ends_with_the_time_out(
 
 
 def test_a_receiver_that_was_away_gets_everything_when_it_is_back(
-    engine: sa.Engine, files: FileStore, found: Found, clock: Clock
+    engine: sa.Engine, files: FileStore, found: Found, clock: Clock, free_port: int
 ) -> None:
     found("ris", number=1)
     found("ris", number=2)
-    port = free_port()
-    target = Target(engine, files, hl7(port), clock)
+    target = Target(engine, files, hl7(free_port), clock)
     assert [target.run_once(), target.run_once(), target.run_once()] == [1, 1, 0]
     assert row(engine).last_error == "cannot be reached: Connection refused"
     clock.advance(20)
-    with hl7_receiver(port) as receiver:
+    with hl7_receiver(free_port) as receiver:
         target.run_once()
         target.run_once()
     assert [row(engine, number).state for number in (1, 2)] == ["sent", "sent"]
@@ -280,7 +283,7 @@ def test_a_sender_killed_before_it_could_enter_sends_under_the_same_name(
         assert row(engine).state == "pending"
         after = Target(engine, files, hl7(receiver.port), clock)
         assert after.run_once() == 0, "the lease still runs"
-        clock.advance(63)
+        clock.advance(121)
         assert after.run_once() == 1
     assert row(engine).state == "sent"
     assert len(receiver.received) == 2
@@ -289,10 +292,10 @@ def test_a_sender_killed_before_it_could_enter_sends_under_the_same_name(
 
 
 def test_given_up_at_the_deadline(
-    engine: sa.Engine, files: FileStore, found: Found, clock: Clock
+    engine: sa.Engine, files: FileStore, found: Found, clock: Clock, free_port: int
 ) -> None:
     found("ris", deadline_at=clock() + timedelta(seconds=5))
-    Target(engine, files, hl7(free_port()), clock).run_once()
+    Target(engine, files, hl7(free_port), clock).run_once()
     assert (row(engine).state, row(engine).n_attempts) == ("dead", 1)
 
 
@@ -354,17 +357,16 @@ def test_a_dead_target_holds_up_nobody_else(
         found("gone", "ris", number=number)
     with socket.create_server(("127.0.0.1", 0)) as deaf, hl7_receiver() as receiver:
         targets = [
-            Target(engine, files, hl7(deaf.getsockname()[1], name="gone", timeout=20)),
+            Target(engine, files, hl7(deaf.getsockname()[1], name="gone", timeout=200)),
             Target(engine, files, hl7(receiver.port)),
         ]
         notifier = Notifier(targets)
         notifier.start()
-        for _ in range(200):
-            if len(receiver.filed) == 2:
-                break
-            threading.Event().wait(0.05)
-        notifier.stop(seconds=0.1)
-    assert len(receiver.filed) == 2
+        try:
+            wait_for(lambda: len(receiver.filed) == 2, 120, "both messages", every=0.02)
+        finally:
+            notifier.tell_to_stop()
+    notifier.stop(60)
 
 
 @pytest.fixture
@@ -483,11 +485,27 @@ def test_an_answer_that_drips_ends_with_the_time_out(
     assert row(engine).last_error == "no answer within 0.5 s"
 
 
-def test_a_webhook_that_is_away_or_lacks_its_secret(
-    engine: sa.Engine, files: FileStore, found: Found, clock: Clock, tmp_path: Path
+def test_time_that_runs_out_before_there_is_a_connection_is_over(
+    engine: sa.Engine, files: FileStore, found: Found, clock: Clock, monkeypatch: Any
 ) -> None:
     found("ris")
-    Target(engine, files, webhook(free_port()), clock).run_once()
+    connect = http.client.HTTPConnection.connect
+
+    def slowly(connection: http.client.HTTPConnection) -> None:
+        time.sleep(0.4)  # such as for a name server
+        connect(connection)
+
+    monkeypatch.setattr(http.client.HTTPConnection, "connect", slowly)
+    with web_receiver(drip=True) as receiver:
+        Target(engine, files, webhook(receiver.port, timeout=0.2), clock).run_once()
+    assert row(engine).last_error == "no answer within 0.2 s"
+
+
+def test_a_webhook_that_is_away_or_lacks_its_secret(
+    engine: sa.Engine, files: FileStore, found: Found, clock: Clock, tmp_path: Path, free_port: int
+) -> None:
+    found("ris")
+    Target(engine, files, webhook(free_port), clock).run_once()
     assert row(engine).last_error == "cannot be reached: Connection refused"
     clock.advance(20)
     with web_receiver() as receiver:

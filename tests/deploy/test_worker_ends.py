@@ -7,12 +7,15 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from structlog.testing import capture_logs
+from waiting import wait_for
 
 from db import create_engine
 from db.migrate import upgrade
@@ -36,14 +39,15 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 def stored(engine: sa.Engine, number: int) -> list[tuple[str, str, str]]:
-    deadline = time.monotonic() + 20
-    while True:
+    def enough() -> list[tuple[str, str, str]] | None:
         with engine.connect() as connection:
             rows = rows_of(connection, "v_worker_events", order_by="event_id")
-        if len(rows) >= number:
-            return [(row["worker"], row["step"], row["reason"]) for row in reversed(rows)]
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+        if len(rows) < number:
+            return None
+        return [(row["worker"], row["step"], row["reason"]) for row in reversed(rows)]
+
+    found: list[tuple[str, str, str]] = wait_for(enough, 120, f"{number} events", every=0.02)
+    return found
 
 
 def test_ends_wait_for_a_database_that_is_away(
@@ -53,20 +57,27 @@ def test_ends_wait_for_a_database_that_is_away(
     workers = settings.data_dir / "workers"
     workers.mkdir()
     (workers / "host-cpu-0.lock").write_text("4711\n")
+    askers: list[threading.Thread] = []
+
+    def asked(*given: Any, **how: Any) -> sa.Engine:
+        askers.append(threading.current_thread())
+        return create_engine(*given, **how)
+
+    monkeypatch.setattr(worker_ends, "create_engine", asked)
     counted: list[str] = []
     engine = create_engine(settings.db_url)
     with capture_logs() as logs, told_of_ends(settings, {"worker"}, counted.append) as ended:
-        began = time.monotonic()
         ended(PartEnd("worker", 4711, -signal.SIGKILL))
         ended(PartEnd("worker", 4712, 1))
         ended(PartEnd("worker", 4713, -signal.SIGSEGV))
         for status in (0, 70, 71, 72, 73, AWAY_STATUS):  # these it told itself
             ended(PartEnd("worker", 4714, status))
         ended(PartEnd("scp", 4715, -9))
-        assert time.monotonic() - began < 1
-        time.sleep(0.2)
+        wait_for(lambda: [one for one in logs if one["event"] == "worker.end_not_stored"])
         upgrade(engine)
         found = stored(engine, 3)
+    # Who tells of an end asks no database, and so waits for none.
+    assert askers and threading.current_thread() not in askers
     assert [(worker, step) for worker, step, _ in found] == [
         ("host-cpu-0", "killed"),
         ("worker", "crashed"),
@@ -91,7 +102,7 @@ def test_who_ends_does_not_wait_for_a_database_that_stays_away(settings: Setting
     began = time.monotonic()
     with told_of_ends(settings, {"worker"}, lambda _step: None) as ended:
         ended(PartEnd("worker", 4711, -9))
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
 
 
 def test_of_a_database_that_stays_away_no_more_than_so_many_wait(

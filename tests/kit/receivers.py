@@ -53,7 +53,7 @@ class Hl7Receiver:
     port: int = 0
 
     def handle(self, connection: socket.socket) -> None:
-        connection.settimeout(20)
+        connection.settimeout(60)
         data = b""
         while not data.endswith(b"\x1c\x0d"):
             piece = connection.recv(65536)

@@ -26,11 +26,13 @@ def said(*arguments: str) -> str:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_without_a_gpu_it_says_so() -> None:
     assert said() == "no GPU: torch sees none; nothing is measured\n"
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_it_runs_on_a_cpu_to_its_end() -> None:
     lines = said("--device", "cpu", "--quick", "--batch", "2", "--decoders", "1").splitlines()
     assert lines[0].startswith("cpu, no figures, torch")

@@ -16,7 +16,7 @@ def _run(folder: Path, *arguments: str) -> str:
         [sys.executable, str(BENCHMARK), *arguments, "--folder", str(folder)],
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=880,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -27,7 +27,7 @@ def test_it_tells_what_it_takes_and_knows_its_parts(tmp_path: Path) -> None:
         [sys.executable, str(BENCHMARK), "--only", "nothing", "--folder", str(tmp_path)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
     )
     assert done.returncode == 2
     assert "nothing is none of stages, urgent, workers, memory, flat" in " ".join(
@@ -36,6 +36,7 @@ def test_it_tells_what_it_takes_and_knows_its_parts(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("part", "said"),
     [

@@ -10,6 +10,7 @@ import pytest
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_quick_run_tells_all_kinds_of_objects_and_a_verdict(tmp_path: Path) -> None:
     command = [sys.executable, str(Path(__file__).parent), "--quick", "--only", "film-1024,ct-28"]
     said = subprocess.run(

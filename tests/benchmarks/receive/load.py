@@ -217,11 +217,14 @@ class Sender:
         return self._uids.instances(self._image.per_series)
 
     def for_seconds(self, n_associations: int, seconds: float) -> Load:
-        """Store over several associations until `seconds` have passed; each ends its last image."""
+        """Store over several associations until `seconds` have passed; each ends its last image.
+
+        Each stores one at least, however late its thread begins.
+        """
 
         def store(association: Association, latencies: list[float], end: float) -> None:
             source, now = self.instances(), time.perf_counter()
-            while now < end:
+            while not latencies or now < end:
                 association.store(next(source))
                 before, now = now, time.perf_counter()
                 latencies.append(now - before)

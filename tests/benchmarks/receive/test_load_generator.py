@@ -24,6 +24,8 @@ class Scp:
         self.received: list[Dataset] = []
         entity = AE("ANY")
         entity.maximum_pdu_size = 20000
+        # One that was released counts until its thread has ended.
+        entity.maximum_associations = 1000
         entity.add_supported_context(_CT, "1.2.840.10008.1.2.1")
         entity.add_supported_context(_CR, "1.2.840.10008.1.2.4.50")
         entity.add_supported_context("1.2.840.10008.1.1")
@@ -61,7 +63,7 @@ def test_everything_that_is_reported_was_received_once(
         [sys.executable, BENCHMARK, *command, "--port", str(scp.port), *options],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
     )
     assert done.returncode == 0, done.stderr
     reported = re.match(r"(\d+) images", done.stdout)
@@ -78,7 +80,7 @@ def test_a_refusal_is_an_error(scp: Scp) -> None:
         [sys.executable, BENCHMARK, "raw", "--port", str(scp.port), "--kind", "DX"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
     )
     assert done.returncode != 0
     assert "DX was not accepted" in done.stderr
