@@ -51,8 +51,8 @@ class JobRunner:
         Routine analyses at once, in this worker whatever others of the database do.
     stat_slots : int, default 1
         STAT analyses at once, beside those.
-    leaves_routine : callable
-        Asked before each look for routine analyses; while it is true none is taken.
+    leaves_routine, leaves_stat : callable
+        Asked before each look for routine analyses, and for STAT; while it is true none is taken.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class JobRunner:
         concurrency: int = 1,
         stat_slots: int = 1,
         leaves_routine: Callable[[], bool] = lambda: False,
+        leaves_stat: Callable[[], bool] = lambda: False,
     ) -> None:
         quiet()
         config: DBOSConfig = {
@@ -86,7 +87,7 @@ class JobRunner:
             _named(self._claims.begun, self._under_way.counting(run))
         )
         self._slots = {STAT_QUEUE: stat_slots, QUEUE: concurrency}
-        self._leaves_routine = leaves_routine
+        self._leaves = {STAT_QUEUE: leaves_stat, QUEUE: leaves_routine}
         self._engine, self._executor_id = engine, executor_id
         self._not_begun: NotBegun | None = None
 
@@ -107,7 +108,8 @@ class JobRunner:
             table.known_queue(SECONDS, QUEUE),
             lambda: self._claims.ids | frozenset(active.activeList()),
         )
-        leave(system, QUEUE, self._leaves_routine)
+        for queue, leaves in self._leaves.items():
+            leave(system, queue, leaves)
         for queue, slots in self._slots.items():
             DBOS.register_queue(
                 queue,

@@ -104,6 +104,7 @@ class Worker:
             settings.concurrency,
             settings.stat_slots,
             self._leaves_routine,
+            self._leaves_all,
         )
 
     def wake(self) -> None:
@@ -291,9 +292,13 @@ class Worker:
         also where all workers read STAT. Alone, nobody would gain by it. A worker whose memory has
         grown takes none any more.
         """
-        if self._grown is not None:
+        if self._grown is not None or self._leaves_all():
             return True
         return self._takeover.has_others and not self._device.may_begin
+
+    def _leaves_all(self) -> bool:
+        """Whether nothing is taken: what is left to the next process must not come back here."""
+        return self._events.lost is not None
 
     def _under_way(self) -> str | None:
         """Return the analysis that this thread works for, if it is known."""

@@ -40,7 +40,7 @@ def test_the_next_is_made_while_this_one_is_used() -> None:
 
     taken = one_ahead(items())
     assert next(taken) == 1
-    assert second.wait(10), "nobody works on the second item"
+    assert second.wait(60), "nobody works on the second item"
     assert list(taken) == [2]
 
 
@@ -82,7 +82,7 @@ def test_who_stops_early_leaves_no_thread_and_closes_what_was_begun() -> None:
     next(taken)
     taken.close()  # type: ignore[attr-defined]
     del taken
-    assert closed.wait(10)
+    assert closed.wait(60)
     assert not [one for one in threading.enumerate() if one.name.startswith("ahead")]
 
 

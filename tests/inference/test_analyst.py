@@ -16,6 +16,7 @@ import pydicom
 import pytest
 import sqlalchemy as sa
 from stored_files import store
+from waiting import wait_for
 
 from db import FileStore
 from db.ingest import Ingest
@@ -406,12 +407,11 @@ def serve(
     worker = Worker(engine, working, identity, WorkerSettings(grace_seconds=1))
     thread = threading.Thread(target=worker.serve, args=(stop,))
     thread.start()
-    deadline = time.monotonic() + 30
-    while outcome(engine)["state"] != until and time.monotonic() < deadline:
-        time.sleep(0.1)
-    stop.set()
-    thread.join(30)
-    assert outcome(engine)["state"] == until
+    try:
+        wait_for(lambda: outcome(engine)["state"] == until)
+    finally:
+        stop.set()
+        thread.join(60)
 
 
 @pytest.mark.parametrize(("failures", "state"), [(2, "done"), (99, "failed")])

@@ -363,7 +363,7 @@ def test_killed_while_it_is_written_the_bundle_of_before_opens(
         "b.write_bundle(Path(sys.argv[1]), name='n', version='2', network_def={}, state_dict={},"
         " preread={}, metadata={}, card='')"
     )
-    done = subprocess.run([sys.executable, "-c", script, str(copied)], check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script, str(copied)], check=False, timeout=240)
     assert done.returncode == -signal.SIGKILL
     opened = open_bundle(copied)
     assert opened.identity == ct_bundle.identity

@@ -54,14 +54,14 @@ def test_a_job_that_is_cancelled_while_it_runs_is_no_error(
 
     def run(name: str) -> None:
         begun.set()
-        assert name == "next" or go_on.wait(30)
+        assert name == "next" or go_on.wait(60)
         ended.append(name)
 
     runner = JobRunner(jobs_engine, "test-0", run)
     runner.start()
     try:
         enqueue(jobs_engine, "x")
-        assert begun.wait(30)
+        assert begun.wait(60)
         with jobs_engine.begin() as connection:
             queue.cancel(connection, "x")
         go_on.set()

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -39,7 +40,7 @@ class Working:
             end = self.end.setdefault(name, threading.Event())
             if self._is_over:
                 end.set()
-        assert end.wait(60)
+        assert end.wait(240)
 
     def let_all_go(self) -> None:
         with self._guard:
@@ -54,8 +55,8 @@ class Working:
 
 
 @contextmanager
-def runner(engine: sa.Engine, working: Working, **slots: int) -> Iterator[None]:
-    made = JobRunner(engine, "test-0", working.run, **slots)
+def runner(engine: sa.Engine, working: Working, **settings: Any) -> Iterator[None]:
+    made = JobRunner(engine, "test-0", working.run, **settings)
     made.start()
     try:
         yield
@@ -69,9 +70,10 @@ def test_stat_starts_while_all_routine_slots_are_taken(jobs_engine: sa.Engine) -
     enqueue(jobs_engine, *(f"r{number}" for number in range(6)))
     with runner(jobs_engine, working, concurrency=2, stat_slots=1):
         wait_for(lambda: len(working.started) == 2)
-        enqueue(jobs_engine, "urgent", "urgent too", priority=Priority.STAT)
+        enqueue(jobs_engine, "urgent", priority=Priority.STAT)
         wait_for(lambda: len(working.started) == 3)
         assert working.started[2] == "urgent"
+        enqueue(jobs_engine, "urgent too", priority=Priority.STAT)
         # Its slot is one beside the others, and no more than one.
         time.sleep(1)
         assert len(working.started) == 3
@@ -148,9 +150,14 @@ def test_looking_for_jobs_takes_no_part_in_the_write_lock(
     engine = create_engine(database_url)
     upgrade(engine)
     prepare(engine)
-    working = Working()
-    with runner(engine, working):
-        time.sleep(2)  # its own entries are written
+    working, looks = Working(), []
+
+    def looked() -> bool:
+        looks.append(1)
+        return False
+
+    with runner(engine, working, leaves_routine=looked):
+        wait_for(lambda: len(looks) >= 2)  # its own entries are written
         taken = []
         real = FairConnection._acquire
 
@@ -159,7 +166,8 @@ def test_looking_for_jobs_takes_no_part_in_the_write_lock(
             real(self)
 
         monkeypatch.setattr(FairConnection, "_acquire", counted)
-        time.sleep(1.5)
+        before = len(looks)
+        wait_for(lambda: len(looks) >= before + 2)
     # The engine looks after its own tables, rarely.
     assert [name for name in taken if name.startswith("queue-worker")] == []
     engine.dispose()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +13,7 @@ import sqlalchemy as sa
 from queued_jobs import enqueue
 from waiting import wait_for
 
+import inference.claims
 import inference.worker
 from db.workers import WorkerIdentity
 from inference.job_runner import JobRunner
@@ -64,22 +64,24 @@ def taken_without_a_word(
 
 
 @pytest.mark.parametrize("priority", list(Priority))
-def test_a_job_that_is_given_up_holds_no_slot(jobs_engine: sa.Engine, priority: Priority) -> None:
+def test_a_job_that_is_given_up_holds_no_slot(
+    jobs_engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, priority: Priority
+) -> None:
+    monkeypatch.setattr(inference.claims, "_LONGEST_SECONDS", 600.0)  # after which it is let go
     enqueue(jobs_engine, "poison", priority=priority)
     run_sql(jobs_engine, "UPDATE {jobs} SET recovery_attempts = 5")
     enqueue(jobs_engine, "next", priority=priority)
     ran: list[str] = []
     with running(jobs_engine, ran.append):
         wait_for(JobQueue(jobs_engine).dead, every=0.02)
-        began = time.monotonic()
         wait_for(lambda: ran, every=0.02)
-        assert time.monotonic() - began < 5  # it waited for 10 s
     assert ran == ["next"]
 
 
 def test_a_job_that_is_cancelled_as_it_is_taken_holds_no_slot(
     jobs_engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(inference.claims, "_LONGEST_SECONDS", 600.0)
     ran: list[str] = []
     runner = JobRunner(jobs_engine, "test-0", ran.append)
     claim, queue = runner._claims.add, JobQueue(jobs_engine)
@@ -94,9 +96,7 @@ def test_a_job_that_is_cancelled_as_it_is_taken_holds_no_slot(
     enqueue(jobs_engine, "doomed", "next")
     runner.start()
     try:
-        began = time.monotonic()
         wait_for(lambda: ran == ["next"], every=0.02)
-        assert time.monotonic() - began < 5
     finally:
         runner.stop(1)
 
@@ -109,13 +109,13 @@ def test_a_job_that_was_taken_without_the_worker_hearing_of_it_is_queued_again(
     with running(jobs_engine, ran.append) as runner:
         with taken_without_a_word(jobs_engine, monkeypatch) as cut:
             enqueue(jobs_engine, "lost")
-            assert cut.wait(30)
+            assert cut.wait(60)
         assert runner.queue_not_begun() == ()  # it may be about to begin
         assert [job.state for job in queue.jobs(["lost"])] == [JobState.RUNNING]
         assert runner.queue_not_begun() == ("lost",)
         wait_for(lambda: ran == ["lost"])
         assert runner.queue_not_begun() == ()
-    assert [job.state for job in queue.jobs(["lost"])] == [JobState.ENDED]
+        wait_for(lambda: [job.state for job in queue.jobs(["lost"])] == [JobState.ENDED])
 
 
 def test_what_runs_is_left_however_long(jobs_engine: sa.Engine) -> None:
@@ -124,7 +124,7 @@ def test_what_runs_is_left_however_long(jobs_engine: sa.Engine) -> None:
 
     def run(name: str) -> None:
         begun.append(name)
-        assert end.wait(60)
+        assert end.wait(240)
 
     enqueue(jobs_engine, "a", "b")
     enqueue(jobs_engine, "urgent", priority=Priority.STAT)
@@ -179,10 +179,10 @@ def test_a_worker_sees_to_it_itself(
     with taken_without_a_word(jobs_engine, monkeypatch) as cut:
         served.start()
         enqueue(jobs_engine, "lost")
-        assert cut.wait(30)
+        assert cut.wait(60)
     try:
-        wait_for(lambda: reading.begun == ["lost"], 20)
+        wait_for(lambda: reading.begun == ["lost"])
     finally:
         stop.set()
-        served.join(30)
+        served.join(60)
     assert not served.is_alive()

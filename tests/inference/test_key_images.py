@@ -24,8 +24,9 @@ from torch import nn
 from inference import reader as reader_module
 from inference.bundle import Bundle
 from inference.decode_pool import DecodePool
+from inference.decode_process import DecodeProcess
 from inference.decode_settings import PoolSettings
-from inference.decode_task import DecodeTask
+from inference.decode_task import Asked, DecodeTask
 from inference.decoded import RecentImages
 from inference.engines.engine import MadeWith, RawOutputs
 from inference.explaining import Wanted
@@ -357,6 +358,13 @@ def test_a_decoder_that_ends_its_process_costs_a_picture(
     pipe = tmp_path / "never written"
     os.mkfifo(pipe)
 
+    ask = DecodeProcess.ask
+
+    def sooner(self: DecodeProcess, asked: Asked, seconds: float) -> None:
+        ask(self, asked, 1.0 if asked.task.image.path == pipe else seconds)
+
+    monkeypatch.setattr(DecodeProcess, "ask", sooner)
+
     class _Crashing(DecodePool):
         """Has the first image of a picture hang, which ends its process."""
 
@@ -366,7 +374,7 @@ def test_a_decoder_that_ends_its_process_costs_a_picture(
                 tasks = (replace(tasks[0], image=hanging), *tasks[1:])
             return super().decode(tasks)
 
-    with _Crashing(PoolSettings(1, timeout_seconds=1.0)) as pool:
+    with _Crashing(PoolSettings(1)) as pool:
         reader = load_reader(bundle, "cpu")
         reader.decoding = pool
         reading = reader.read(images)

@@ -41,7 +41,7 @@ class Reading:
 
     def analyse(self, analysis_id: str) -> None:
         self.begun.append(analysis_id)
-        assert self.end.wait(60)
+        assert self.end.wait(240)
 
     def fail(self, analysis_id: str, code: str, reason: str) -> None:
         raise AssertionError(f"{analysis_id} failed: {code}, {reason}")
@@ -63,18 +63,18 @@ def ask(engine: sa.Engine, name: str, priority: Priority) -> None:
 
 
 @contextmanager
-def working(engine: sa.Engine, reading: Reading) -> Iterator[JobQueue]:
+def working(engine: sa.Engine, reading: Reading) -> Iterator[tuple[Worker, JobQueue]]:
     identity = WorkerIdentity("host-0", "host", os.getpid(), "cpu", ("m",))
     worker = Worker(engine, reading, identity, WorkerSettings(grace_seconds=1))  # type: ignore[arg-type]
     stop, queue = threading.Event(), JobQueue(engine)
     served = threading.Thread(target=worker.serve, args=(stop,))
     served.start()
     try:
-        yield queue
+        yield worker, queue
     finally:
         reading.end.set()
         stop.set()
-        served.join(30)
+        served.join(60)
         assert not served.is_alive()
 
 
@@ -87,16 +87,16 @@ def state(queue: JobQueue, name: str) -> JobState:
 def test_routine_is_left_to_another_worker_while_stat_is_read(
     jobs_engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, is_alone: bool
 ) -> None:
-    monkeypatch.setattr(giving_way, "_ALONE_SECONDS", 60.0)
+    monkeypatch.setattr(giving_way, "_ALONE_SECONDS", 600.0)
     with jobs_engine.begin() as connection:
         if not is_alone:
             enter(connection, WorkerIdentity("other-0", "other", 1, "cpu", ("m",)))
         insert_series(connection, NOW, study="1", series="1.1")
     reading = Reading()
     ask(jobs_engine, "urgent", Priority.STAT)
-    with working(jobs_engine, reading) as queue:
+    with working(jobs_engine, reading) as (worker, queue):
         wait_for(lambda: reading.begun == ["urgent"])
-        time.sleep(0.5)  # by then it has looked who else is there
+        wait_for(lambda: is_alone or worker._takeover.has_others)  # it looks now and then
         ask(jobs_engine, "routine", Priority.ROUTINE)
         if is_alone:
             # It would gain nothing by waiting in the queue.

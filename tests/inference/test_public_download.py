@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -101,10 +102,11 @@ def test_what_cannot_be_fetched_says_the_way_out(
 
 
 def test_without_a_network_it_says_the_way_out(tmp_path: Path) -> None:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Publisher) as server:
-        port = server.server_port
-    with pytest.raises(DownloadError, match=r"Connection refused.*give it with --file"):
-        fetch(f"http://127.0.0.1:{port}/weights.pt", tmp_path, SHA256)
+    with socket.socket() as taken:  # nobody else listens there meanwhile
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/weights.pt"
+        with pytest.raises(DownloadError, match=r"Connection refused.*give it with --file"):
+            fetch(url, tmp_path, SHA256)
 
 
 def test_no_redirection_leaves_https(publisher: str, tmp_path: Path) -> None:

@@ -44,10 +44,10 @@ def test_looks_are_rare_until_an_analysis_runs(jobs_engine: sa.Engine) -> None:
     runner.start()
     try:
         enqueue(jobs_engine, "a")
-        assert started.wait(30)
+        assert started.wait(60)
         assert runner._patience() == 1.0 < rare
         ends.set()
-        wait_for(lambda: runner._patience() == rare, 30)
+        wait_for(lambda: runner._patience() == rare)
     finally:
         ends.set()
         runner.stop(5)

@@ -111,7 +111,7 @@ def test_loading_one_blocks_no_reading_of_another_and_is_done_once() -> None:
 
     def slowly() -> Model:
         begun.set()
-        assert go_on.wait(20)
+        assert go_on.wait(60)
         return machine._load("slow")
 
     def hold() -> int:
@@ -121,11 +121,11 @@ def test_loading_one_blocks_no_reading_of_another_and_is_done_once() -> None:
     machine.use("other")
     with ThreadPoolExecutor() as pool:
         several = [pool.submit(hold) for _ in range(4)]
-        assert begun.wait(20)
+        assert begun.wait(60)
         machine.use("other", "other")
         assert not any(one.done() for one in several)
         go_on.set()
-        assert len({one.result(20) for one in several}) == 1
+        assert len({one.result(60) for one in several}) == 1
     assert machine.loads == ["other", "slow"]
 
 
@@ -184,7 +184,7 @@ def test_whatever_fails_while_it_is_loaded_nobody_waits_for_ever() -> None:
     fails = False
     with ThreadPoolExecutor(1) as pool:
         held = pool.submit(store.held("a", lambda: 1, Model).__enter__)
-        assert isinstance(held.result(10), Model)
+        assert isinstance(held.result(60), Model)
 
 
 def test_what_is_loaded_is_not_estimated_again() -> None:

@@ -18,11 +18,11 @@ def test_the_same_analysis_twice_is_watched_until_both_have_ended() -> None:
     def earlier() -> None:
         with watchdog.watching("a"):
             entered.set()
-            assert leave.wait(10)
+            assert leave.wait(60)
 
     thread = threading.Thread(target=earlier)
     thread.start()
-    assert entered.wait(10)
+    assert entered.wait(60)
     with watchdog.watching("a"):
         assert watchdog.running == ("a",)
         assert watchdog.current == "a"
@@ -30,7 +30,7 @@ def test_the_same_analysis_twice_is_watched_until_both_have_ended() -> None:
     time.sleep(0.02)
     assert watchdog.overdue(0.01) == "a"
     leave.set()
-    thread.join(10)
+    thread.join(60)
     assert (watchdog.running, watchdog.overdue(0), len(ended)) == ((), None, 2)
 
 

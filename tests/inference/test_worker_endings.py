@@ -6,8 +6,9 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,24 @@ def enqueue(engine: sa.Engine, *names: str) -> JobQueue:
     return queue
 
 
+def takes_no_more(worker: Worker) -> bool:
+    """Tell whether a worker that ends looks for no job any more."""
+    pauses = worker._runner._pauses
+    return bool(pauses) and all(one.is_set() for one in pauses)
+
+
+def is_seen(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Return what is set when a worker has seen that it has to end."""
+    seen, say_why = threading.Event(), worker._say_why
+
+    def says(ending: Ending) -> None:
+        say_why(ending)
+        seen.set()
+
+    monkeypatch.setattr(worker, "_say_why", says)
+    return seen
+
+
 def test_a_lost_gpu_ends_the_worker_when_what_runs_has_ended(engine: sa.Engine) -> None:
     queue = enqueue(engine, "one", "two")
     book = EventBook(engine, "host-0", "cuda:0")
@@ -79,13 +98,13 @@ def test_a_lost_gpu_ends_the_worker_when_what_runs_has_ended(engine: sa.Engine) 
 
     def loses(_analysis: str) -> None:
         book.tell(Event(Step.DEVICE_LOST, "torch-cuda", "cuda:0", 4, "fallen off the bus"))
-        time.sleep(1.5)  # what goes on on the CPU
+        wait_for(lambda: takes_no_more(worker))  # what goes on on the CPU
         with engine.connect() as connection:
             troubles.extend(row["trouble"] for row in rows_of(connection, "v_workers",
                                                               order_by="worker"))  # fmt: skip
 
     analyst = FakeAnalyst(loses)
-    worker = worker_of(engine, analyst, book, timeout_seconds=60)
+    worker = worker_of(engine, analyst, book)
     assert worker.serve(threading.Event()) is Ending.DEVICE_LOST
     assert len(analyst.ended) == 1
     assert troubles == ["fallen off the bus; a new process takes over"]
@@ -120,25 +139,24 @@ def test_grown_memory_ends_the_worker_between_analyses(engine: sa.Engine) -> Non
 
 
 def test_stat_goes_on_while_routine_analyses_end_because_memory_has_grown(
-    engine: sa.Engine,
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue = enqueue(engine, "short", "long", "later")
     urgent_ended, order = threading.Event(), []
 
     def analyses(analysis: str) -> None:
         if analysis == "long":
-            wait_for(lambda: worker._grown is not None)
-            time.sleep(0.6)  # by then it has been seen
+            assert seen.wait(60)
             with engine.begin() as connection:
                 queue.enqueue(connection, "urgent", Priority.STAT)
-            assert urgent_ended.wait(10)
+            assert urgent_ended.wait(60)
         order.append(analysis)
         if analysis == "urgent":
             urgent_ended.set()
 
     analyst = FakeAnalyst(analyses)
-    settings = {"memory": Grown(1 << 30), "concurrency": 2, "timeout_seconds": 300}
-    worker = worker_of(engine, analyst, **settings)
+    worker = worker_of(engine, analyst, memory=Grown(1 << 30), concurrency=2)
+    seen = is_seen(worker, monkeypatch)
     assert worker.serve(threading.Event()) is Ending.RECYCLED
     assert order == ["short", "urgent", "long"]
     assert [job.state for job in queue.jobs(["later"])] == [JobState.QUEUED]
@@ -149,23 +167,22 @@ def test_on_a_device_that_is_lost_meanwhile_no_stat_is_taken(
 ) -> None:
     queue = enqueue(engine, "short", "long")
     book = EventBook(engine, "host-0", "cuda:0")
-    takes_no_more = threading.Event()
+    ends = threading.Event()
 
     def analyses(analysis: str) -> None:
         if analysis == "long":
-            wait_for(lambda: worker._grown is not None)
-            time.sleep(0.6)  # by then it has been seen
+            assert seen.wait(60)
             book.tell(Event(Step.DEVICE_LOST, "torch-cuda", "cuda:0", 4, "fallen off the bus"))
-            ends_in_time.append(takes_no_more.wait(10))
+            ends_in_time.append(ends.wait(60))
 
     analyst = FakeAnalyst(analyses)
     ends_in_time: list[bool] = []
-    settings = {"memory": Grown(1 << 30), "concurrency": 2, "timeout_seconds": 300}
-    worker = worker_of(engine, analyst, book, **settings)
+    worker = worker_of(engine, analyst, book, memory=Grown(1 << 30), concurrency=2)
+    seen = is_seen(worker, monkeypatch)
     stop_runner = worker._runner.stop
 
     def stops(seconds: int) -> None:
-        takes_no_more.set()
+        ends.set()
         stop_runner(seconds)
 
     monkeypatch.setattr(worker._runner, "stop", stops)
@@ -210,6 +227,65 @@ def test_what_lies_on_a_lost_gpu_is_left_to_the_next_process(
     assert len(queue.live("one")) == 1
 
 
+@pytest.mark.parametrize("priority", list(Priority))
+def test_what_is_left_to_the_next_process_is_not_taken_here_again(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, priority: Priority
+) -> None:
+    """However long it takes until the worker sees that it has to end."""
+    queue = JobQueue(engine)
+    with engine.begin() as connection:
+        queue.enqueue(connection, "one", priority)
+    begun: list[str] = []
+    looks: list[bool] = []
+
+    def loses(analysis: str) -> None:
+        begun.append(analysis)
+        raise DeviceLostError("the GPU is lost")
+
+    worker = worker_of(engine, FakeAnalyst(loses))
+    leaves = worker._runner._leaves
+
+    def looked(leaves: Callable[[], bool]) -> bool:
+        looks.append(leaves())
+        return looks[-1]
+
+    for name in list(leaves):
+        monkeypatch.setitem(leaves, name, partial(looked, leaves[name]))
+
+    def is_busy_elsewhere() -> None:
+        wait_for(lambda: len(queue.jobs(["one"])) == 2)
+        before = len(looks)
+        wait_for(lambda: len(looks) >= before + 6)
+
+    monkeypatch.setattr(worker, "_look_after", is_busy_elsewhere)
+    assert worker.serve(threading.Event()) is Ending.DEVICE_LOST
+    assert begun == ["one"]
+    assert [job.state for job in queue.live("one")] == [JobState.QUEUED]
+
+
+class Telling(FakeAnalyst):
+    """Whose worker is told to stop at the first failure."""
+
+    def __init__(self, does: Callable[[str], None], stop: threading.Event) -> None:
+        super().__init__(does)
+        self._stop = stop
+
+    def fail(self, analysis_id: str, code: str, reason: str) -> None:
+        super().fail(analysis_id, code, reason)
+        self._stop.set()
+
+
+@contextmanager
+def stopped_at_last(stop: threading.Event) -> Iterator[None]:
+    """Stop a worker that nothing else has stopped for so long."""
+    timer = threading.Timer(120, stop.set)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def test_want_of_memory_where_input_is_made_is_coded(engine: sa.Engine) -> None:
     enqueue(engine, "one")
     stop = threading.Event()
@@ -217,9 +293,9 @@ def test_want_of_memory_where_input_is_made_is_coded(engine: sa.Engine) -> None:
     def full(_analysis: str) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    analyst = FakeAnalyst(full)
-    threading.Timer(8, stop.set).start()
-    worker_of(engine, analyst).serve(stop)
+    analyst = Telling(full, stop)
+    with stopped_at_last(stop):
+        worker_of(engine, analyst).serve(stop)
     assert [(name, code) for name, code, _ in analyst.failed] == [("one", "out_of_memory")]
 
 
@@ -233,14 +309,9 @@ def test_what_is_no_exception_ends_the_analysis_too(engine: sa.Engine) -> None:
     def panics(_analysis: str) -> None:
         raise Panic("said of a patient")
 
-    class Telling(FakeAnalyst):
-        def fail(self, analysis_id: str, code: str, reason: str) -> None:
-            super().fail(analysis_id, code, reason)
-            stop.set()
-
-    analyst = Telling(panics)
-    threading.Timer(30, stop.set).start()
-    worker_of(engine, analyst, timeout_seconds=60).serve(stop)
+    analyst = Telling(panics, stop)
+    with stopped_at_last(stop):
+        worker_of(engine, analyst, grace_seconds=60).serve(stop)
     ((name, code, reason),) = analyst.failed
     assert (name, code) == ("one", "error")
     assert reason.startswith("Panic at test_worker_endings.py")
@@ -253,7 +324,7 @@ def test_what_fails_beside_the_analyses_does_not_end_them(engine: sa.Engine) -> 
     looked = threading.Event()
 
     def waits(_analysis: str) -> None:
-        assert looked.wait(20)
+        assert looked.wait(60)
         stop.set()
 
     analyst = FakeAnalyst(waits)
@@ -264,8 +335,8 @@ def test_what_fails_beside_the_analyses_does_not_end_them(engine: sa.Engine) -> 
             raise RuntimeError("can't start new thread")
 
     analyst.facts = Full()
-    threading.Timer(30, stop.set).start()
-    assert worker_of(engine, analyst).serve(stop) is Ending.STOPPED
+    with stopped_at_last(stop):
+        assert worker_of(engine, analyst, grace_seconds=60).serve(stop) is Ending.STOPPED
     assert analyst.ended == ["one"]
 
 
@@ -278,10 +349,10 @@ def test_what_fails_while_it_ends_does_not_end_what_it_still_runs(
 
     def runs_on(_analysis: str) -> None:
         stop.set()
-        time.sleep(2)
+        wait_for(lambda: failed)
 
     analyst = FakeAnalyst(runs_on)
-    worker = worker_of(engine, analyst, grace_seconds=20)
+    worker = worker_of(engine, analyst, grace_seconds=60)
 
     def full() -> None:
         if stop.is_set():
@@ -292,7 +363,6 @@ def test_what_fails_while_it_ends_does_not_end_what_it_still_runs(
     monkeypatch.setattr(worker, "_beat", full)
     assert worker.serve(stop) is Ending.STOPPED
     assert analyst.ended == ["one"]
-    assert failed
 
 
 @pytest.fixture
@@ -322,6 +392,7 @@ def test_others_are_put_back_and_the_stuck_one_is_given_up_the_second_time(
 ) -> None:
     statuses: list[int] = []
     monkeypatch.setattr(stuck.os, "_exit", statuses.append)
+    monkeypatch.setattr(stuck, "_LAST_WORDS_SECONDS", 120.0)
     queue = enqueue(facts, "stuck", "beside")
     # Another process runs both, and is gone before anybody takes up what is put back.
     begun = tmp_path / "begun"
@@ -332,10 +403,7 @@ def test_others_are_put_back_and_the_stuck_one_is_given_up_the_second_time(
         stderr=subprocess.DEVNULL,
     )
     try:
-        deadline = time.monotonic() + 60
-        while len(list(begun.iterdir())) < 2:
-            assert time.monotonic() < deadline, "the jobs did not begin"
-            time.sleep(0.05)
+        wait_for(lambda: len(list(begun.iterdir())) == 2, 120)
     finally:
         process.kill()
         process.wait()
@@ -368,6 +436,7 @@ def test_of_those_that_share_a_batch_each_is_suspected_once_and_who_waits_is_not
     engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stuck.os, "_exit", lambda _status: None)
+    monkeypatch.setattr(stuck, "_LAST_WORDS_SECONDS", 120.0)
     failed: list[str] = []
     back: list[str] = []
     sharing = [("a", "b"), ("b",)]

@@ -90,7 +90,7 @@ def test_workers_that_start_at_once_agree(tmp_path: Path) -> None:
     with ExitStack() as stack, ThreadPoolExecutor(number) as threads:
 
         def claim(_number: int) -> str:
-            together.wait(20)
+            together.wait(60)
             return stack.enter_context(claim_worker_id(tmp_path / "workers", "cpu"))
 
         names = list(threads.map(claim, range(number)))

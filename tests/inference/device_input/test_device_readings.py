@@ -16,6 +16,7 @@ from pydicom import dcmread
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless
 from structlog.testing import capture_logs
+from waiting import wait_for
 
 from inference import ct_slices_reader, radiograph_reader
 from inference.bundle import Bundle
@@ -216,12 +217,8 @@ def test_the_next_batch_is_uploaded_while_one_is_computed(
     frames = [(image, 0) for image in sources(series(write_image))]
     batches = feed.batches(frames, SliceSteps(ct_bundle.spec, None))
     next(batches)
-    done = threading.Event()
-    for _ in range(200):  # the first is being computed: nobody takes a batch
-        if lane.count >= 4:
-            break
-        done.wait(0.02)
-    assert lane.count >= 4  # an upload and a batch, twice
+    # The first is being computed, and nobody takes a batch: an upload and a batch, twice.
+    wait_for(lambda: lane.count >= 4, every=0.02)
     # The network's stream waits for the batch, and this thread for nothing.
     assert [one for one in said if "preread-input" not in one] == ["follow 1"]
     assert sum(len(batch.notes) for batch in batches) == 5

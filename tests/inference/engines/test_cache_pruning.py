@@ -83,9 +83,8 @@ def test_nothing_goes_while_another_process_loads(tmp_path: Path) -> None:
     ) as loader:
         assert loader.stdout is not None
         assert loader.stdout.readline() == "loading\n"
-        began = time.monotonic()
         assert OnnxCache(folder).prune(lambda: ()) == ()
-        assert time.monotonic() - began < 5  # it does not wait either
+        assert loader.poll() is None  # it does not wait either
         with OnnxCache(folder).in_use():  # several load at the same time
             assert (folder / DEAD).exists()
         loader.communicate("\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from functools import partial
+from itertools import pairwise
 
 import pytest
 from waiting import wait_for
@@ -13,7 +14,7 @@ from inference.decode_share import Job, JobState, Stream, next_job
 from inference.scheduling import DeviceQueue, Turn, giving_way, yield_to_stat
 from inference.scheduling.choice import STAT_PER_ROUTINE
 
-wait_until = partial(wait_for, seconds=20.0, every=0.001)
+wait_until = partial(wait_for, every=0.001)
 
 
 class Steps(threading.Thread):
@@ -22,8 +23,9 @@ class Steps(threading.Thread):
     def __init__(self, queue: DeviceQueue, seconds: float = 0.004, is_stat: bool = False) -> None:
         super().__init__(daemon=True)
         self.over = threading.Event()
-        self.waited = self.spent = 0.0
-        self.taken = 0
+        self.waited = 0.0
+        # When each step began and ended.
+        self.steps: list[tuple[float, float]] = []
         self._queue, self._seconds, self._is_stat = queue, seconds, is_stat
         self.start()
 
@@ -33,15 +35,18 @@ class Steps(threading.Thread):
                 yield_to_stat()
                 began = time.monotonic()
                 time.sleep(self._seconds)
-                self.spent += time.monotonic() - began
-                self.taken += 1
+                self.steps.append((began, time.monotonic()))
+
+    @property
+    def taken(self) -> int:
+        return len(self.steps)
 
     def _told(self, seconds: float) -> None:
         self.waited += seconds
 
     def end(self) -> None:
         self.over.set()
-        self.join(20)
+        self.join(60)
         assert not self.is_alive()
 
 
@@ -61,12 +66,12 @@ def test_nobody_waits_without_stat(queue: DeviceQueue) -> None:
 def test_routine_waits_while_stat_has_the_process_to_itself(
     queue: DeviceQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(giving_way, "_ALONE_SECONDS", 60.0)
+    monkeypatch.setattr(giving_way, "_ALONE_SECONDS", 600.0)
     monkeypatch.setattr(giving_way, "_TOLD_SECONDS", 0.05)
     routine = [Steps(queue) for _ in range(3)]
     wait_until(lambda: all(one.taken for one in routine))
     with queue.turn("urgent", is_stat=True):
-        time.sleep(0.1)
+        wait_until(lambda: len(queue._way._waiting) == len(routine))  # each has ended its step
         before = [one.taken for one in routine]
         stat = Steps(queue, is_stat=True)
         wait_until(lambda: stat.taken > 20)
@@ -75,7 +80,8 @@ def test_routine_waits_while_stat_has_the_process_to_itself(
         time.sleep(0.2)
         assert [one.taken for one in routine] == before
         # Also while it waits: who looks for one that is stuck must not take it for that.
-        assert all(one.waited > 0.1 for one in routine)
+        wait_until(lambda: all(one.waited > 0.1 for one in routine))
+        assert [one.taken for one in routine] == before
     wait_until(lambda: all(one.taken > was for one, was in zip(routine, before, strict=True)))
     for one in routine:
         one.end()
@@ -88,23 +94,25 @@ def test_routine_analyses_have_a_ninth_together(
     routine = [Steps(queue) for _ in range(3)]
     wait_until(lambda: all(one.taken for one in routine))
     with queue.turn("urgent", is_stat=True):
-        time.sleep(0.1)
-        began, spent = time.monotonic(), sum(one.spent for one in routine)
         before = [one.taken for one in routine]
         wait_until(
-            lambda: all(o.taken >= b + 3 for o, b in zip(routine, before, strict=True)), seconds=60
+            lambda: all(o.taken >= b + 5 for o, b in zip(routine, before, strict=True)), seconds=240
         )
-        share = (sum(one.spent for one in routine) - spent) / (time.monotonic() - began)
-        # A step under way at either end counts in part.
-        assert share < 1.5 / (1 + STAT_PER_ROUTINE)
+        # The first of each may have begun before.
+        taken = sorted(
+            step for o, b in zip(routine, before, strict=True) for step in o.steps[b + 2 : b + 5]
+        )
     for one in routine:
         one.end()
+    # However long a step took, on a machine that does a lot else: one at a time, then a pause.
+    for (began, ended), (following, _) in pairwise(taken):
+        assert following - ended >= STAT_PER_ROUTINE * (ended - began)
 
 
 def test_a_process_that_ends_holds_nobody(
     queue: DeviceQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(giving_way, "_ALONE_SECONDS", 60.0)
+    monkeypatch.setattr(giving_way, "_ALONE_SECONDS", 600.0)
     with queue.turn("urgent", is_stat=True):
         routine = Steps(queue)
         time.sleep(0.05)
@@ -120,17 +128,24 @@ def test_an_analysis_that_ends_in_its_step_lets_the_next_one_go(
     monkeypatch.setattr(giving_way, "_ALONE_SECONDS", 0.0)
     with queue.turn("urgent", is_stat=True):
         first = Steps(queue, seconds=0.05)
-        wait_until(lambda: first.spent or first.waited or first.taken)
+        wait_until(lambda: first.waited or first.taken)
         second = Steps(queue)
         first.end()
         wait_until(lambda: second.taken > 1)
         second.end()
 
 
-def test_whoever_comes_may_begin_where_it_would_not_pause(
-    queue: DeviceQueue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(giving_way, "_ALONE_SECONDS", 0.2)
+def test_whoever_comes_may_begin_where_it_would_not_pause() -> None:
+    now = 0.0
+    queue = DeviceQueue(clock=lambda: now)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def step() -> None:
+        with queue.turn("routine"):
+            yield_to_stat()
+            begun.set()
+            assert go_on.wait(60)
+
     assert queue.may_begin
     routine = Steps(queue)
     wait_until(lambda: routine.taken)
@@ -139,12 +154,18 @@ def test_whoever_comes_may_begin_where_it_would_not_pause(
     with queue.turn("urgent", is_stat=True):
         assert not queue.may_begin, "STAT has the first second to itself"
         # No longer than that: routine work has its share also where all workers read STAT.
-        wait_until(lambda: queue.may_begin)
-        held = Steps(queue, seconds=0.02)
-        wait_until(lambda: not queue.may_begin)
-        held.end()
+        now += 1.0
+        assert queue.may_begin
+        held = threading.Thread(target=step)
+        held.start()
+        assert begun.wait(60)
+        assert not queue.may_begin, "one step at a time"
+        now += 2.0
+        go_on.set()
+        held.join(60)
         assert not queue.may_begin, "after a step there is a pause"
-        wait_until(lambda: queue.may_begin)
+        now += 2.0 * STAT_PER_ROUTINE
+        assert queue.may_begin
     with queue.turn("urgent", is_stat=True):
         assert not queue.may_begin
         queue.hold_nobody()
