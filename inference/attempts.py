@@ -132,7 +132,7 @@ class Attempts:
         with self._engine.begin() as connection:
             about = heading_of(connection, analysis_id)
             priority = Priority.ROUTINE if about is None else Priority(about.priority)
-            self._queue.enqueue_again(connection, analysis_id, priority)
+            self._queue.enqueue_again(connection, analysis_id, priority, jobs)
 
     def _attempt(self, analysis_id: str) -> Exception | None:
         try:

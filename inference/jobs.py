@@ -85,11 +85,24 @@ class JobQueue:
         self._enqueue(connection, analysis_id, analysis_id, priority)
 
     def enqueue_again(
-        self, connection: sa.Connection, analysis_id: str, priority: Priority
+        self,
+        connection: sa.Connection,
+        analysis_id: str,
+        priority: Priority,
+        earlier: Sequence[Job] | None = None,
     ) -> None:
-        """Enqueue an analysis whose earlier jobs have all ended."""
-        # Earlier jobs may have been forgotten: count on from the highest number, not from how many.
-        numbers = [int(job.id.partition(".")[2] or 0) for job in self.jobs([analysis_id])]
+        """Enqueue an analysis whose earlier jobs have all ended.
+
+        Parameters
+        ----------
+        earlier : sequence of Job, optional
+            Its `jobs`, from a caller who knows them. To ask for them here takes a second
+            connection: where many do so at once, they would wait for each other's.
+        """
+        if earlier is None:
+            earlier = self.jobs([analysis_id])
+        # Some may have been forgotten: count on from the highest number, not from how many.
+        numbers = [int(job.id.partition(".")[2] or 0) for job in earlier]
         number = max(numbers, default=0) + 1
         self._enqueue(connection, f"{analysis_id}.{number}", analysis_id, priority)
 

@@ -144,8 +144,8 @@ def test_what_was_queued_though_the_database_could_not_say_so_is_queued_once(
     queue = runs(facts)
     plain = queue.enqueue_again
 
-    def lost(connection: sa.Connection, analysis_id: str, priority: Priority) -> None:
-        plain(connection, analysis_id, priority)
+    def lost(connection: sa.Connection, *arguments: Any) -> None:
+        plain(connection, *arguments)
         connection.commit()
         raise sa.exc.OperationalError("COMMIT", {}, Exception("away"))
 
@@ -154,6 +154,23 @@ def test_what_was_queued_though_the_database_could_not_say_so_is_queued_once(
     analyst._away.begin = lambda: None  # type: ignore[method-assign]
     attempts_of(facts, analyst, queue, EventBook(facts, "w", "cuda:0")).run("one")
     assert len(queue.jobs(["one"])) == 2
+
+
+def test_what_lies_on_a_lost_gpu_is_queued_also_where_all_that_ran_there_is_at_once(
+    facts: sa.Engine,
+) -> None:
+    """Each has one connection then, and no second one to wait for."""
+    queue = runs(facts)
+    url = facts.url.render_as_string(hide_password=False)
+    engine = create_engine(url, wait_seconds=0.2, pool_size=1)
+    queue_of_one = JobQueue(engine)
+    book = Book(engine, "w", "cuda:0")
+    analyst = FailingAnalyst(engine, DeviceLostError("gone"), Away(engine, "analysis"))
+    analyst._away.begin = lambda: None  # type: ignore[method-assign]
+    attempts_of(engine, analyst, queue_of_one, book).run("one")
+    assert book.tries == 1
+    assert len(queue.jobs(["one"])) == 2
+    engine.dispose()
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
