@@ -235,7 +235,7 @@ def test_what_fails_is_helped_or_told(
 def test_a_stuck_kernel_is_given_up_and_harms_nobody_else(
     start: Start, send: Callable[..., Study], pacs: Pacs
 ) -> None:
-    node = start(FAULTS, "timeout_seconds = 8\nconcurrency = 2\n")
+    node = start(FAULTS, "timeout_seconds = 15\nconcurrency = 2\n")
     stuck = send(node, *[STUCK] * 4)
     wait_for(lambda: node.events_named("analysis.started"), 150, "the start of the analysis")
     beside = send(node, *[GOOD] * 4)
@@ -250,7 +250,7 @@ def test_a_stuck_kernel_is_given_up_and_harms_nobody_else(
     assert {event["status"] for event in node.events_named("part.ended")} == {70}
     assert {event["level"] for event in node.events_named("analysis.stuck")} == {"critical"}
     ((reason,),) = node.query("SELECT reason FROM v_turnaround WHERE state = 'failed'")
-    assert "longer than 8 s, 2 times" in reason and "inference.timeout_seconds" in reason
+    assert "longer than 15 s, 2 times" in reason and "inference.timeout_seconds" in reason
     # The worker that is there now works.
     later = send(node, *[GOOD] * 4)
     assert later.ended() == ("done", None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import sqlite3
@@ -19,11 +20,19 @@ import psycopg
 from waiting import wait_for
 from warm import SYNC_SECONDS, WarmProcess, WarmStart
 
+# Below what systems give to who asks for any port (from 32768 on Linux): a connection that another
+# test makes before the server is up would have it. Each process has an order of its own.
+_PORTS = random.Random(os.getpid()).sample(range(10_000, 32_000), 22_000)
+
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens at, and that no other test of this process is told."""
+    while True:
+        port = _PORTS.pop()
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def process_tree(pid: int) -> list[int]:
