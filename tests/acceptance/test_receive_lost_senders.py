@@ -33,6 +33,8 @@ from vitals import N_WARM_UP, assert_back_to, warmed_up
 CONTEXT = (CT_IMAGE, EXPLICIT_LITTLE)
 CONTEXTS = (CONTEXT, (VERIFICATION, IMPLICIT_LITTLE))
 SHORT_TIMES = "acse_timeout = 1\ndimse_timeout = 2\nnetwork_timeout = 2\n"
+# So long that the node takes none for silent that has yet to die.
+_TIME_TO_DIE = "acse_timeout = 10\ndimse_timeout = 10\nnetwork_timeout = 10\n"
 # By default the node waits so long at least: acse_timeout.
 _USUALLY_SECONDS = 30
 _REQUEST = associate_request([(CT_IMAGE, [EXPLICIT_LITTLE])])
@@ -90,7 +92,7 @@ def open_victims(node: Node) -> list[RawAssociation]:
 
 @pytest.mark.parametrize("end", ENDS)
 def test_a_sender_dies(start_receiver: Any, end: str) -> None:
-    node = start_receiver(SHORT_TIMES)
+    node = start_receiver(_TIME_TO_DIE)
     before = warmed_up(node)
     for victim in open_victims(node):
         try:
