@@ -21,12 +21,13 @@ _NOTIFICATION = cast(sa.Table, Notification.__table__)
 _OPEN = sa.text("delivery.state IN ('pending', 'sent')")
 _UNANSWERED = sa.text("commitment_asked.state = 'pending'")
 _PENDING = sa.text("notification.state = 'pending'")
+_Which = sa.ColumnElement[bool] | sa.TextClause
 
 
 def deliveries(
     engine: sa.Engine, destination: str, now: datetime, lease: timedelta, step: timedelta
-) -> int:
-    """Bring nearer what a destination waits for; return how many deliveries.
+) -> None:
+    """Bring nearer what a destination waits for.
 
     Parameters
     ----------
@@ -43,36 +44,29 @@ def deliveries(
     due = sa.and_(_DELIVERY.c.destination == destination, _OPEN)
     with engine.begin() as connection:
         step = max(step, _told_by(connection, _DELIVERY.c.created_at, due, now))
-        if not step:
-            return 0
-        _bring_nearer(
-            connection, _HEALTH, _HEALTH.c.destination, mine, "open_until", now, now, step
-        )
-        return _both(connection, _DELIVERY, due, now, lease, step)
+        _bring_nearer(connection, _HEALTH.c.open_until, mine, now, now, step)
+        _both(connection, _DELIVERY, due, now, lease, step)
 
 
 def notifications(
     engine: sa.Engine, target: str, now: datetime, lease: timedelta, step: timedelta
-) -> int:
-    """Bring nearer when a target is told; return of how many analyses. See `deliveries`."""
+) -> None:
+    """Bring nearer when a target is told. See `deliveries`."""
     due = sa.and_(_NOTIFICATION.c.target == target, _PENDING)
     with engine.begin() as connection:
         step = max(step, _told_by(connection, _NOTIFICATION.c.created_at, due, now))
-        return _both(connection, _NOTIFICATION, due, now, lease, step) if step else 0
+        _both(connection, _NOTIFICATION, due, now, lease, step)
 
 
-def answers(engine: sa.Engine, now: datetime, lease: timedelta, step: timedelta) -> int:
-    """Bring nearer when senders are told what is kept; return how many. See `deliveries`."""
+def answers(engine: sa.Engine, now: datetime, lease: timedelta, step: timedelta) -> None:
+    """Bring nearer when senders are told what is kept. See `deliveries`."""
     with engine.begin() as connection:
         step = max(step, _told_by(connection, _ASKED.c.received_at, _UNANSWERED, now))
-        return _both(connection, _ASKED, _UNANSWERED, now, lease, step) if step else 0
+        _both(connection, _ASKED, _UNANSWERED, now, lease, step)
 
 
 def _told_by(
-    connection: sa.Connection,
-    entered_at: sa.Column[Any],
-    which: sa.ColumnElement[bool] | sa.TextClause,
-    now: datetime,
+    connection: sa.Connection, entered_at: sa.Column[Any], which: _Which, now: datetime
 ) -> timedelta:
     """Return by how much the clock went back at least, also before this process began."""
     latest = connection.execute(sa.select(sa.func.max(entered_at)).where(which)).scalar()
@@ -82,33 +76,27 @@ def _told_by(
 def _both(
     connection: sa.Connection,
     table: sa.Table,
-    which: sa.ColumnElement[bool] | sa.TextClause,
+    which: _Which,
     now: datetime,
     lease: timedelta,
     step: timedelta,
-) -> int:
-    n_waiting = _bring_nearer(
-        connection, table, table.c.id, which, "next_attempt_at", now, now, step
-    )
-    n_leased = _bring_nearer(
-        connection, table, table.c.id, which, "leased_until", now, now + lease, step
-    )
-    return max(n_waiting, n_leased)
+) -> None:
+    _bring_nearer(connection, table.c.next_attempt_at, which, now, now, step)
+    _bring_nearer(connection, table.c.leased_until, which, now, now + lease, step)
 
 
 def _bring_nearer(
     connection: sa.Connection,
-    table: sa.Table,
-    key: sa.Column[Any],
-    which: sa.ColumnElement[bool] | sa.TextClause,
-    name: str,
+    column: sa.Column[Any],
+    which: _Which,
     now: datetime,
     later_than: datetime,
     step: timedelta,
-) -> int:
-    column = table.c[name]
+) -> None:
+    if not step:
+        return
+    (key,) = column.table.primary_key.columns
     found = connection.execute(sa.select(key, column).where(which, column > later_than)).all()
     for row_id, at in found:
-        nearer = sa.update(table).where(key == row_id, column == at)
-        connection.execute(nearer.values({name: max(now, at - step)}))
-    return len(found)
+        nearer = sa.update(column.table).where(key == row_id, column == at)
+        connection.execute(nearer.values({column.name: max(now, at - step)}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -26,15 +27,21 @@ class Steady(Clock):
         return self.now.timestamp()
 
 
+def sender_to(
+    pacs: Pacs, outbox: Outbox, clock: Clock, steady: Steady, **settings: Any
+) -> Destination:
+    return Destination(
+        outbox.engine, outbox.files, settings_for(pacs.port, **settings), "PREREAD", clock,
+        steps=ClockSteps(steady.seconds),
+    )  # fmt: skip
+
+
 def test_what_was_to_be_tried_in_a_moment_is_not_tried_in_an_hour(
     outbox: Outbox, pacs: Pacs
 ) -> None:
     clock, steady = Clock(), Steady()
     clock.advance(HOUR)  # it is wrong
-    settings = settings_for(pacs.port, breaker_failures=2)
-    sender = Destination(
-        outbox.engine, outbox.files, settings, "PREREAD", clock, steps=ClockSteps(steady.seconds)
-    )
+    sender = sender_to(pacs, outbox, clock, steady, breaker_failures=2)
     pacs.stop()
     first = outbox.put("pacs")
     assert (sender.run_once(), sender.run_once()) == (1, 0)
@@ -52,10 +59,7 @@ def test_what_was_to_be_tried_in_a_moment_is_not_tried_in_an_hour(
 
 def test_a_new_delivery_does_not_wait_for_the_wrong_time(outbox: Outbox, pacs: Pacs) -> None:
     clock, steady = Clock(), Steady()
-    sender = Destination(
-        outbox.engine, outbox.files, settings_for(pacs.port), "PREREAD", clock,
-        steps=ClockSteps(steady.seconds),
-    )  # fmt: skip
+    sender = sender_to(pacs, outbox, clock, steady)
     assert sender.run_once() == 0
     outbox.put("pacs")  # at the time that it was until now
     clock.advance(-HOUR)
@@ -65,10 +69,7 @@ def test_a_new_delivery_does_not_wait_for_the_wrong_time(outbox: Outbox, pacs: P
 
 def test_a_destination_that_waits_waits_no_longer(outbox: Outbox, pacs: Pacs) -> None:
     clock, steady = Clock(), Steady()
-    settings = settings_for(pacs.port, breaker_failures=1)
-    sender = Destination(
-        outbox.engine, outbox.files, settings, "PREREAD", clock, steps=ClockSteps(steady.seconds)
-    )
+    sender = sender_to(pacs, outbox, clock, steady, breaker_failures=1)
     pacs.stop()
     outbox.put("pacs")
     assert sender.run_once() == 1
@@ -97,10 +98,7 @@ def test_a_database_that_is_away_as_the_clock_is_set_back_is_told_of_it_later(
     outbox: Outbox, pacs: Pacs
 ) -> None:
     clock, steady = Clock(), Steady()
-    sender = Destination(
-        outbox.engine, outbox.files, settings_for(pacs.port), "PREREAD", clock,
-        steps=ClockSteps(steady.seconds),
-    )  # fmt: skip
+    sender = sender_to(pacs, outbox, clock, steady)
     assert sender.run_once() == 0
     outbox.put("pacs")
     clock.advance(-HOUR)
@@ -126,20 +124,14 @@ def test_who_is_started_after_the_clock_was_set_back_does_not_wait_either(
     clock, steady = Clock(), Steady()
     outbox.put("pacs")
     clock.advance(-HOUR)
-    sender = Destination(
-        outbox.engine, outbox.files, settings_for(pacs.port), "PREREAD", clock,
-        steps=ClockSteps(steady.seconds),
-    )  # fmt: skip
+    sender = sender_to(pacs, outbox, clock, steady)
     assert sender.run_once() == 1
     assert outbox.row().state == "sent"
 
 
 def test_what_somebody_has_taken_since_is_left_to_them(outbox: Outbox, pacs: Pacs) -> None:
     clock, steady = Clock(), Steady()
-    sender = Destination(
-        outbox.engine, outbox.files, settings_for(pacs.port), "PREREAD", clock,
-        steps=ClockSteps(steady.seconds),
-    )  # fmt: skip
+    sender = sender_to(pacs, outbox, clock, steady)
     clock.advance(HOUR)
     assert sender.run_once() == 0
     outbox.put("pacs")
