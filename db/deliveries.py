@@ -259,10 +259,16 @@ def mark_failed(
     status: str | None,
     next_attempt_at: datetime | None,
     counts: bool = True,
-) -> None:
+) -> bool:
     """Enter a failed attempt; without `next_attempt_at` the delivery becomes a dead letter.
 
     An attempt that does not count is given back.
+
+    Returns
+    -------
+    bool
+        False if the delivery was ended meanwhile, by a correction of its study or by another
+        sender: it stays as it was ended.
     """
     values: dict[str, object] = {
         "leased_until": None,
@@ -275,7 +281,10 @@ def mark_failed(
         values["next_attempt_at"] = next_attempt_at
     if not counts:
         values["n_attempts"] = Delivery.n_attempts - 1
-    _update_open(connection, delivery_id, values)
+    entered = connection.execute(
+        sa.update(Delivery).where(Delivery.id == delivery_id, _OPEN).values(values)
+    )
+    return entered.rowcount > 0
 
 
 def release(connection: sa.Connection, delivery_id: int) -> None:

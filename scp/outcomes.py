@@ -107,10 +107,12 @@ class Outcomes:
             reason = deliveries.at_deadline(delivery.deadline_at, reason)
         wait = self.backoff(delivery.n_attempts)
         with self._engine.begin() as connection:
-            deliveries.mark_failed(
+            is_entered = deliveries.mark_failed(
                 connection, delivery.id, reason, status=status, counts=counts,
                 next_attempt_at=None if is_dead else now + timedelta(seconds=wait),
             )  # fmt: skip
+        if not is_entered:
+            return
         if is_dead:
             self._log(delivery).error("delivery.dead", reason=reason)
         else:

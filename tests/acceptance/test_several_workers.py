@@ -77,20 +77,30 @@ class Workers(Node):
 
     def freeze(self, pid: int) -> None:
         """Stop a process where it holds no lock of PostgreSQL, which others would wait for."""
-        in_transaction = (
-            "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() "
-            "AND state = 'idle in transaction' AND state_change < now() - interval '0.3 s'"
-        )
 
         def is_frozen() -> bool:
             os.kill(pid, signal.SIGSTOP)
             time.sleep(0.5)
-            if self.query(in_transaction) == [(0,)]:
-                return True
-            os.kill(pid, signal.SIGCONT)
-            return False
+            open_now = self._transactions()
+            try:
+                # Those of others end, however slow the machine is.
+                wait_for(lambda: not open_now & self._transactions(), 10, "their end")
+            except AssertionError:
+                os.kill(pid, signal.SIGCONT)
+                time.sleep(2)  # it makes up for what it did not do meanwhile
+                return False
+            return True
 
-        wait_for(is_frozen, 60, "a moment without a transaction")
+        wait_for(is_frozen, 240, "a moment without a transaction")
+
+    def _transactions(self) -> set[tuple[int, str]]:
+        return set(
+            self.query(
+                "SELECT pid, CAST(xact_start AS text) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND xact_start IS NOT NULL "
+                "AND pid <> pg_backend_pid()"
+            )
+        )
 
     def pending(self) -> int:
         return int(self.query("SELECT COUNT(*) FROM analysis WHERE state = 'pending'")[0][0])

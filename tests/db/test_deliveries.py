@@ -140,6 +140,28 @@ def test_failed_dead_and_retried(outbox: sa.Engine) -> None:
     assert (again.id, again.n_attempts) == (two.id, 1)
 
 
+def test_an_attempt_that_fails_after_its_delivery_was_ended_changes_nothing(
+    outbox: sa.Engine,
+) -> None:
+    one, two = claim(outbox)
+    with outbox.begin() as connection:
+        why = "not sent any more: replaced by 1.2.3"
+        connection.execute(
+            sa.update(Delivery)
+            .where(Delivery.id == one.id)
+            .values(state="dead", last_error=why, leased_until=None)
+        )
+        for again in (LEASE, None):
+            assert not deliveries.mark_failed(
+                connection, one.id, "cannot connect", status=None, next_attempt_at=again
+            )
+        assert deliveries.mark_failed(
+            connection, two.id, "cannot connect", status=None, next_attempt_at=LEASE
+        )
+    ended = row(outbox, one.id)
+    assert (ended.state, ended.last_error, ended.n_attempts) == ("dead", why, one.n_attempts)
+
+
 def test_nobody_claims_what_another_has(outbox: sa.Engine) -> None:
     claimed: list[int] = []
 
