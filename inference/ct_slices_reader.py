@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -18,6 +17,7 @@ from .device_input.choice import is_made_on
 from .display import pixel_aspect, show_slice, window_text
 from .engines import Rows
 from .engines.choose import EngineSettings
+from .engines.engine import joined_rows
 from .errors import NotAnalysableError
 from .functional_groups import damaged
 from .head_seen import HeadSeen
@@ -28,7 +28,7 @@ from .pixel_notes import count_fallback
 from .pixels import ModalityImage
 from .placement import Placement
 from .postprocess import Probabilities, series_findings
-from .preprocess import place_ct, prepare_ct
+from .preprocess import on_cpu, place_ct, prepare_ct
 from .reader import Reader
 from .reading import NotAnalysed, Reading, SourceImage
 from .sequence import Sequencer
@@ -145,15 +145,26 @@ class CtSlicesReader(Reader):
         return one_ahead(self._on_host(slices, seen))
 
     def _on_host(self, slices: Iterator[ModalityImage], seen: HeadSeen | None) -> Iterator[Batch]:
+        """Make the rows of a slice while the processor has it at hand, before the next one."""
         contrast = False
-        while (batch := _stacked(slices, self._batch_size)) is not None:
-            hu, notes = batch
-            contrast = contrast or any(bool(np.ptp(image)) for image in hu)
+        rows: _Rows | None = None
+        for image in slices:
+            contrast = contrast or bool(np.ptp(image.values))
             if seen is not None:
-                seen.look(hu)
-            places = place_ct(hu, self.bundle.spec, self._device)
-            tensor = prepare_ct(hu, self.bundle.spec, self._device, places)
-            yield Batch(tensor, notes, places)
+                seen.look(image.values[None])
+            rows = (
+                rows
+                if rows is not None
+                else _Rows(self._batch_size, self.bundle.spec, self._device)
+            )
+            rows.add(image)
+            # The next one takes its memory, which the processor has at hand.
+            del image
+            if len(rows) == self._batch_size:
+                yield rows.batch()
+                rows = None
+        if rows is not None:
+            yield rows.batch()
         _judge(contrast, seen)
 
 
@@ -168,22 +179,35 @@ def _judge(contrast: bool, seen: HeadSeen | None) -> None:
         seen.check()
 
 
-def _stacked(
-    slices: Iterator[ModalityImage], most: int
-) -> tuple[NDArray[np.float32], tuple[tuple[str, ...], ...]] | None:
-    """Copy up to `most` slices into (slices, rows, columns), and their notes; None without any.
+class _Rows:
+    """A batch while it is made, of up to `most` slices."""
 
-    One by one and straight to where it stays: a slice is a megabyte, and every copy of it costs a
-    share of the network's time.
-    """
-    stacked: NDArray[np.float32] | None = None
-    notes: list[tuple[str, ...]] = []
-    for image in itertools.islice(slices, most):
-        if stacked is None:
-            stacked = np.empty((most, *image.values.shape), dtype=np.float32)
-        stacked[len(notes)] = image.values
-        notes.append(image.notes)
-    return None if stacked is None else (stacked[: len(notes)], tuple(notes))
+    def __init__(self, most: int, spec: InputSpec, device: str) -> None:
+        self._spec, self._device = spec, device
+        shape = (most, spec.channels, spec.size, spec.size)
+        self._room = np.empty(shape, dtype=np.float32) if on_cpu(device) else None
+        self._made: list[Rows] = []
+        self._notes: list[tuple[str, ...]] = []
+        self._places: list[Placement] = []
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._made)
+
+    def add(self, image: ModalityImage) -> None:
+        """Make the row of the next slice."""
+        hu, at = image.values[None], len(self._made)
+        places = place_ct(hu, self._spec, self._device)
+        room = None if self._room is None else self._room[at : at + 1]
+        self._made.append(prepare_ct(hu, self._spec, self._device, places, room))
+        self._notes.append(image.notes)
+        self._places += places
+
+    def batch(self) -> Batch:
+        """Return what was made."""
+        room = self._room
+        rows = joined_rows(self._made) if room is None else room[: len(self._made)]
+        return Batch(rows, tuple(self._notes), tuple(self._places))
 
 
 def hounsfield_slices(
@@ -218,8 +242,11 @@ def hounsfield_slices(
     tasks = (
         DecodeTask(sources[one.image.sop_instance_uid], one.frame, spec) for one in stack.slices
     )
-    for decoded, one in zip(decoding.decode(tasks), stack.slices, strict=True):
+    coming = decoding.decode(tasks)
+    for one in stack.slices:
+        decoded = next(coming)
         if isinstance(decoded, NotAnalysableError):
             raise decoded
         count_fallback(facts, one.image.transfer_syntax_uid, decoded.notes)
         yield decoded
+        del decoded  # before the next one is decoded, and not after, as a loop over both would

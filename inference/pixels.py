@@ -22,7 +22,7 @@ from .luminance import luminance
 from .pixel_aspect import is_square
 from .pixel_notes import PixelNote, common_notes
 from .reading import NotAnalysed
-from .stored_frame import StoredFrame, named, padded, stored_frame, used_bits
+from .stored_frame import StoredFrame, named, padded, padding_ends, stored_frame, used_bits
 from .voi import voi_greys
 from .windowed_ct import is_grey, is_windowed, restored_units
 from .wrapped_ct import has_lost_sign, has_wrapped_offset, unwrap_12_bit
@@ -141,12 +141,22 @@ def hounsfield_of(frame: StoredFrame, dataset: Dataset, index: int) -> ModalityI
         values, made = _units(frame, dataset, index, padding)
     notes = (*notes, *made)
     if padding is not None:
-        values[padding] = AIR_HU
+        if not _is_air(values, padding, padding_ends(dataset, frame.values)):
+            np.copyto(values, np.float32(AIR_HU), where=padding)
         notes = (*notes, PixelNote.PADDING_REPLACED)
     if float(values.min()) < AIR_HU:
         np.maximum(values, np.float32(AIR_HU), out=values)
         notes = (*notes, PixelNote.BELOW_AIR_CLAMPED)
     return ModalityImage(values, notes)
+
+
+def _is_air(
+    values: NDArray[np.float32], padding: NDArray[np.bool_], ends: tuple[float, float] | None
+) -> bool:
+    """Tell whether all that is padded is air already: of one stored value, the unit is one too."""
+    if ends is None or ends[0] != ends[1]:
+        return False
+    return float(values.flat[int(padding.argmax())]) == AIR_HU
 
 
 def _units(

@@ -34,7 +34,10 @@ def place_plane(rows: int, columns: int, spec: InputSpec) -> Placement:
 
 
 def prepare_planes(
-    values: NDArray[np.float32], spec: InputSpec, device: torch.device | str = "cpu"
+    values: NDArray[np.float32],
+    spec: InputSpec,
+    device: torch.device | str = "cpu",
+    out: NDArray[np.float32] | None = None,
 ) -> Rows:
     """Make the input of a network by the steps of its specification.
 
@@ -46,6 +49,8 @@ def prepare_planes(
         With a plane.
     device : torch.device or str
         Where to compute and leave the result.
+    out : ndarray of float32, (pictures, channels, size, size), optional
+        Where to make it, on the CPU.
 
     Returns
     -------
@@ -59,7 +64,7 @@ def prepare_planes(
         from .torch_planes import planes_on
 
         return planes_on(values, spec, place, device)
-    made = np.empty((len(values), spec.copies, spec.size, spec.size), dtype=np.float32)
+    made = out_or_new(out, (len(values), spec.copies, spec.size, spec.size))
     for channels, one in zip(made, values, strict=True):  # statistics are those of one picture
         picture = np.asarray(one, dtype=np.float32)
         for step in spec.plane.steps:
@@ -69,6 +74,13 @@ def prepare_planes(
                 picture = plane_intensity.apply(picture, step)
         channels[:] = picture
     return made
+
+
+def out_or_new(
+    out: NDArray[np.float32] | None, shape: tuple[int, int, int, int]
+) -> NDArray[np.float32]:
+    """Return where an input is made: `out`, or memory of its own."""
+    return np.empty(shape, dtype=np.float32) if out is None else out
 
 
 def _middle(side: int, wanted: int) -> tuple[int, int]:

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from .box_above import box_above
 from .engines.engine import Rows
 from .heads import head_boxes
 from .input_spec import InputSpec
 from .lungs import lung_box
 from .placement import Box, Placement
-from .planes import place_plane, prepare_planes
+from .planes import out_or_new, place_plane, prepare_planes
 from .polarity import looks_negative
 from .resize import Greys, scale_plane
 from .windows import Window
@@ -145,6 +146,7 @@ def prepare_ct(
     spec: InputSpec,
     device: torch.device | str = "cpu",
     placements: Sequence[Placement] | None = None,
+    out: NDArray[np.float32] | None = None,
 ) -> Rows:
     """Make the input of a reader of CT slices: a channel for each window.
 
@@ -161,6 +163,9 @@ def prepare_ct(
         Where to compute and leave the result.
     placements : sequence of Placement, optional
         What to show of each slice; `place_ct` if left out.
+    out : ndarray of float32, (slices, windows, size, size), optional
+        Where to make it, on the CPU: a slice is at its fastest while the processor has it at hand,
+        so whoever decodes one makes its rows before the next one.
 
     Returns
     -------
@@ -168,21 +173,23 @@ def prepare_ct(
         0 to 1.
     """
     if spec.plane is not None:
-        return prepare_planes(hu, spec, device)
+        return prepare_planes(hu, spec, device, out)
     placed = tuple(placements or place_ct(hu, spec, device))
     if not on_cpu(device):
         from . import torch_preprocess
 
         return torch_preprocess.slices(hu, spec, placed, device)
     # Plane by plane, without more than one of them in memory beside the result.
-    made = np.zeros((len(hu), len(spec.windows), spec.size, spec.size), dtype=np.float32)
+    made = out_or_new(out, (len(hu), len(spec.windows), spec.size, spec.size))
     for one, place, channels in zip(hu, placed, made, strict=True):
         top, left, bottom, right = place.box
         part = np.asarray(one[top:bottom, left:right], dtype=np.float32)
+        shown = _shown(part, spec.windows)
+        if place.fitted != (spec.size, spec.size):
+            channels[:] = 0.0
         for window, channel in zip(spec.windows, channels, strict=True):
-            _windowed(part, channel[place.inside], window)
-    # Takes away what interpolation overshoots by rounding.
-    return np.clip(made, 0.0, 1.0, out=made)
+            _windowed(part, channel[place.inside], window, shown)
+    return made
 
 
 def on_cpu(device: torch.device | str) -> bool:
@@ -190,35 +197,73 @@ def on_cpu(device: torch.device | str) -> bool:
     return str(device).partition(":")[0] == "cpu"
 
 
-def _scale(part: NDArray[np.float32], out: NDArray[np.float32], greys: Greys) -> None:
-    if part.shape == out.shape:
-        greys(part, out)
-    else:
-        scale_plane(part, out, greys)
+def _scale(
+    part: NDArray[np.float32],
+    out: NDArray[np.float32],
+    greys: Greys,
+    shown: Box | None = None,
+) -> tuple[slice, slice]:
+    if part.shape != out.shape:
+        return scale_plane(part, out, greys, shown)
+    greys(part, out)
+    return slice(0, out.shape[0]), slice(0, out.shape[1])
 
 
 # A window so far from 0, in its widths, that a mean of its values is rounded too much to show it.
 _FAR = 32.0
 
 
-def _windowed(part: NDArray[np.float32], out: NDArray[np.float32], window: Window) -> None:
-    """Scale a part under a window.
+def _windowed(
+    part: NDArray[np.float32], out: NDArray[np.float32], window: Window, shown: Box | None
+) -> None:
+    """Scale a part under a window; outside of what is `shown` it is black.
 
     A straight window cuts off first, as it must, and is spread over 0 to 1 afterwards, where there
     are fewer pixels: what lies between is a mean of what it is given, and so commutes.
     """
-    ramp = window.ramp
-    if ramp is None or abs(ramp[0]) > _FAR * ramp[1]:
+    if (ramp := _near(window)) is None:
         _scale(part, out, _greys_of(window))
-        return
-    foot, length = (np.float32(one) for one in ramp)
+        made = out
+    else:
+        foot, length = (np.float32(one) for one in ramp)
 
-    def cut_off(values: NDArray[np.float32], made: NDArray[np.float32]) -> None:
-        np.clip(values, foot, foot + length, out=made)
+        def cut_off(values: NDArray[np.float32], made: NDArray[np.float32]) -> None:
+            np.clip(values, foot, foot + length, out=made)
 
-    _scale(part, out, cut_off)
-    np.subtract(out, foot, out=out)
-    np.divide(out, length, out=out)
+        made = _lit(out, *_scale(part, out, cut_off, shown))
+        np.subtract(made, foot, out=made)
+        np.divide(made, length, out=made)
+    # Takes away what interpolation overshoots by rounding.
+    np.clip(made, 0.0, 1.0, out=made)
+
+
+def _lit(out: NDArray[np.float32], rows: slice, columns: slice) -> NDArray[np.float32]:
+    """Return a part of a channel, and blacken what is around it."""
+    lit = out[rows]
+    for edge in (
+        out[: rows.start],
+        out[rows.stop :],
+        lit[:, : columns.start],
+        lit[:, columns.stop :],
+    ):
+        edge[:] = 0.0
+    return lit[:, columns]
+
+
+def _near(window: Window) -> tuple[float, float] | None:
+    """Return the foot and the length of a straight window that can be spread afterwards."""
+    ramp = window.ramp
+    return None if ramp is None or abs(ramp[0]) > _FAR * ramp[1] else ramp
+
+
+def _shown(part: NDArray[np.float32], windows: Sequence[Window]) -> Box | None:
+    """Return the box of what is not black under all of straight windows; None if it is unknown.
+
+    Around a head there is air: a third of a slice, or more than half of it.
+    """
+    ramps = [_near(window) for window in windows]
+    feet = [np.float32(ramp[0]) for ramp in ramps if ramp is not None]
+    return box_above(part, min(feet)) if feet and len(feet) == len(ramps) else None
 
 
 def _greys_of(window: Window) -> Greys:
@@ -292,7 +337,8 @@ def _central(rows: int, columns: int) -> Box:
 def _percentiles(picture: NDArray[np.float32]) -> tuple[np.float32, np.float32]:
     """Return the lower and upper tail by nearest rank; symmetric, so that a negative agrees."""
     rank = math.floor(TAIL * (picture.size - 1))
-    # The two values are found without all others being put in order.
-    ranks = (rank, picture.size - 1 - rank)
-    found = np.partition(picture, ranks, axis=None)
-    return found[ranks[0]], found[ranks[1]]
+    # Each is found without all others being put in order, and alone: NumPy looks for one rank with
+    # vectors, for two at once it is five times slower.
+    low, high = rank, picture.size - 1 - rank
+    lower = np.partition(picture, low, axis=None)[low]
+    return lower, np.partition(picture, high, axis=None)[high]

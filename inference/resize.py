@@ -9,6 +9,7 @@ of the range. Light: no torch.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,11 +17,14 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-# Output rows, or columns, that are computed together: many where their triangles are narrow.
-_TOGETHER, _TOGETHER_WIDE = 16, 8
+from .placement import Box
+
+# Output rows, or columns, that are computed together: many where their triangles are narrow. Rows
+# of a picture lie one after the other; of its columns short pieces lie far apart.
+_ROWS, _COLUMNS, _COLUMNS_WIDE = 8, 16, 8
 _WIDE = 4.0
-# A plane of so many pixels stays in the processor's cache as a whole.
-_SMALL = 1 << 19
+# So many pixels stay in the processor's cache from what is done to each until they are scaled.
+_AT_HAND = 1 << 16
 # Different sizes are few: those of the scanners of a hospital, and boxes around heads.
 _KEPT = 512
 
@@ -47,7 +51,12 @@ class Band:
     turned: Plane
 
 
-def scale_plane(plane: Plane, out: Plane, greys: Greys | None = None) -> None:
+def scale_plane(
+    plane: Plane,
+    out: Plane,
+    greys: Greys | None = None,
+    shown: Box | None = None,
+) -> tuple[slice, slice]:
     """Scale one plane, (rows, columns), into another one, on the CPU.
 
     Parameters
@@ -56,37 +65,76 @@ def scale_plane(plane: Plane, out: Plane, greys: Greys | None = None) -> None:
     greys : callable, optional
         What is done to every pixel before: given some rows and where to put what becomes of them.
         A large plane is never copied as a whole.
+    shown : tuple of int, optional
+        Top, left, bottom and right of what is to be seen of `plane`.
+
+    Returns
+    -------
+    tuple of slice
+        Rows and columns of `out` that were made: with `shown`, those that depend on it alone.
     """
     rows, columns = plane.shape
-    down, across = bands(rows, out.shape[0]), bands(columns, out.shape[1])
-    if greys is not None and plane.size <= _SMALL:
-        made = np.empty(plane.shape, dtype=np.float32)
-        greys(plane, made)
-        plane, greys = made, None
-    between = np.empty((out.shape[0], columns), dtype=np.float32)
+    wide = columns >= _WIDE * out.shape[1]
+    down = bands(rows, out.shape[0], _ROWS)
+    across = bands(columns, out.shape[1], _COLUMNS_WIDE if wide else _COLUMNS)
+    if shown is not None:
+        top, left, bottom, right = shown
+        down, across = touched(down, top, bottom), touched(across, left, right)
+        if not down or not across:
+            return slice(0, 0), slice(0, 0)
+    left, right = across[0].inputs.start, across[-1].inputs.stop
+    between = np.empty((out.shape[0], right - left), dtype=np.float32)
     if greys is None:
         for band in down:
-            np.matmul(band.weights, plane[band.inputs], out=between[band.outputs])
+            np.matmul(band.weights, plane[band.inputs, left:right], out=between[band.outputs])
     else:
-        most = max(band.weights.shape[1] for band in down)
-        scratch = np.empty((most, columns), dtype=np.float32)
-        for band in down:
-            part = scratch[: band.weights.shape[1]]
-            greys(plane[band.inputs], part)
-            np.matmul(band.weights, part, out=between[band.outputs])
+        _scale_rows(plane[:, left:right], between, greys, down)
+    made = slice(down[0].outputs.start, down[-1].outputs.stop)
     for band in across:
-        np.matmul(between[:, band.inputs], band.turned, out=out[:, band.outputs])
+        inputs = slice(band.inputs.start - left, band.inputs.stop - left)
+        np.matmul(between[made, inputs], band.turned, out=out[made, band.outputs])
+    return made, slice(across[0].outputs.start, across[-1].outputs.stop)
+
+
+def _scale_rows(plane: Plane, out: Plane, greys: Greys, down: Sequence[Band]) -> None:
+    """Scale the rows, as many bands at a time as stay at hand."""
+    groups = _grouped(down, plane.shape[1])
+    most = max(one[-1].inputs.stop - one[0].inputs.start for one in groups)
+    scratch = np.empty((most, plane.shape[1]), dtype=np.float32)
+    for group in groups:
+        first, last = group[0].inputs.start, group[-1].inputs.stop
+        greys(plane[first:last], scratch[: last - first])
+        for band in group:
+            inputs = scratch[band.inputs.start - first : band.inputs.stop - first]
+            np.matmul(band.weights, inputs, out=out[band.outputs])
+
+
+def _grouped(down: Sequence[Band], columns: int) -> Sequence[Sequence[Band]]:
+    """Put those bands together whose inputs are few enough to stay at hand."""
+    groups: list[list[Band]] = []
+    for band in down:
+        if groups and (band.inputs.stop - groups[-1][0].inputs.start) * columns <= _AT_HAND:
+            groups[-1].append(band)
+        else:
+            groups.append([band])
+    return groups
+
+
+def touched(all_bands: Sequence[Band], first: int, last: int) -> Sequence[Band]:
+    """Return the bands, in order, with an input from `first` to before `last`."""
+    begin = bisect_right(all_bands, first, key=lambda band: band.inputs.stop)
+    end = bisect_left(all_bands, last, key=lambda band: band.inputs.start)
+    return all_bands[begin:end]
 
 
 @lru_cache(maxsize=_KEPT)
-def bands(inputs: int, outputs: int) -> Sequence[Band]:
-    """Return the weights of scaling `inputs` pixels to `outputs`, in bands.
+def bands(inputs: int, outputs: int, together: int) -> Sequence[Band]:
+    """Return the weights of scaling `inputs` pixels to `outputs`, in bands of so many together.
 
     They are computed in single precision, step by step as torch does: in double precision the last
     digits differ, and with them where a triangle ends.
     """
     first, counts, weights = _triangles(inputs, outputs)
-    together = _TOGETHER if inputs < _WIDE * outputs else _TOGETHER_WIDE
     made = []
     for start in range(0, outputs, together):
         stop = min(start + together, outputs)

@@ -116,6 +116,16 @@ def used_bits(stored: NDArray[Any], bits_stored: int, high_bit: int, signed: boo
 
 def padded(dataset: Dataset, stored: NDArray[Any]) -> NDArray[np.bool_] | None:
     """Return where a grey frame is padded (PS3.3 C.7.5.1.1.2), or None if it is nowhere."""
+    if (ends := padding_ends(dataset, stored)) is None:
+        return None
+    lowest, highest = ends
+    is_one = lowest == highest  # one look in place of three
+    found = stored == lowest if is_one else (stored >= lowest) & (stored <= highest)
+    return found if found.any() else None
+
+
+def padding_ends(dataset: Dataset, stored: NDArray[Any]) -> tuple[float, float] | None:
+    """Return the lowest and the highest stored value that is padding; None if there is none."""
     if stored.ndim != 2:
         return None
     holder = next((keyword for keyword in _PADDING if keyword in dataset), "")
@@ -125,11 +135,7 @@ def padded(dataset: Dataset, stored: NDArray[Any]) -> NDArray[np.bool_] | None:
     if value is None:
         return None
     limit = value if limit is None else limit
-    if value == limit:  # one look in place of three
-        found = stored == value
-    else:
-        found = (stored >= min(value, limit)) & (stored <= max(value, limit))
-    return found if found.any() else None
+    return min(value, limit), max(value, limit)
 
 
 def _padding_beyond(

@@ -51,7 +51,7 @@ def axis_plan(inputs: int, outputs: int, size: int) -> AxisPlan:
     first = np.full(count * _TOGETHER, inputs, dtype=np.int64)
     last = np.zeros(count * _TOGETHER, dtype=np.int64)
     dense = np.zeros((count * _TOGETHER, inputs), dtype=np.float32)
-    for band in bands(inputs, outputs):
+    for band in bands(inputs, outputs, _TOGETHER):
         rows = slice(before + band.outputs.start, before + band.outputs.stop)
         dense[rows, band.inputs] = band.weights
         first[rows], last[rows] = band.inputs.start, band.inputs.stop

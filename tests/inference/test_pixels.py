@@ -92,6 +92,26 @@ def test_padding_of_ct_is_air(write_image: Write) -> None:
     assert image.notes == ("padding_replaced", "below_air_clamped")
 
 
+@pytest.mark.parametrize(
+    "padding",
+    [
+        {"PixelPaddingValue": 0},  # stands for air already
+        {"PixelPaddingValue": 90},
+        {"PixelPaddingValue": 0, "PixelPaddingRangeLimit": 90},  # the first of them does
+    ],
+)
+def test_padding_of_ct_is_air_whatever_it_stood_for(
+    write_image: Write, padding: dict[str, int]
+) -> None:
+    stored = np.array([[0, 90], [90, 1064]], dtype=np.uint16)
+    image = hounsfield_values(
+        open_image(write_image(stored, BitsStored=12, RescaleIntercept=-1024, **padding))
+    )
+    kept = -934 if padding == {"PixelPaddingValue": 0} else -1024
+    assert image.values.tolist() == [[-1024, kept], [kept, 40]]
+    assert image.notes == ("padding_replaced",)
+
+
 def test_padding_of_a_film_takes_the_darkest_value(write_image: Write) -> None:
     pixels = np.array([[0, 0, 100], [50, 60, 70]], dtype=np.uint16)
     for photometric, darkest in (("MONOCHROME2", 50), ("MONOCHROME1", 0)):

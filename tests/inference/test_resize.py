@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
+from inference.box_above import box_above
 from inference.heap import keep_freed_memory
 from inference.input_spec import InputSpec
 from inference.placement import Placement
@@ -89,6 +91,43 @@ def test_slices_are_what_torch_makes_of_them(crop: str) -> None:
         expected = torch.zeros_like(row)
         expected[:, up : up + rows, before : before + columns] = part
         torch.testing.assert_close(row, expected.clamp(0, 1), rtol=0, atol=1e-6)
+
+
+@given(
+    rows=st.integers(20, 300), columns=st.integers(20, 300), size=st.integers(16, 300),
+    box=st.tuples(*[st.floats(0, 1)] * 4),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_air_around_a_head_is_black_and_changes_nothing(
+    rows: int, columns: int, size: int, box: tuple[float, ...]
+) -> None:
+    spec = InputSpec("ct_slices", size, (BRAIN, SUBDURAL, SOFT))
+    hu = np.random.default_rng(rows).normal(-700, 60, (1, rows, columns)).astype(np.float32)
+    (top, bottom), (left, right) = sorted(box[:2]), sorted(box[2:])
+    part = hu[0, int(top * rows) : int(bottom * rows), int(left * columns) : int(right * columns)]
+    part += np.float32(740)
+    place = Placement.whole((rows, columns), size)
+    made = np.full((1, 3, size, size), np.nan, np.float32)
+    told = prepare_ct(hu, spec, "cpu", [place], made)
+    assert told is made
+    there = slices(hu, spec, [place], "cpu").numpy()
+    np.testing.assert_allclose(made, there, rtol=0, atol=1e-6)
+    if not part.size:
+        assert not made.any()
+
+
+@given(plane=arrays(np.float32, st.tuples(st.integers(1, 40), st.integers(1, 40)),
+                    elements=st.integers(-3, 3)), floor=st.integers(-3, 3))  # fmt: skip
+def test_nothing_outside_of_the_box_is_above(plane: np.ndarray, floor: int) -> None:
+    top, left, bottom, right = box_above(plane, np.float32(floor))
+    above = plane > floor
+    inside = above[top:bottom, left:right]
+    assert inside.sum() == above.sum()
+    if above.any():
+        assert inside[:, 0].any() and inside[:, -1].any()
+        assert inside[:8].any() and inside[-8:].any()
+    else:
+        assert inside.size == 0
 
 
 def test_memory_is_kept_where_the_library_can() -> None:
