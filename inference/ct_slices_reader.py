@@ -32,6 +32,7 @@ from .preprocess import on_cpu, place_ct, prepare_ct
 from .reader import Reader
 from .reading import NotAnalysed, Reading, SourceImage
 from .sequence import Sequencer
+from .stored_plane import ends_of
 from .volume import Stack
 
 # What is used if it is there: the functional group that may hold it, and how many values it has.
@@ -117,7 +118,7 @@ class CtSlicesReader(Reader):
 
     def seen(self, image: ModalityImage) -> tuple[Rows, Placement]:
         """Return a slice as the network sees it; see `Reader`."""
-        hu = image.values[None]
+        hu = [image.plane]
         (place,) = places = place_ct(hu, self.bundle.spec, self._device)
         return prepare_ct(hu, self.bundle.spec, self._device, places), place
 
@@ -149,9 +150,11 @@ class CtSlicesReader(Reader):
         contrast = False
         rows: _Rows | None = None
         for image in slices:
-            contrast = contrast or bool(np.ptp(image.values))
+            if not contrast:
+                lowest, highest = ends_of(image.plane)
+                contrast = lowest < highest
             if seen is not None:
-                seen.look(image.values[None])
+                seen.look([image.plane])
             rows = (
                 rows
                 if rows is not None
@@ -196,7 +199,7 @@ class _Rows:
 
     def add(self, image: ModalityImage) -> None:
         """Make the row of the next slice."""
-        hu, at = image.values[None], len(self._made)
+        hu, at = [image.plane], len(self._made)
         places = place_ct(hu, self._spec, self._device)
         room = None if self._room is None else self._room[at : at + 1]
         self._made.append(prepare_ct(hu, self._spec, self._device, places, room))

@@ -13,6 +13,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,7 @@ _AT_HAND = 1 << 16
 _KEPT = 512
 
 Plane = NDArray[np.float32]
-Greys = Callable[[Plane, Plane], None]
+Greys = Callable[[NDArray[Any], Plane], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +53,7 @@ class Band:
 
 
 def scale_plane(
-    plane: Plane,
+    plane: NDArray[Any],
     out: Plane,
     greys: Greys | None = None,
     shown: Box | None = None,
@@ -61,7 +62,8 @@ def scale_plane(
 
     Parameters
     ----------
-    plane, out : ndarray of float32
+    plane, out : ndarray
+        Of float32, but that `greys` may take anything.
     greys : callable, optional
         What is done to every pixel before: given some rows and where to put what becomes of them.
         A large plane is never copied as a whole.
@@ -96,7 +98,7 @@ def scale_plane(
     return made, slice(across[0].outputs.start, across[-1].outputs.stop)
 
 
-def _scale_rows(plane: Plane, out: Plane, greys: Greys, down: Sequence[Band]) -> None:
+def _scale_rows(plane: NDArray[Any], out: Plane, greys: Greys, down: Sequence[Band]) -> None:
     """Scale the rows, as many bands at a time as stay at hand."""
     groups = _grouped(down, plane.shape[1])
     most = max(one[-1].inputs.stop - one[0].inputs.start for one in groups)
