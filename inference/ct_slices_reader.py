@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,7 +126,7 @@ class CtSlicesReader(Reader):
     def _batches(
         self, stack: Stack, sources: Mapping[str, SourceImage], facts: dict[str, object]
     ) -> Iterator[Batch]:
-        """Decode batch by batch.
+        """Make batch after batch.
 
         `facts` says which slices took another decoder than the first, and which way they went to a
         GPU.
@@ -155,11 +156,8 @@ class CtSlicesReader(Reader):
                 contrast = lowest < highest
             if seen is not None:
                 seen.look([image.plane])
-            rows = (
-                rows
-                if rows is not None
-                else _Rows(self._batch_size, self.bundle.spec, self._device)
-            )
+            if rows is None:
+                rows = _Rows(self._batch_size, self.bundle.spec, self._device)
             rows.add(image)
             # The next one takes its memory, which the processor has at hand.
             del image
@@ -245,11 +243,13 @@ def hounsfield_slices(
     tasks = (
         DecodeTask(sources[one.image.sop_instance_uid], one.frame, spec) for one in stack.slices
     )
-    coming = decoding.decode(tasks)
-    for one in stack.slices:
-        decoded = next(coming)
-        if isinstance(decoded, NotAnalysableError):
-            raise decoded
-        count_fallback(facts, one.image.transfer_syntax_uid, decoded.notes)
-        yield decoded
-        del decoded  # before the next one is decoded, and not after, as a loop over both would
+    # Closed however it ends: what is still decoded for it is let go, and its room with it.
+    with closing(decoding.decode(tasks)) as coming:
+        for one in stack.slices:
+            decoded = next(coming, None)
+            assert decoded is not None, "a result of each task"
+            if isinstance(decoded, NotAnalysableError):
+                raise decoded
+            count_fallback(facts, one.image.transfer_syntax_uid, decoded.notes)
+            yield decoded
+            del decoded  # before the next one is decoded, and not after, as a loop over both would

@@ -159,7 +159,10 @@ def hounsfield_of(frame: StoredFrame, dataset: Dataset, index: int) -> ModalityI
 
 
 def _is_air(values: Plane, padding: NDArray[np.bool_], ends: tuple[float, float] | None) -> bool:
-    """Tell whether all that is padded is air already: of one stored value, the unit is one too."""
+    """Tell whether all that is padded is air already.
+
+    Where one stored value is padding, one pixel of it tells the unit of them all.
+    """
     if ends is None or ends[0] != ends[1]:
         return False
     cells, piece = in_pieces(values)

@@ -170,8 +170,8 @@ def prepare_ct(
     placements : sequence of Placement, optional
         What to show of each slice; `place_ct` if left out.
     out : ndarray of float32, (slices, windows, size, size), optional
-        Where to make it, on the CPU: a slice is at its fastest while the processor has it at hand,
-        so whoever decodes one makes its rows before the next one.
+        Where to make it, on the CPU alone: a slice is at its fastest while the processor has it
+        at hand, so whoever decodes one makes its rows before the next one.
 
     Returns
     -------

@@ -22,12 +22,12 @@ from .placement import Box
 
 # Output rows, or columns, that are computed together: many where their triangles are narrow. Rows
 # of a picture lie one after the other; of its columns short pieces lie far apart.
-_ROWS, _COLUMNS, _COLUMNS_WIDE = 8, 16, 8
+ROWS, _COLUMNS, _COLUMNS_WIDE = 8, 16, 8
 _WIDE = 4.0
 # So many pixels stay in the processor's cache from what is done to each until they are scaled.
 _AT_HAND = 1 << 16
 # Different sizes are few: those of the scanners of a hospital, and boxes around heads.
-_KEPT = 512
+_KEPT = 1024
 
 Plane = NDArray[np.float32]
 Greys = Callable[[NDArray[Any], Plane], None]
@@ -77,11 +77,11 @@ def scale_plane(
     """
     rows, columns = plane.shape
     wide = columns >= _WIDE * out.shape[1]
-    down = bands(rows, out.shape[0], _ROWS)
+    down = bands(rows, out.shape[0], ROWS)
     across = bands(columns, out.shape[1], _COLUMNS_WIDE if wide else _COLUMNS)
     if shown is not None:
-        top, left, bottom, right = shown
-        down, across = touched(down, top, bottom), touched(across, left, right)
+        down = _touched(down, shown[0], shown[2])
+        across = _touched(across, shown[1], shown[3])
         if not down or not across:
             return slice(0, 0), slice(0, 0)
     left, right = across[0].inputs.start, across[-1].inputs.stop
@@ -122,7 +122,7 @@ def _grouped(down: Sequence[Band], columns: int) -> Sequence[Sequence[Band]]:
     return groups
 
 
-def touched(all_bands: Sequence[Band], first: int, last: int) -> Sequence[Band]:
+def _touched(all_bands: Sequence[Band], first: int, last: int) -> Sequence[Band]:
     """Return the bands, in order, with an input from `first` to before `last`."""
     begin = bisect_right(all_bands, first, key=lambda band: band.inputs.stop)
     end = bisect_left(all_bands, last, key=lambda band: band.inputs.start)
