@@ -223,7 +223,7 @@ def mark_sent(
     }
     if final:
         values |= {"leased_until": None, "deadline_at": None}
-    _update_open(connection, delivery_id, values)
+    _update_unproved(connection, delivery_id, values)
 
 
 def mark_committed(
@@ -238,7 +238,7 @@ def mark_committed(
         "leased_until": None,
         "last_error": None,
     }
-    _update_open(connection, delivery_id, values)
+    _update_unproved(connection, delivery_id, values)
 
 
 def await_proof(connection: sa.Connection, delivery_id: int, next_attempt_at: datetime) -> None:
@@ -267,8 +267,8 @@ def mark_failed(
     Returns
     -------
     bool
-        False if the delivery was ended meanwhile, by a correction of its study or by another
-        sender: it stays as it was ended.
+        False if nobody is at the delivery any more: a correction of its study, its proof or
+        another sender ended it meanwhile, or a person made it pending again. It stays as it is.
     """
     values: dict[str, object] = {
         "leased_until": None,
@@ -281,19 +281,31 @@ def mark_failed(
         values["next_attempt_at"] = next_attempt_at
     if not counts:
         values["n_attempts"] = Delivery.n_attempts - 1
-    entered = connection.execute(
-        sa.update(Delivery).where(Delivery.id == delivery_id, _OPEN).values(values)
-    )
-    return entered.rowcount > 0
+    return _update_attempted(connection, delivery_id, values)
 
 
 def release(connection: sa.Connection, delivery_id: int) -> None:
     """Give back a delivery that was claimed but not tried; it stays due."""
     values: dict[str, object] = {"leased_until": None, "n_attempts": Delivery.n_attempts - 1}
-    _update_open(connection, delivery_id, values)
+    _update_attempted(connection, delivery_id, values)
 
 
-def _update_open(connection: sa.Connection, delivery_id: int, values: dict[str, object]) -> None:
+def _update_attempted(
+    connection: sa.Connection, delivery_id: int, values: dict[str, object]
+) -> bool:
+    """Enter the end of an attempt, which has its lease until then; tell whether it still had."""
+    entered = connection.execute(
+        sa.update(Delivery)
+        .where(Delivery.id == delivery_id, _OPEN, Delivery.leased_until.is_not(None))
+        .values(values)
+    )
+    return entered.rowcount > 0
+
+
+def _update_unproved(
+    connection: sa.Connection, delivery_id: int, values: dict[str, object]
+) -> None:
+    """Enter what the destination said, also of a dead letter: that it holds it is what counts."""
     connection.execute(
         sa.update(Delivery)
         # A sender that overslept its lease must not undo what the next one proved.

@@ -2,35 +2,49 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from .placement import Box
+from .stored_plane import Piece
 
 # Rows that are looked at together, from either end.
 _TOGETHER = 8
 
 
-def box_above(plane: NDArray[np.float32], floor: np.float32) -> Box:
-    """Return a box outside of which no pixel is above `floor`.
+def box_above(cells: NDArray[Any], piece: Piece, floor: np.float32) -> Box:
+    """Return a box outside of which no value is above `floor`.
 
-    It can be a few rows higher than it need be. Where no pixel is above, it is empty.
+    It can be a few rows higher than it need be. Where no value is above, it is empty.
 
     Parameters
     ----------
-    plane : ndarray of float32, (rows, columns)
+    cells : ndarray, (rows, columns)
+    piece : callable
+        Makes values of some of them; see `in_pieces`.
 
     Returns
     -------
     tuple of int
         Top, left, bottom and right; bottom and right are the first ones outside.
     """
-    rows = plane.shape[0]
+    rows = cells.shape[0]
+    room = np.empty((min(rows, _TOGETHER), cells.shape[1]), dtype=np.float32)
+
+    def is_above(at: int) -> bool:
+        some = cells[at : at + _TOGETHER]
+        return bool(piece(some, room[: len(some)]).max() > floor)
+
     starts = range(0, rows, _TOGETHER)
-    top = next((at for at in starts if plane[at : at + _TOGETHER].max() > floor), None)
+    top = next(filter(is_above, starts), None)
     if top is None:
         return 0, 0, 0, 0
-    last = next(at for at in reversed(starts) if plane[at : at + _TOGETHER].max() > floor)
+    last = next(filter(is_above, reversed(starts)))
     bottom = min(last + _TOGETHER, rows)
-    columns = np.flatnonzero(plane[top:bottom].max(axis=0) > floor)
+    # Values rise or fall with what they are made of.
+    ends = np.stack([cells[top:bottom].min(axis=0), cells[top:bottom].max(axis=0)])
+    values = piece(ends, np.empty(ends.shape, dtype=np.float32))
+    columns = np.flatnonzero(values.max(axis=0) > floor)
     return top, int(columns[0]), bottom, int(columns[-1]) + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,7 @@ from .preprocess import on_cpu, place_ct, prepare_ct
 from .reader import Reader
 from .reading import NotAnalysed, Reading, SourceImage
 from .sequence import Sequencer
+from .stored_plane import ends_of
 from .volume import Stack
 
 # What is used if it is there: the functional group that may hold it, and how many values it has.
@@ -117,14 +119,14 @@ class CtSlicesReader(Reader):
 
     def seen(self, image: ModalityImage) -> tuple[Rows, Placement]:
         """Return a slice as the network sees it; see `Reader`."""
-        hu = image.values[None]
+        hu = [image.plane]
         (place,) = places = place_ct(hu, self.bundle.spec, self._device)
         return prepare_ct(hu, self.bundle.spec, self._device, places), place
 
     def _batches(
         self, stack: Stack, sources: Mapping[str, SourceImage], facts: dict[str, object]
     ) -> Iterator[Batch]:
-        """Decode batch by batch.
+        """Make batch after batch.
 
         `facts` says which slices took another decoder than the first, and which way they went to a
         GPU.
@@ -149,14 +151,13 @@ class CtSlicesReader(Reader):
         contrast = False
         rows: _Rows | None = None
         for image in slices:
-            contrast = contrast or bool(np.ptp(image.values))
+            if not contrast:
+                lowest, highest = ends_of(image.plane)
+                contrast = lowest < highest
             if seen is not None:
-                seen.look(image.values[None])
-            rows = (
-                rows
-                if rows is not None
-                else _Rows(self._batch_size, self.bundle.spec, self._device)
-            )
+                seen.look([image.plane])
+            if rows is None:
+                rows = _Rows(self._batch_size, self.bundle.spec, self._device)
             rows.add(image)
             # The next one takes its memory, which the processor has at hand.
             del image
@@ -196,7 +197,7 @@ class _Rows:
 
     def add(self, image: ModalityImage) -> None:
         """Make the row of the next slice."""
-        hu, at = image.values[None], len(self._made)
+        hu, at = [image.plane], len(self._made)
         places = place_ct(hu, self._spec, self._device)
         room = None if self._room is None else self._room[at : at + 1]
         self._made.append(prepare_ct(hu, self._spec, self._device, places, room))
@@ -242,11 +243,13 @@ def hounsfield_slices(
     tasks = (
         DecodeTask(sources[one.image.sop_instance_uid], one.frame, spec) for one in stack.slices
     )
-    coming = decoding.decode(tasks)
-    for one in stack.slices:
-        decoded = next(coming)
-        if isinstance(decoded, NotAnalysableError):
-            raise decoded
-        count_fallback(facts, one.image.transfer_syntax_uid, decoded.notes)
-        yield decoded
-        del decoded  # before the next one is decoded, and not after, as a loop over both would
+    # Closed however it ends: what is still decoded for it is let go, and its room with it.
+    with closing(decoding.decode(tasks)) as coming:
+        for one in stack.slices:
+            decoded = next(coming, None)
+            assert decoded is not None, "a result of each task"
+            if isinstance(decoded, NotAnalysableError):
+                raise decoded
+            count_fallback(facts, one.image.transfer_syntax_uid, decoded.notes)
+            yield decoded
+            del decoded  # before the next one is decoded, and not after, as a loop over both would

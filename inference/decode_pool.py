@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from multiprocessing.connection import wait
 
 import structlog
@@ -89,7 +89,7 @@ class DecodePool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def decode(self, tasks: Iterable[DecodeTask]) -> Iterator[Decoded]:
+    def decode(self, tasks: Iterable[DecodeTask]) -> Generator[Decoded, None, None]:
         """Decode, ahead of whoever takes the results.
 
         What is read by its offset in the file, without any decoder, is read here; see

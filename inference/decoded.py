@@ -54,11 +54,11 @@ class RecentImages:
     def note(self, task: DecodeTask, image: ModalityImage) -> None:
         """Keep what became of a task, in the place of the oldest."""
         self._kept[_key(task)] = image
-        room = sum(one.values.nbytes for one in self._kept.values()) - _RECENT_BYTES
+        room = sum(one.plane.nbytes for one in self._kept.values()) - _RECENT_BYTES
         for key in list(self._kept)[:-1]:
             if room <= 0:
                 break
-            room -= self._kept.pop(key).values.nbytes
+            room -= self._kept.pop(key).plane.nbytes
 
     def of(self, task: DecodeTask) -> ModalityImage | None:
         """Return what would become of a task, if it is one of them; nobody may change it."""

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 # Points on the way of integrated gradients.
 DEFAULT_STEPS = 50
+# Of occlusion: minutes on one core, where a short stride would take hours.
+_MOST_PASSES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,12 @@ class Explainer:
             patches = Patches.of(int(shown.shape[-1]), wanted.patch, wanted.stride)
         except ValueError as error:
             raise InferenceError(str(error)) from None
+        if patches.count > _MOST_PASSES:
+            raise InferenceError(
+                f"a patch of {patches.patch} that is moved by {patches.stride} takes "
+                f"{patches.count} passes of the network, more than {_MOST_PASSES}: take a longer "
+                "stride, and a patch of one or more of it"
+            )
         black = self._baseline(shown, wanted)
         values = occlusion(
             lambda rows: self._run(rows).tensors[0],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from .errors import NotAnalysableError
 from .placement import Placement
 from .reading import NotAnalysed
+from .stored_plane import Piece, Plane, in_pieces
 
 if TYPE_CHECKING:
     import torch
@@ -23,15 +24,13 @@ def without_contrast() -> NotAnalysableError:
     )
 
 
-def check_contrast(
-    values: NDArray[np.float32], row: NDArray[np.float32] | torch.Tensor, place: Placement
-) -> None:
+def check_contrast(plane: Plane, row: NDArray[np.float32] | torch.Tensor, place: Placement) -> None:
     """Raise if what is shown of a film has one value alone, in the film or in the input.
 
     Parameters
     ----------
-    values : ndarray of float32, (rows, columns)
-        Of the film.
+    plane : ndarray of float32, or StoredPlane, (rows, columns)
+        The film.
     row : ndarray or tensor of float32, (1, channels, size, size)
         The network's input.
     place : Placement
@@ -47,8 +46,8 @@ def check_contrast(
     shown = row[..., down, across]
     # What is scaled to the range of its values makes black and white of how a mean was rounded.
     top, left, bottom, right = place.box
-    stored = values[top:bottom, left:right]
-    if not (_varies(stored) and shown.min() < shown.max()):
+    cells, piece = in_pieces(plane)
+    if not (_varies(cells[top:bottom, left:right], piece) and shown.min() < shown.max()):
         raise without_contrast()
 
 
@@ -56,7 +55,13 @@ def check_contrast(
 _TOGETHER = 64
 
 
-def _varies(values: NDArray[np.float32]) -> bool:
-    first = values.flat[0]
-    parts = (values[at : at + _TOGETHER] for at in range(0, len(values), _TOGETHER))
-    return any(part.min() < first or part.max() > first for part in parts)
+def _varies(cells: NDArray[Any], piece: Piece) -> bool:
+    room = np.empty((min(len(cells), _TOGETHER), cells.shape[1]), dtype=np.float32)
+    first = None
+    for at in range(0, len(cells), _TOGETHER):
+        some = cells[at : at + _TOGETHER]
+        values = piece(some, room[: len(some)])
+        first = float(values[0, 0]) if first is None else first
+        if values.min() < first or values.max() > first:
+            return True
+    return False

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Iterable
 
 from .errors import NotAnalysableError
 from .heads import looks
 from .number_words import number_of
 from .reading import NotAnalysed
+from .stored_plane import Plane, whole
 
 # Slices that must show brain; one alone may be a likeness.
 _ENOUGH = 3
@@ -32,13 +32,13 @@ class HeadSeen:
         self._brains = 0
         self._enough = min(_ENOUGH, slices)
 
-    def look(self, hu: NDArray[np.float32]) -> None:
-        """Look at the next slices, (slices, rows, columns) in HU."""
+    def look(self, hu: Iterable[Plane]) -> None:
+        """Look at the next slices, each (rows, columns) in HU."""
         for one in hu:
             due = self._count % self._step == 0
             self._count += 1
             if due and self._brains < self._enough:
-                (found,) = looks(one[None])
+                (found,) = looks(whole(one)[None])
                 self._skulls += found.skull
                 self._brains += found.brain
 

@@ -23,6 +23,7 @@ from .pixel_aspect import is_square
 from .pixel_notes import PixelNote, common_notes
 from .reading import NotAnalysed
 from .stored_frame import StoredFrame, named, padded, padding_ends, stored_frame, used_bits
+from .stored_plane import Plane, StoredPlane, ends_of, in_pieces, whole
 from .voi import voi_greys
 from .windowed_ct import is_grey, is_windowed, restored_units
 from .wrapped_ct import has_lost_sign, has_wrapped_offset, unwrap_12_bit
@@ -47,18 +48,23 @@ class ModalityImage:
 
     Attributes
     ----------
-    values : ndarray of float32, (rows, columns)
+    plane : ndarray of float32, or StoredPlane, (rows, columns)
         HU for CT; for radiographs any unit, tissue and bone high.
     notes : tuple of str
         Defaults, repairs and corrections that were applied, from a small fixed vocabulary.
     full_range : tuple of float, or None
         Radiographs: the lowest and highest value that Bits Stored (0028,0101) has room for, in
-        the unit and direction of `values`; None for floating-point pixels.
+        the unit and direction of the values; None for floating-point pixels.
     """
 
-    values: NDArray[np.float32]
+    plane: Plane
     notes: tuple[str, ...]
     full_range: tuple[float, float] | None = None
+
+    @property
+    def values(self) -> NDArray[np.float32]:
+        """All values, (rows, columns)."""
+        return whole(self.plane)
 
 
 def radiograph_values(dataset: Dataset, index: int = 0, *, voi: bool = False) -> ModalityImage:
@@ -94,24 +100,25 @@ def radiograph_of(
         shown, note = luminance(frame, dataset)
         return ModalityImage(_finite(shown), (*notes, note), full_range_of(frame, dataset, index))
     padding = padded(dataset, frame.values)
-    values, made = _modality_values(dataset, frame.values, index)
+    plane, made = _modality_values(dataset, frame.values, index)
     notes = (*notes, *made)
     full_range = full_range_of(frame, dataset, index)
     ends: tuple[float, float] | None = None
     if voi:
-        greys = voi_greys(values, dataset, index)
+        greys = voi_greys(whole(plane), dataset, index)
         notes = (*notes, PixelNote.VOI_ABSENT if greys is None else PixelNote.VOI_APPLIED)
         if greys is not None:
-            values, ends, full_range = greys, (0.0, 1.0), (0.0, 1.0)
+            plane, ends, full_range = greys, (0.0, 1.0), (0.0, 1.0)
     if frame.photometric == "MONOCHROME1":
-        lowest, highest = ends or (float(values.min()), float(values.max()))
-        values = np.float32(lowest + highest) - values
+        lowest, highest = ends or ends_of(plane)
+        plane = _inverted(plane, lowest + highest)
         full_range = turned(full_range, lowest + highest)
         notes = (*notes, PixelNote.MONOCHROME1_INVERTED)
     if padding is not None and not padding.all():
+        plane = values = whole(plane)
         values[padding] = values[~padding].min()
         notes = (*notes, PixelNote.PADDING_REPLACED)
-    return ModalityImage(values, notes, full_range)
+    return ModalityImage(plane, notes, full_range)
 
 
 def hounsfield_values(dataset: Dataset, index: int = 0) -> ModalityImage:
@@ -133,37 +140,54 @@ def hounsfield_of(frame: StoredFrame, dataset: Dataset, index: int) -> ModalityI
     """Return what `hounsfield_values` does, of the stored values of that frame."""
     notes = (*frame.notes, *_shape_notes(dataset, index))
     notes = (*notes, *check_units(dataset, index))
+    padding = None if frame.coloured else padded(dataset, frame.values)
+    plane: Plane
     if frame.coloured:
-        values, made = _units_of_picture(frame, dataset, index)
-        padding = None
+        plane, made = _units_of_picture(frame, dataset, index)
     else:
-        padding = padded(dataset, frame.values)
-        values, made = _units(frame, dataset, index, padding)
+        plane, made = _units(frame, dataset, index, padding)
     notes = (*notes, *made)
     if padding is not None:
-        if not _is_air(values, padding, padding_ends(dataset, frame.values)):
+        if not _is_air(plane, padding, padding_ends(dataset, frame.values)):
+            plane = values = whole(plane)
             np.copyto(values, np.float32(AIR_HU), where=padding)
         notes = (*notes, PixelNote.PADDING_REPLACED)
-    if float(values.min()) < AIR_HU:
-        np.maximum(values, np.float32(AIR_HU), out=values)
+    if ends_of(plane)[0] < AIR_HU:
+        plane = _at_least(plane, AIR_HU)
         notes = (*notes, PixelNote.BELOW_AIR_CLAMPED)
-    return ModalityImage(values, notes)
+    return ModalityImage(plane, notes)
 
 
-def _is_air(
-    values: NDArray[np.float32], padding: NDArray[np.bool_], ends: tuple[float, float] | None
-) -> bool:
-    """Tell whether all that is padded is air already: of one stored value, the unit is one too."""
+def _is_air(values: Plane, padding: NDArray[np.bool_], ends: tuple[float, float] | None) -> bool:
+    """Tell whether all that is padded is air already.
+
+    Where one stored value is padding, one pixel of it tells the unit of them all.
+    """
     if ends is None or ends[0] != ends[1]:
         return False
-    return float(values.flat[int(padding.argmax())]) == AIR_HU
+    cells, piece = in_pieces(values)
+    one = cells.flat[int(padding.argmax())]
+    return float(piece(np.array([one]), np.empty(1, dtype=np.float32))[0]) == AIR_HU
+
+
+def _inverted(values: Plane, total: float) -> Plane:
+    if isinstance(values, StoredPlane):
+        return values.inverted(total)
+    return np.float32(total) - values
+
+
+def _at_least(values: Plane, least: float) -> Plane:
+    if isinstance(values, StoredPlane):
+        return values.at_least(least)
+    return np.maximum(values, np.float32(least), out=values)
 
 
 def _units(
     frame: StoredFrame, dataset: Dataset, index: int, padding: NDArray[np.bool_] | None
-) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+) -> tuple[Plane, tuple[str, ...]]:
     stored, inverted = frame.values, frame.photometric == "MONOCHROME1"
     slope, intercept, notes = rescale(dataset, index)
+    values: Plane
     if is_windowed(dataset, stored, slope, intercept):
         values, made = restored_units(stored, dataset, index, inverted=inverted)
         return values, (*notes, *made)
@@ -195,7 +219,7 @@ def _shape_notes(dataset: Dataset, index: int) -> tuple[str, ...]:
 
 def _modality_values(
     dataset: Dataset, stored: NDArray[Any], index: int
-) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+) -> tuple[Plane, tuple[str, ...]]:
     """Apply the Modality LUT or the rescale (PS3.3 C.11.1); without either the values stand."""
     if luts := items(dataset, "ModalityLUTSequence"):
         table = lookup_table(
@@ -209,15 +233,16 @@ def _modality_values(
             raise _unsupported("the Modality LUT Sequence (0028,3000) is damaged")
         return table.apply(stored), (PixelNote.MODALITY_LUT,)
     slope, intercept, notes = rescale(dataset, index)
+    with np.errstate(over="ignore"):
+        plane = StoredPlane(stored, np.float32(slope), np.float32(intercept))
+    if (
+        stored.ndim == 2
+        and stored.dtype.kind in "iu"
+        and abs(slope) * 2.0**32 + abs(intercept) < _SURELY_FINITE
+    ):
+        return plane, notes  # and nobody need look at each
     with np.errstate(over="ignore", invalid="ignore"):
-        values = stored.astype(np.float32)
-        if slope != 1.0:
-            values *= np.float32(slope)
-        if intercept != 0.0:
-            values += np.float32(intercept)
-    if stored.dtype.kind in "iu" and abs(slope) * 2.0**32 + abs(intercept) < _SURELY_FINITE:
-        return values, notes  # and nobody need look at each
-    return _finite(values), notes
+        return _finite(plane.values), notes
 
 
 # Far below the largest number of single precision.

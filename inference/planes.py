@@ -50,7 +50,7 @@ def prepare_planes(
     device : torch.device or str
         Where to compute and leave the result.
     out : ndarray of float32, (pictures, channels, size, size), optional
-        Where to make it, on the CPU.
+        Where to make it, on the CPU alone.
 
     Returns
     -------

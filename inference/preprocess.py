@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from .placement import Box, Placement
 from .planes import out_or_new, place_plane, prepare_planes
 from .polarity import looks_negative
 from .resize import Greys, scale_plane
+from .stored_plane import Piece, Plane, ends_of, in_pieces, whole
 from .windows import Window
 
 if TYPE_CHECKING:
@@ -39,22 +40,26 @@ __all__ = [
     "prepare_radiograph",
 ]
 
+# Slices as one array, (slices, rows, columns), or each as it came.
+Planes = NDArray[np.float32] | Sequence[Plane]
+
 # Share of the pixels, at either end, that may be burned-in letters, markers or dead: they set
 # neither black nor white.
 TAIL = 0.005
 
 
-def place_radiograph(values: NDArray[np.float32], spec: InputSpec) -> Placement:
+def place_radiograph(plane: Plane, spec: InputSpec) -> Placement:
     """Return which part of a radiograph, (rows, columns), is shown and where in the input.
 
     Where a reader of lungs is to see them and none are found, it sees the whole picture.
     """
-    rows, columns = values.shape
+    rows, columns = plane.shape
     if spec.plane is not None:
         return place_plane(rows, columns, spec)
     if spec.crop == "square":
         return Placement((rows, columns), _central(rows, columns), spec.size)
     if spec.crop == "lungs":
+        values = whole(plane)
         bone_high = -values if spec.polarity == "chest" and looks_negative(values) else values
         if (box := lung_box(bone_high)) is not None:
             return Placement((rows, columns), box, spec.size)
@@ -62,10 +67,10 @@ def place_radiograph(values: NDArray[np.float32], spec: InputSpec) -> Placement:
 
 
 def place_ct(
-    hu: NDArray[np.float32], spec: InputSpec, device: torch.device | str = "cpu"
+    hu: Planes, spec: InputSpec, device: torch.device | str = "cpu"
 ) -> tuple[Placement, ...]:
-    """Return which part of each slice, (slices, rows, columns), is shown and where in the input."""
-    count, rows, columns = (int(length) for length in hu.shape)
+    """Return which part of each slice, (rows, columns), is shown and where in the input."""
+    count, (rows, columns) = len(hu), hu.shape[1:] if isinstance(hu, np.ndarray) else hu[0].shape
     if spec.plane is not None:
         return (place_plane(rows, columns, spec),) * count
     if spec.crop == "none":
@@ -73,14 +78,14 @@ def place_ct(
     if not on_cpu(device):
         from . import torch_preprocess
 
-        boxes = torch_preprocess.head_boxes(hu, device)
+        boxes = torch_preprocess.head_boxes(stacked(hu), device)
     else:
-        boxes = head_boxes(np.asarray(hu, dtype=np.float32))
+        boxes = head_boxes(stacked(hu))
     return tuple(Placement((rows, columns), box, spec.size) for box in boxes)
 
 
 def prepare_radiograph(
-    values: NDArray[np.float32],
+    plane: Plane,
     spec: InputSpec,
     device: torch.device | str = "cpu",
     placement: Placement | None = None,
@@ -94,7 +99,7 @@ def prepare_radiograph(
 
     Parameters
     ----------
-    values : ndarray of float32, (rows, columns)
+    plane : ndarray of float32, or StoredPlane, (rows, columns)
         Modality values with tissue and bone high, as in MONOCHROME2.
     spec : InputSpec
         Of kind ``radiograph``.
@@ -116,20 +121,21 @@ def prepare_radiograph(
     ValueError
         If the full range is needed and not given.
     """
-    negative = spec.polarity == "chest" and looks_negative(values)
+    negative = spec.polarity == "chest" and looks_negative(whole(plane))
     if spec.plane is not None:
+        values = whole(plane)
         seen = values.min() + values.max() - values if negative else values
         return prepare_planes(seen[None], spec, device)
     by_bits = spec.intensity == "full_range"
     if by_bits and (full_range is None or not full_range[0] < full_range[1]):
         raise ValueError("the pixels have no full range")
-    placed = placement or place_radiograph(values, spec)
+    placed = placement or place_radiograph(plane, spec)
     known = full_range if by_bits else None
     if not on_cpu(device):
         from . import torch_preprocess
 
-        return torch_preprocess.film(values, spec, placed, known, negative, device)
-    spread = _film(values, placed, known, negative)
+        return torch_preprocess.film(whole(plane), spec, placed, known, negative, device)
+    spread = _film(plane, placed, known, negative)
     if not by_bits:
         low, high = _percentiles(spread)
         spread = (spread - low) / (high - low) if high > low else np.zeros_like(spread)
@@ -142,7 +148,7 @@ def prepare_radiograph(
 
 
 def prepare_ct(
-    hu: NDArray[np.float32],
+    hu: Planes,
     spec: InputSpec,
     device: torch.device | str = "cpu",
     placements: Sequence[Placement] | None = None,
@@ -155,7 +161,7 @@ def prepare_ct(
 
     Parameters
     ----------
-    hu : ndarray of float32, (slices, rows, columns)
+    hu : ndarray of float32, (slices, rows, columns), or sequence of StoredPlane
         Hounsfield units.
     spec : InputSpec
         Of kind ``ct_slices``.
@@ -164,8 +170,8 @@ def prepare_ct(
     placements : sequence of Placement, optional
         What to show of each slice; `place_ct` if left out.
     out : ndarray of float32, (slices, windows, size, size), optional
-        Where to make it, on the CPU: a slice is at its fastest while the processor has it at hand,
-        so whoever decodes one makes its rows before the next one.
+        Where to make it, on the CPU alone: a slice is at its fastest while the processor has it
+        at hand, so whoever decodes one makes its rows before the next one.
 
     Returns
     -------
@@ -173,22 +179,23 @@ def prepare_ct(
         0 to 1.
     """
     if spec.plane is not None:
-        return prepare_planes(hu, spec, device, out)
+        return prepare_planes(stacked(hu), spec, device, out)
     placed = tuple(placements or place_ct(hu, spec, device))
     if not on_cpu(device):
         from . import torch_preprocess
 
-        return torch_preprocess.slices(hu, spec, placed, device)
+        return torch_preprocess.slices(stacked(hu), spec, placed, device)
     # Plane by plane, without more than one of them in memory beside the result.
     made = out_or_new(out, (len(hu), len(spec.windows), spec.size, spec.size))
     for one, place, channels in zip(hu, placed, made, strict=True):
         top, left, bottom, right = place.box
-        part = np.asarray(one[top:bottom, left:right], dtype=np.float32)
-        shown = _shown(part, spec.windows)
+        cells, piece = in_pieces(one)
+        part = cells[top:bottom, left:right]
+        shown = _shown(part, piece, spec.windows)
         if place.fitted != (spec.size, spec.size):
             channels[:] = 0.0
         for window, channel in zip(spec.windows, channels, strict=True):
-            _windowed(part, channel[place.inside], window, shown)
+            _windowed(part, piece, channel[place.inside], window, shown)
     return made
 
 
@@ -197,8 +204,15 @@ def on_cpu(device: torch.device | str) -> bool:
     return str(device).partition(":")[0] == "cpu"
 
 
+def stacked(hu: Planes) -> NDArray[np.float32]:
+    """Return slices as one array of float32, (slices, rows, columns)."""
+    if isinstance(hu, np.ndarray):
+        return np.asarray(hu, dtype=np.float32)
+    return np.stack([whole(one) for one in hu])
+
+
 def _scale(
-    part: NDArray[np.float32],
+    part: NDArray[Any],
     out: NDArray[np.float32],
     greys: Greys,
     shown: Box | None = None,
@@ -214,7 +228,11 @@ _FAR = 32.0
 
 
 def _windowed(
-    part: NDArray[np.float32], out: NDArray[np.float32], window: Window, shown: Box | None
+    part: NDArray[Any],
+    piece: Piece,
+    out: NDArray[np.float32],
+    window: Window,
+    shown: Box | None,
 ) -> None:
     """Scale a part under a window; outside of what is `shown` it is black.
 
@@ -222,13 +240,13 @@ def _windowed(
     are fewer pixels: what lies between is a mean of what it is given, and so commutes.
     """
     if (ramp := _near(window)) is None:
-        _scale(part, out, _greys_of(window))
+        _scale(part, out, _greys_of(window, piece))
         made = out
     else:
         foot, length = (np.float32(one) for one in ramp)
 
-        def cut_off(values: NDArray[np.float32], made: NDArray[np.float32]) -> None:
-            np.clip(values, foot, foot + length, out=made)
+        def cut_off(cells: NDArray[Any], made: NDArray[np.float32]) -> None:
+            np.clip(piece(cells, made), foot, foot + length, out=made)
 
         made = _lit(out, *_scale(part, out, cut_off, shown))
         np.subtract(made, foot, out=made)
@@ -256,34 +274,34 @@ def _near(window: Window) -> tuple[float, float] | None:
     return None if ramp is None or abs(ramp[0]) > _FAR * ramp[1] else ramp
 
 
-def _shown(part: NDArray[np.float32], windows: Sequence[Window]) -> Box | None:
+def _shown(part: NDArray[Any], piece: Piece, windows: Sequence[Window]) -> Box | None:
     """Return the box of what is not black under all of straight windows; None if it is unknown.
 
     Around a head there is air: a third of a slice, or more than half of it.
     """
     ramps = [_near(window) for window in windows]
     feet = [np.float32(ramp[0]) for ramp in ramps if ramp is not None]
-    return box_above(part, min(feet)) if feet and len(feet) == len(ramps) else None
+    return box_above(part, piece, min(feet)) if feet and len(feet) == len(ramps) else None
 
 
-def _greys_of(window: Window) -> Greys:
+def _greys_of(window: Window, piece: Piece) -> Greys:
     """Return what applies a window, in place where it is a straight one."""
     ramp = window.ramp
     if ramp is None:
 
-        def by_function(values: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+        def by_function(cells: NDArray[Any], out: NDArray[np.float32]) -> None:
             with np.errstate(over="ignore"):  # a step is a ramp that is steeper than numbers go
-                out[...] = window.apply(values)
+                out[...] = window.apply(piece(cells, out))
 
         return by_function
-    return _straight(*ramp)
+    return _straight(*ramp, piece)
 
 
-def _straight(foot: float, length: float) -> Greys:
+def _straight(foot: float, length: float, piece: Piece) -> Greys:
     lowest, reach = np.float32(foot), np.float32(length)
 
-    def greys(values: NDArray[np.float32], out: NDArray[np.float32]) -> None:
-        np.subtract(values, lowest, out=out)
+    def greys(cells: NDArray[Any], out: NDArray[np.float32]) -> None:
+        np.subtract(piece(cells, out), lowest, out=out)
         np.divide(out, reach, out=out)
         np.clip(out, 0.0, 1.0, out=out)
 
@@ -291,7 +309,7 @@ def _straight(foot: float, length: float) -> Greys:
 
 
 def _film(
-    values: NDArray[np.float32],
+    plane: Plane,
     placed: Placement,
     full_range: tuple[float, float] | None,
     turned: bool,
@@ -302,27 +320,27 @@ def _film(
     differ by one after inversion, and must not differ in the last bit of the result. The picture is
     never copied as a whole.
     """
-    values = np.asarray(values, dtype=np.float32)
+    cells, piece = in_pieces(plane)
     top, left, bottom, right = placed.box
     out = np.empty(placed.fitted, dtype=np.float32)
     if full_range is not None:
-        to_greys, highest = _straight(full_range[0], full_range[1] - full_range[0]), 1.0
+        to_greys, highest = _straight(full_range[0], full_range[1] - full_range[0], piece), 1.0
     else:
-        lowest = float(values.min())
-        highest = float(np.float32(values.max()) - np.float32(lowest)) if turned else 0.0
-        to_greys = _from(lowest)
+        lowest, most = ends_of(plane)
+        highest = float(np.float32(most) - np.float32(lowest)) if turned else 0.0
+        to_greys = _from(lowest, piece)
 
-    def turn(part: NDArray[np.float32], made: NDArray[np.float32]) -> None:
+    def turn(part: NDArray[Any], made: NDArray[np.float32]) -> None:
         to_greys(part, made)
         np.subtract(np.float32(highest), made, out=made)
 
-    _scale(values[top:bottom, left:right], out, turn if turned else to_greys)
+    _scale(cells[top:bottom, left:right], out, turn if turned else to_greys)
     return out
 
 
-def _from(lowest: float) -> Greys:
-    def greys(values: NDArray[np.float32], out: NDArray[np.float32]) -> None:
-        np.subtract(values, np.float32(lowest), out=out)
+def _from(lowest: float, piece: Piece) -> Greys:
+    def greys(cells: NDArray[Any], out: NDArray[np.float32]) -> None:
+        np.subtract(piece(cells, out), np.float32(lowest), out=out)
 
     return greys
 

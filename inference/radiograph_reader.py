@@ -137,7 +137,7 @@ class RadiographReader(Reader):
 
     def seen(self, image: ModalityImage) -> tuple[Rows, Placement]:
         """Return a frame as the network sees it; see `Reader`."""
-        place = place_radiograph(image.values, self.bundle.spec)
+        place = place_radiograph(image.plane, self.bundle.spec)
         return self._tensor(image, place), place
 
     def _batches(
@@ -183,12 +183,12 @@ class RadiographReader(Reader):
 
     def _batch(self, image: ModalityImage) -> Batch:
         spec = self.bundle.spec
-        place = place_radiograph(image.values, spec)
+        place = place_radiograph(image.plane, spec)
         notes = image.notes
         if spec.crop == "lungs" and place.whole_source:
             notes = (*notes, PixelNote.LUNGS_NOT_FOUND)
         tensor = self._tensor(image, place)
-        check_contrast(image.values, tensor, place)
+        check_contrast(image.plane, tensor, place)
         return Batch(tensor, (notes,), (place,))
 
     def _once(
@@ -280,7 +280,7 @@ class RadiographReader(Reader):
     def _tensor(self, image: ModalityImage, place: Placement) -> Rows:
         spec = self.bundle.spec
         check_range(image, spec)
-        return prepare_radiograph(image.values, spec, self._device, place, image.full_range)
+        return prepare_radiograph(image.plane, spec, self._device, place, image.full_range)
 
 
 def _instance_number(header: Dataset) -> int:

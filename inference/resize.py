@@ -13,6 +13,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,15 +22,15 @@ from .placement import Box
 
 # Output rows, or columns, that are computed together: many where their triangles are narrow. Rows
 # of a picture lie one after the other; of its columns short pieces lie far apart.
-_ROWS, _COLUMNS, _COLUMNS_WIDE = 8, 16, 8
+ROWS, _COLUMNS, _COLUMNS_WIDE = 8, 16, 8
 _WIDE = 4.0
 # So many pixels stay in the processor's cache from what is done to each until they are scaled.
 _AT_HAND = 1 << 16
 # Different sizes are few: those of the scanners of a hospital, and boxes around heads.
-_KEPT = 512
+_KEPT = 1024
 
 Plane = NDArray[np.float32]
-Greys = Callable[[Plane, Plane], None]
+Greys = Callable[[NDArray[Any], Plane], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +53,7 @@ class Band:
 
 
 def scale_plane(
-    plane: Plane,
+    plane: NDArray[Any],
     out: Plane,
     greys: Greys | None = None,
     shown: Box | None = None,
@@ -61,7 +62,8 @@ def scale_plane(
 
     Parameters
     ----------
-    plane, out : ndarray of float32
+    plane, out : ndarray
+        Of float32, but that `greys` may take anything.
     greys : callable, optional
         What is done to every pixel before: given some rows and where to put what becomes of them.
         A large plane is never copied as a whole.
@@ -75,11 +77,11 @@ def scale_plane(
     """
     rows, columns = plane.shape
     wide = columns >= _WIDE * out.shape[1]
-    down = bands(rows, out.shape[0], _ROWS)
+    down = bands(rows, out.shape[0], ROWS)
     across = bands(columns, out.shape[1], _COLUMNS_WIDE if wide else _COLUMNS)
     if shown is not None:
-        top, left, bottom, right = shown
-        down, across = touched(down, top, bottom), touched(across, left, right)
+        down = _touched(down, shown[0], shown[2])
+        across = _touched(across, shown[1], shown[3])
         if not down or not across:
             return slice(0, 0), slice(0, 0)
     left, right = across[0].inputs.start, across[-1].inputs.stop
@@ -96,7 +98,7 @@ def scale_plane(
     return made, slice(across[0].outputs.start, across[-1].outputs.stop)
 
 
-def _scale_rows(plane: Plane, out: Plane, greys: Greys, down: Sequence[Band]) -> None:
+def _scale_rows(plane: NDArray[Any], out: Plane, greys: Greys, down: Sequence[Band]) -> None:
     """Scale the rows, as many bands at a time as stay at hand."""
     groups = _grouped(down, plane.shape[1])
     most = max(one[-1].inputs.stop - one[0].inputs.start for one in groups)
@@ -120,7 +122,7 @@ def _grouped(down: Sequence[Band], columns: int) -> Sequence[Sequence[Band]]:
     return groups
 
 
-def touched(all_bands: Sequence[Band], first: int, last: int) -> Sequence[Band]:
+def _touched(all_bands: Sequence[Band], first: int, last: int) -> Sequence[Band]:
     """Return the bands, in order, with an input from `first` to before `last`."""
     begin = bisect_right(all_bands, first, key=lambda band: band.inputs.stop)
     end = bisect_left(all_bands, last, key=lambda band: band.inputs.start)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from . import preprocess
 from .input_spec import InputSpec
 from .placement import Placement
+from .stored_plane import Plane
 
 
 def prepare_ct(
-    hu: NDArray[np.float32],
+    hu: preprocess.Planes,
     spec: InputSpec,
     device: torch.device,
     placements: Sequence[Placement] | None = None,
@@ -24,7 +23,7 @@ def prepare_ct(
 
 
 def prepare_radiograph(
-    values: NDArray[np.float32],
+    plane: Plane,
     spec: InputSpec,
     device: torch.device,
     placement: Placement | None = None,
@@ -32,5 +31,5 @@ def prepare_radiograph(
 ) -> torch.Tensor:
     """Return what `preprocess.prepare_radiograph` makes, as a tensor on `device`."""
     return torch.as_tensor(
-        preprocess.prepare_radiograph(values, spec, device, placement, full_range)
+        preprocess.prepare_radiograph(plane, spec, device, placement, full_range)
     )

@@ -112,8 +112,8 @@ class Outcomes:
                 next_attempt_at=None if is_dead else now + timedelta(seconds=wait),
             )  # fmt: skip
         if not is_entered:
-            return
-        if is_dead:
+            self._log(delivery).info("delivery.ended_meanwhile", reason=reason)
+        elif is_dead:
             self._log(delivery).error("delivery.dead", reason=reason)
         else:
             self._log(delivery).warning(

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..placement import Placement
-from ..resize import bands
+from ..resize import ROWS, bands
 
 # Outputs of a band: more of them waste weights that are 0, fewer read inputs several times.
 _TOGETHER = 16
@@ -51,7 +51,7 @@ def axis_plan(inputs: int, outputs: int, size: int) -> AxisPlan:
     first = np.full(count * _TOGETHER, inputs, dtype=np.int64)
     last = np.zeros(count * _TOGETHER, dtype=np.int64)
     dense = np.zeros((count * _TOGETHER, inputs), dtype=np.float32)
-    for band in bands(inputs, outputs, _TOGETHER):
+    for band in bands(inputs, outputs, ROWS):
         rows = slice(before + band.outputs.start, before + band.outputs.stop)
         dense[rows, band.inputs] = band.weights
         first[rows], last[rows] = band.inputs.start, band.inputs.stop

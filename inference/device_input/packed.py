@@ -64,7 +64,7 @@ def pack(picture: StoredPicture) -> ModalityImage:
 def unpack(image: ModalityImage) -> StoredPicture | ModalityImage:
     """Return the picture that was packed, in memory of its own; or values as they are."""
     if image.values.size < _HEAD.itemsize // 4 or not np.isnan(image.values.flat[0]):
-        return replace(image, values=image.values.copy())
+        return replace(image, plane=image.values.copy())
     cells: NDArray[Any] = image.values.reshape(-1).view(np.uint8)
     (head,) = np.frombuffer(cells[: _HEAD.itemsize].tobytes(), _HEAD)
     kind = np.dtype(bytes(head["type"]).decode().strip())

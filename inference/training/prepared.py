@@ -64,11 +64,11 @@ def prepare_file(path: Path, spec: InputSpec) -> Bytes:
     """
     image = TaskDecoder().decode(DecodeTask(SourceImage(0, "", "", "", path), 0, spec))
     if spec.kind == "ct_slices":
-        return as_bytes(prepare_ct(image.values[None], spec, _CPU)[0])
+        return as_bytes(prepare_ct([image.plane], spec, _CPU)[0])
     check_range(image, spec)
-    place = place_radiograph(image.values, spec)
-    prepared = prepare_radiograph(image.values, spec, _CPU, place, image.full_range)
-    check_contrast(image.values, prepared, place)
+    place = place_radiograph(image.plane, spec)
+    prepared = prepare_radiograph(image.plane, spec, _CPU, place, image.full_range)
+    check_contrast(image.plane, prepared, place)
     return as_bytes(prepared[0])
 
 

@@ -144,22 +144,42 @@ def test_an_attempt_that_fails_after_its_delivery_was_ended_changes_nothing(
     outbox: sa.Engine,
 ) -> None:
     one, two = claim(outbox)
+    why = "not sent any more: replaced by 1.2.3"
     with outbox.begin() as connection:
-        why = "not sent any more: replaced by 1.2.3"
         connection.execute(
             sa.update(Delivery)
             .where(Delivery.id == one.id)
             .values(state="dead", last_error=why, leased_until=None)
         )
-        for again in (LEASE, None):
-            assert not deliveries.mark_failed(
-                connection, one.id, "cannot connect", status=None, next_attempt_at=again
-            )
-        assert deliveries.mark_failed(
-            connection, two.id, "cannot connect", status=None, next_attempt_at=LEASE
-        )
+        deliveries.mark_sent(connection, two.id, "0x0000", NOW, final=True)
+    fail_too_late(outbox, one.id, two.id)
     ended = row(outbox, one.id)
     assert (ended.state, ended.last_error, ended.n_attempts) == ("dead", why, one.n_attempts)
+    sent = row(outbox, two.id)
+    assert (sent.state, sent.last_error, sent.n_attempts) == ("sent", None, two.n_attempts)
+
+
+def test_an_attempt_that_fails_after_a_person_asked_for_more_changes_nothing(
+    outbox: sa.Engine,
+) -> None:
+    one, _ = claim(outbox)
+    with outbox.begin() as connection:
+        deliveries.mark_failed(connection, one.id, "gone", status=None, next_attempt_at=None)
+        assert dead_letters.retry(connection, NOW, delivery_id=one.id) == 1
+    fail_too_late(outbox, one.id)
+    again = row(outbox, one.id)
+    assert (again.state, again.n_attempts, again.next_attempt_at) == ("pending", 0, NOW)
+
+
+def fail_too_late(engine: sa.Engine, *numbers: int) -> None:
+    with engine.begin() as connection:
+        for number in numbers:
+            for again in (LEASE, None):
+                assert not deliveries.mark_failed(
+                    connection, number, "cannot connect", status=None, next_attempt_at=again,
+                    counts=False,
+                )  # fmt: skip
+            deliveries.release(connection, number)
 
 
 def test_nobody_claims_what_another_has(outbox: sa.Engine) -> None:

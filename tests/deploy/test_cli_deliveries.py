@@ -81,8 +81,14 @@ def run(engine: sa.Engine, tmp_path: Path) -> Callable[..., str]:
     return call
 
 
+def begin(connection: sa.Connection, number: int) -> None:
+    """Somebody is at a delivery."""
+    connection.execute(sa.update(Delivery).where(Delivery.id == number).values(leased_until=NOW))
+
+
 def kill(engine: sa.Engine, number: int, reason: str) -> None:
     with engine.begin() as connection:
+        begin(connection, number)
         deliveries.mark_failed(connection, number, reason, status="0xA700", next_attempt_at=None)
 
 
@@ -134,6 +140,7 @@ def test_a_delivery_waits_for_its_destination(engine: sa.Engine, run: Callable[.
     later = NOW + timedelta(minutes=7)
     with engine.begin() as connection:
         health.note_failure(connection, "pacs", "association rejected", NOW, later)
+        begin(connection, 1)
         deliveries.mark_failed(
             connection, 1, "association rejected", status=None, next_attempt_at=NOW
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
+import weakref
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,20 @@ from pydicom import Dataset, dcmread
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGLosslessSV1
 
+from inference import ct_slices_reader
 from inference.bundle import Bundle
 from inference.ct_slices_reader import CtSlicesReader
 from inference.decode_pool import DecodePool
 from inference.decode_settings import PoolSettings
+from inference.errors import NotAnalysableError
 from inference.image_file import header_of, open_image
 from inference.objects import DeviceIdentity
 from inference.open_source import index_file, open_source
-from inference.reading import SourceImage
+from inference.pixels import ModalityImage
+from inference.reading import NotAnalysed, SourceImage
 from inference.result_objects import ResultBasis, make_objects
 from inference.shared_headers import SharedHeaders
+from inference.stored_plane import in_pieces
 
 SIDE = 256
 PIXELS_KB = SIDE * SIDE * 4 / 1024
@@ -107,6 +112,61 @@ def test_memory_grows_by_headers_alone(
     print(f"{peak:.1f} kB a slice at the peak, {held:.1f} kB held")
     assert peak < MOST_KB < PIXELS_KB / 8
     assert held < MOST_KB
+
+
+def test_a_series_that_is_refused_leaves_no_room_taken(
+    ct_bundle: Bundle, write_image: Any, tmp_path: Path
+) -> None:
+    picture = np.random.default_rng(1).integers(900, 1300, (SIDE, SIDE)).astype(np.uint16)
+    path = write_image(picture, RescaleIntercept=-1024, BitsStored=12)
+    images = write_series(path, tmp_path, FEW, compressed=True)
+    whole = images[9].path.read_bytes()
+    start = whole.index(b"\xff\xd8\xff")
+    images[9].path.write_bytes(whole[:start] + bytes(len(whole) - start))
+    reader = CtSlicesReader(ct_bundle, batch_size=4)
+    reader.setup("cpu")
+    errors, taken = [], []
+    with DecodePool(PoolSettings(1, ahead=8)) as pool:
+        reader.decoding = pool
+        for _ in range(6):
+            with pytest.raises(NotAnalysableError) as refused:
+                reader.read(images)
+            errors.append(refused.value)  # and with it all that its traceback refers to
+            taken.append(pool.shared_bytes)
+    print(taken)
+    assert {error.code for error in errors} == {NotAnalysed.UNDECODABLE}
+    assert taken[-1] <= taken[0] + 8 * SIDE * SIDE * 4
+
+
+@pytest.mark.parametrize("compressed", [False, True], ids=["uncompressed", "JPEG lossless"])
+def test_a_slice_is_let_go_before_the_next_one_is_decoded(
+    ct_bundle: Bundle, write_image: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    compressed: bool,
+) -> None:  # fmt: skip
+    picture = np.random.default_rng(1).integers(900, 1300, (SIDE, SIDE)).astype(np.uint16)
+    path = write_image(picture, RescaleIntercept=-1024, BitsStored=12)
+    images = write_series(path, tmp_path, FEW, compressed)
+    reader = CtSlicesReader(ct_bundle, batch_size=4)
+    reader.setup("cpu")
+    monkeypatch.setattr(ct_slices_reader, "one_ahead", lambda batches: batches)
+    alive: list[weakref.ref[np.ndarray[Any, Any]]] = []
+    kept: list[int] = []
+
+    def noted(self: DecodePool, tasks: Any) -> Any:
+        for one in decode(self, tasks):
+            assert isinstance(one, ModalityImage)
+            alive.append(weakref.ref(in_pieces(one.plane)[0]))
+            yield one
+            del one
+            kept.append(sum(each() is not None for each in alive))
+
+    decode = DecodePool.decode
+    monkeypatch.setattr(DecodePool, "decode", noted)
+    with DecodePool(PoolSettings(int(compressed))) as pool:
+        reader.decoding = pool
+        reader.read(images)
+    # After the last one no other is asked for; then a picture is made of one.
+    assert kept[: FEW - 1] == [0] * (FEW - 1)
 
 
 def test_a_shared_header_is_the_header(write_image: Any, tmp_path: Path) -> None:

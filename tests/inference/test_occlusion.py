@@ -169,6 +169,14 @@ def test_it_asks_the_engine_and_needs_no_torch_network(tmp_path: Path) -> None:
         network.explained(row, 0, Wanted(Method.OCCLUSION, patch=30, stride=8))
 
 
+def test_what_would_take_hours_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    bundle = write(tmp_path / "b", InputSpec("radiograph", 256))
+    network = Network(bundle, "cpu", EngineSettings())
+    row = np.zeros((1, 1, 256, 256), np.float32)
+    with pytest.raises(InferenceError, match="takes 64516 passes"):
+        network.explained(row, 0, Wanted(Method.OCCLUSION, patch=3))
+
+
 def test_the_class_map_of_the_same_network_lies_there_too(tmp_path: Path) -> None:
     bundle = write(tmp_path / "b", InputSpec("radiograph", 64))
     network = Network(bundle, "cpu", EngineSettings())

@@ -8,9 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
-from inference.box_above import box_above
 from inference.heap import keep_freed_memory
 from inference.input_spec import InputSpec
 from inference.placement import Placement
@@ -114,20 +112,6 @@ def test_air_around_a_head_is_black_and_changes_nothing(
     np.testing.assert_allclose(made, there, rtol=0, atol=1e-6)
     if not part.size:
         assert not made.any()
-
-
-@given(plane=arrays(np.float32, st.tuples(st.integers(1, 40), st.integers(1, 40)),
-                    elements=st.integers(-3, 3)), floor=st.integers(-3, 3))  # fmt: skip
-def test_nothing_outside_of_the_box_is_above(plane: np.ndarray, floor: int) -> None:
-    top, left, bottom, right = box_above(plane, np.float32(floor))
-    above = plane > floor
-    inside = above[top:bottom, left:right]
-    assert inside.sum() == above.sum()
-    if above.any():
-        assert inside[:, 0].any() and inside[:, -1].any()
-        assert inside[:8].any() and inside[-8:].any()
-    else:
-        assert inside.size == 0
 
 
 def test_memory_is_kept_where_the_library_can() -> None:

@@ -9,11 +9,13 @@ import pytest
 import sqlalchemy as sa
 from outbox import NOW, Clock, Outbox, settings_for
 from pacs import Pacs
+from structlog.testing import capture_logs
 from waiting import wait_for
 
 from db import FileStore, dead_letters, deliveries
-from db.schema import DeliveryState
+from db.schema import Delivery, DeliveryState
 from scp import Deliverer, Destination, Guards
+from scp.outcomes import Outcomes
 from scp.part10 import read_layout
 
 
@@ -56,6 +58,26 @@ def test_a_refusal_names_its_object(outbox: Outbox, pacs: Pacs) -> None:
     assert states[1][0] == "pending"
     assert "does not accept 1.2.3.4.5" in states[1][1]
     assert (bad in pacs.stored, good in pacs.stored) == (False, True)
+
+
+def test_a_failed_attempt_of_what_was_ended_meanwhile_is_told_as_that(
+    outbox: Outbox, pacs: Pacs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox.put("pacs", sop_class="1.2.3.4.5")
+    failed = Outcomes.failed
+
+    def corrected_before(self: Outcomes, *arguments: Any, **named: Any) -> None:
+        with outbox.engine.begin() as connection:
+            ended = {"state": "dead", "last_error": "replaced", "leased_until": None}
+            connection.execute(sa.update(Delivery).values(ended))
+        failed(self, *arguments, **named)
+
+    monkeypatch.setattr(Outcomes, "failed", corrected_before)
+    with capture_logs() as events:
+        destination(outbox, pacs.port).run_once()
+    assert (outbox.row().state, outbox.row().last_error) == ("dead", "replaced")
+    told = [one["event"] for one in events if one["event"].startswith("delivery.")]
+    assert told == ["delivery.ended_meanwhile"]
 
 
 @pytest.mark.parametrize("status", [0xB000, 0x0111])
