@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .placement import Box
+from .stored_plane import Values
 
 # Output rows, or columns, that are computed together: many where their triangles are narrow. Rows
 # of a picture lie one after the other; of its columns short pieces lie far apart.
@@ -29,8 +30,7 @@ _AT_HAND = 1 << 16
 # Different sizes are few: those of the scanners of a hospital, and boxes around heads.
 _KEPT = 1024
 
-Plane = NDArray[np.float32]
-Greys = Callable[[NDArray[Any], Plane], None]
+Greys = Callable[[NDArray[Any], Values], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,13 +48,13 @@ class Band:
 
     outputs: slice
     inputs: slice
-    weights: Plane
-    turned: Plane
+    weights: Values
+    turned: Values
 
 
 def scale_plane(
     plane: NDArray[Any],
-    out: Plane,
+    out: Values,
     greys: Greys | None = None,
     shown: Box | None = None,
 ) -> tuple[slice, slice]:
@@ -98,7 +98,7 @@ def scale_plane(
     return made, slice(across[0].outputs.start, across[-1].outputs.stop)
 
 
-def _scale_rows(plane: NDArray[Any], out: Plane, greys: Greys, down: Sequence[Band]) -> None:
+def _scale_rows(plane: NDArray[Any], out: Values, greys: Greys, down: Sequence[Band]) -> None:
     """Scale the rows, as many bands at a time as stay at hand."""
     groups = _grouped(down, plane.shape[1])
     most = max(one[-1].inputs.stop - one[0].inputs.start for one in groups)
