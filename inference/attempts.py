@@ -48,6 +48,8 @@ class Attempts:
         Knows what is under way.
     events : EventBook
         Is told of a device that is lost.
+    wait_for_looks : callable
+        Returns once nothing is taken any more that the worker would not take by now.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Attempts:
         device: DeviceQueue,
         watchdog: Watchdog,
         events: EventBook,
+        wait_for_looks: Callable[[], None] = lambda: None,
     ) -> None:
         self._engine = engine
         self._analyst = analyst
@@ -65,6 +68,7 @@ class Attempts:
         self._device = device
         self._watchdog = watchdog
         self._events = events
+        self._wait_for_looks = wait_for_looks
 
     def run(self, analysis_id: str) -> None:
         """Do one job: a few attempts, then a coded failure.
@@ -123,6 +127,8 @@ class Attempts:
     def _leave_to_the_next(self, analysis_id: str, fault: DeviceLostError) -> None:
         """Queue an analysis once more: what it needs lies on a device that is lost."""
         self._events.lose("torch", fault)
+        # A look that began before would take it here again.
+        self._wait_for_looks()
         jobs = self._queue.jobs([analysis_id])
         if any(job.state is JobState.QUEUED for job in jobs):
             return  # stored before, though the database went away before it could say so

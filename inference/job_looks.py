@@ -7,6 +7,7 @@ ask them. Each function is called once, before the first look.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from .claims import Claims
@@ -85,14 +86,28 @@ def _give_back(system: Any, claims: Claims) -> None:
     system.dead_letter_workflows = dead_letter_workflows
 
 
-def leave(system: Any, queue: str, leaves: Callable[[], bool]) -> None:
-    """Take nothing from a queue while that is so, at the very moment of the look.
+def leave(
+    system: Any, queue: str, leaves: Callable[[], bool], looking: AbstractContextManager[Any]
+) -> None:
+    """Take nothing from a queue while that is so, at the very moment that a job would be taken.
 
-    The numbers of a queue are read before the pause that goes before a look.
+    Parameters
+    ----------
+    system : SystemDatabase
+    queue : str
+        Name of the queue.
+    leaves : callable
+        Whether that is so.
+    looking : context manager
+        Held from the answer until the job is taken. Who changes the answer and holds it afterwards
+        knows that no job is taken any more by an answer of before.
     """
-    scopes = system.dequeue_scopes
+    claim = system.start_queued_workflows
 
-    def dequeue_scopes(name: str) -> Any:
-        return [] if name == queue and leaves() else scopes(name)
+    def start_queued_workflows(taken_of: Any, *given: Any, **how: Any) -> Any:
+        if taken_of.name != queue:
+            return claim(taken_of, *given, **how)
+        with looking:
+            return ([], None) if leaves() else claim(taken_of, *given, **how)
 
-    system.dequeue_scopes = dequeue_scopes
+    system.start_queued_workflows = start_queued_workflows

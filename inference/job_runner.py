@@ -5,6 +5,7 @@ A worker has slots of its own for STAT, beside those for routine work.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 import sqlalchemy as sa
@@ -52,7 +53,7 @@ class JobRunner:
     stat_slots : int, default 1
         STAT analyses at once, beside those.
     leaves_routine, leaves_stat : callable
-        Asked before each look for routine analyses, and for STAT; while it is true none is taken.
+        Asked at each look for routine analyses, and for STAT; while it is true none is taken.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class JobRunner:
         )
         self._slots = {STAT_QUEUE: stat_slots, QUEUE: concurrency}
         self._leaves = {STAT_QUEUE: leaves_stat, QUEUE: leaves_routine}
+        self._looking = {queue: threading.Lock() for queue in self._slots}
         self._engine, self._executor_id = engine, executor_id
         self._not_begun: NotBegun | None = None
 
@@ -109,7 +111,7 @@ class JobRunner:
             lambda: self._claims.ids | frozenset(active.activeList()),
         )
         for queue, leaves in self._leaves.items():
-            leave(system, queue, leaves)
+            leave(system, queue, leaves, self._looking[queue])
         for queue, slots in self._slots.items():
             DBOS.register_queue(
                 queue,
@@ -123,6 +125,15 @@ class JobRunner:
     def wake(self) -> None:
         """Look at the queue now; any thread, also before `start`."""
         self._pauses.wake()
+
+    def wait_for_looks(self) -> None:
+        """Return once no job is taken by an answer of `leaves_…` from before; any thread.
+
+        A job that is queued after it is not taken here while they say so.
+        """
+        for looking in self._looking.values():
+            with looking:
+                pass
 
     def queue_not_begun(self) -> tuple[str, ...]:
         """Queue jobs that this worker has taken and never began; see `NotBegun`.

@@ -95,7 +95,13 @@ class Worker:
         )
         self._sweep = Sweep(engine, self._queue, self._takeover, analyst.fail)
         attempts = Attempts(
-            engine, analyst, self._queue, self._device, self._watchdog, self._events
+            engine,
+            analyst,
+            self._queue,
+            self._device,
+            self._watchdog,
+            self._events,
+            lambda: self._runner.wait_for_looks(),
         )
         self._runner = JobRunner(
             engine,

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 import torch
+from dbos import DBOS
 from monai.networks.nets import Classifier
 from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
@@ -33,6 +34,13 @@ HEMORRHAGE = (
     "subarachnoid",
     "subdural",
 )
+
+
+@pytest.fixture(autouse=True)
+def _no_worker_is_left_over() -> Iterator[None]:
+    """The job engine is one per process: what a failed test left would fail those after it."""
+    yield
+    DBOS.destroy()
 
 
 @pytest.fixture(scope="session")

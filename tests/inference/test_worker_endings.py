@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -22,11 +23,12 @@ from db.migrate import upgrade
 from db.query import rows_of
 from db.worker_events import WorkerStep, count
 from db.workers import WorkerIdentity
-from inference import stuck
+from inference import job_runner, stuck
 from inference.endings import Ending
 from inference.engines import DeviceLostError
 from inference.engines.engine_events import Event, Step
 from inference.event_book import EventBook
+from inference.job_engine import QUEUE
 from inference.job_states import JobState, Priority
 from inference.jobs import JobQueue, prepare
 from inference.memory import MemoryMark
@@ -256,6 +258,60 @@ def test_what_is_left_to_the_next_process_is_not_taken_here_again(
         wait_for(lambda: len(queue.jobs(["one"])) == 2)
         before = len(looks)
         wait_for(lambda: len(looks) >= before + 6)
+
+    monkeypatch.setattr(worker, "_look_after", is_busy_elsewhere)
+    assert worker.serve(threading.Event()) is Ending.DEVICE_LOST
+    assert begun == ["one"]
+    assert [job.state for job in queue.live("one")] == [JobState.QUEUED]
+
+
+def test_what_is_left_to_the_next_process_is_not_taken_by_a_look_under_way(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that has asked whether it may take, and has not taken yet, when the device is lost."""
+    queue = enqueue(engine, "one")
+    is_looking, is_lost, has_looked = (threading.Event() for _ in range(3))
+    begun: list[str] = []
+
+    def loses(analysis: str) -> None:
+        begun.append(analysis)
+        assert len(begun) > 1 or is_looking.wait(60)
+        raise DeviceLostError("the GPU is lost")
+
+    book = EventBook(engine, "host-0", "cuda:0")
+    lose = book.lose
+
+    def loses_it(name: str, error: Exception) -> None:
+        lose(name, error)
+        is_lost.set()
+
+    monkeypatch.setattr(book, "lose", loses_it)
+    # A slot for one more, or nobody would look.
+    worker = worker_of(engine, FakeAnalyst(loses), book, concurrency=2)
+    count = job_runner.count_claims
+
+    def slow(system: Any, active: Any, claims: Any) -> None:
+        count(system, active, claims)
+        claim = system.start_queued_workflows
+
+        def claims_late(taken_of: Any, *given: Any, **how: Any) -> Any:
+            if begun and taken_of.name == QUEUE and not is_looking.is_set():
+                is_looking.set()
+                assert is_lost.wait(60)
+                # Time to put the job into the queue, for who does not wait for this look.
+                has_looked.wait(1)
+                taken = claim(taken_of, *given, **how)
+                has_looked.set()
+                return taken
+            return claim(taken_of, *given, **how)
+
+        system.start_queued_workflows = claims_late
+
+    monkeypatch.setattr(job_runner, "count_claims", slow)
+
+    def is_busy_elsewhere() -> None:
+        wait_for(lambda: has_looked.is_set() and queue.jobs(["one"])[1:])
+        time.sleep(0.5)  # for what it took to begin
 
     monkeypatch.setattr(worker, "_look_after", is_busy_elsewhere)
     assert worker.serve(threading.Event()) is Ending.DEVICE_LOST
