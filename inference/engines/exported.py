@@ -58,15 +58,30 @@ class ExportedEngine(ABC):
     def run(self, rows: Rows) -> RawOutputs:
         """Carry the network out; see `Engine.run`."""
         given = on_host(rows)
+        at_once = self._at_once(len(given))
         try:
-            outputs = self._outputs(given)
+            outputs = self._in_parts(given, at_once)
         except self.raised as error:
             raise self._typed(error) from error
         maps = outputs.pop() if self._class_maps else None
-        return RawOutputs(tuple(outputs), maps, self._identity.made(self._at_once(len(given))))
+        return RawOutputs(tuple(outputs), maps, self._identity.made(at_once))
 
     def release(self) -> None:  # noqa: B027 - no engine has to
         """Do nothing: what the library holds is needed for the next batch."""
+
+    def _in_parts(self, rows: NDArray[np.float32], at_once: int) -> list[NDArray[np.float32]]:
+        if at_once >= len(rows):
+            return self._outputs(rows)
+        parts = [rows[at : at + at_once] for at in range(0, len(rows), at_once)]
+        each = [self._outputs(part) for part in parts]
+        if all(
+            one.ndim and len(one) == len(part)
+            for part, outputs in zip(parts, each, strict=True)
+            for one in outputs
+        ):
+            return [np.concatenate(same) for same in zip(*each, strict=True)]
+        # An output that has no row for each: whoever knows the bundle says so.
+        return self._outputs(rows)
 
     @abstractmethod
     def _outputs(self, rows: NDArray[np.float32]) -> list[NDArray[np.float32]]:

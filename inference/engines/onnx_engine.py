@@ -34,6 +34,8 @@ class OnnxEngine(ExportedEngine):
         Whether its last output are class maps.
     threads : int
         Threads for one batch; 0 is one for each core that the process may use.
+    row_by_row : bool, optional
+        Whether rows are passed one by one; by default where there is one thread.
 
     Raises
     ------
@@ -44,7 +46,14 @@ class OnnxEngine(ExportedEngine):
     library = "ONNX Runtime"
     raised = (*RAISED, MemoryError)
 
-    def __init__(self, path: Path, *, class_maps: bool, threads: int = 0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        class_maps: bool,
+        threads: int = 0,
+        row_by_row: bool | None = None,
+    ) -> None:
         try:
             self._session: Any = onnxruntime.InferenceSession(
                 path, _options(threads), providers=["CPUExecutionProvider"]
@@ -55,10 +64,16 @@ class OnnxEngine(ExportedEngine):
             "onnxruntime", onnxruntime.__version__, "cpu", "float32", CPU_BATCH
         )
         super().__init__(identity, class_maps=class_maps)
+        self._row_by_row = cpu_threads(threads) == 1 if row_by_row is None else row_by_row
 
     def _outputs(self, rows: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         outputs: list[NDArray[np.float32]] = self._session.run(None, {INPUT: rows})
         return outputs
+
+    def _at_once(self, rows: int) -> int:
+        # What passes from layer to layer is at hand for one row, and not for four: that takes three
+        # times the memory, and longer where memory is slow. Who hands rows over does so less often.
+        return min(rows, 1) if self._row_by_row else rows
 
 
 def _options(threads: int) -> Any:

@@ -63,7 +63,8 @@ def export_checked(bundle: Bundle, network: nn.Module, path: Path) -> About:
         probe = torch.from_numpy(inputs[0]) if wants_class_maps(bundle) else None
         plain = TorchEngine(network, torch.device("cpu"), probe)
         export(plain.traced, torch.from_numpy(inputs[-1]), path)
-        made = OnnxEngine(path, class_maps=plain.has_class_maps)
+        # In the batches that torch has, however many cores there are: the verdict is kept.
+        made = OnnxEngine(path, class_maps=plain.has_class_maps, row_by_row=False)
         drift = drift_of(bundle, plain, made, *inputs)
         mixes = mixes_rows(bundle, plain, inputs[1])
     except EngineOutOfMemoryError as error:

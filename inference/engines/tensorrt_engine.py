@@ -90,9 +90,7 @@ class TensorRtEngine(ExportedEngine):
         super().__init__(identity, class_maps=class_maps)
 
     def _outputs(self, rows: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        parts = [rows[at : at + self._largest] for at in range(0, len(rows), self._largest)]
-        each = [self._session.run(None, {INPUT: part}) for part in parts]
-        return [np.concatenate(same).astype(np.float32) for same in zip(*each, strict=True)]
+        return [one.astype(np.float32) for one in self._session.run(None, {INPUT: rows})]
 
     def _at_once(self, rows: int) -> int:
         return min(rows, self._largest)

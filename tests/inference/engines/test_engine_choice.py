@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -32,6 +33,7 @@ from inference.engines.errors import (
     ExportError,
     PoisonedRowsError,
 )
+from inference.engines.exported import ExportedEngine
 from inference.engines.onnx_cache import OnnxCache, key_of
 from inference.engines.onnx_export import export_checked
 from inference.engines.parity import drift_between
@@ -67,7 +69,8 @@ def make(tmp_path: Path) -> Make:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> EngineSettings:
-    return EngineSettings(tmp_path / "engines", threads=1)
+    # One alone would pass row by row.
+    return EngineSettings(tmp_path / "engines", threads=2)
 
 
 def _rows(count: int, seed: int = 1) -> np.ndarray:
@@ -91,6 +94,23 @@ def test_a_cpu_runs_onnx_runtime_and_gives_what_torch_gives(
         np.testing.assert_allclose(found.class_maps, told.class_maps, rtol=0, atol=1e-4)
         assert found.made_with.batch == count
         assert found.made_with.device == "cpu"
+
+
+def test_one_thread_passes_row_by_row(make: Make, settings: EngineSettings) -> None:
+    bundle, rows = make(), _rows(5)
+    alone = choose_engine(bundle, "cpu", replace(settings, threads=1)).engine
+    beside = choose_engine(bundle, "cpu", settings).engine
+    assert alone.identity == beside.identity
+    found, told = alone.run(rows), beside.run(rows)
+    assert (found.made_with.batch, told.made_with.batch) == (1, 5)
+    np.testing.assert_allclose(found.tensors[0], told.tensors[0], rtol=0, atol=1e-5)
+    assert found.class_maps is not None
+    assert found.class_maps.shape[0] == 5
+    for row in range(5):
+        by_itself = alone.run(rows[row : row + 1])
+        assert np.array_equal(found.tensors[0][row], by_itself.tensors[0][0])
+        assert by_itself.class_maps is not None
+        assert np.array_equal(found.class_maps[row], by_itself.class_maps[0])
 
 
 def test_results_do_not_depend_on_the_batch(make: Make, settings: EngineSettings) -> None:
@@ -285,6 +305,47 @@ def test_a_network_that_mixes_its_rows_gets_one_at_a_time(
     together = chosen.engine.run(rows).tensors[0]
     alone = [chosen.engine.run(rows[row : row + 1]).tensors[0] for row in range(3)]
     np.testing.assert_allclose(together, np.concatenate(alone), atol=1e-5)
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_what_an_export_is_found_to_be_is_no_matter_of_cores(
+    make: Make, settings: EngineSettings, monkeypatch: pytest.MonkeyPatch, cores: int
+) -> None:
+    """It is kept, and another process may have more of them."""
+
+    class Leaning(nn.Module):
+        def forward(self, rows: torch.Tensor) -> torch.Tensor:
+            seen = rows.flatten(1)[:, :2]
+            return seen + 0.003 * (seen - seen.mean(0, keepdim=True))
+
+    monkeypatch.setattr("inference.network.load_network", lambda *_: Leaning().eval())
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: set(range(cores)))
+    assert choose_engine(make(), "cpu", settings).instead == ""
+
+
+class Whole(ExportedEngine):
+    """Gives an output that has no row for each of those that were passed."""
+
+    library, raised = "a library", ()
+
+    def __init__(self) -> None:
+        super().__init__(EngineIdentity("whole", "1", "cpu", "float32", 4), class_maps=False)
+        self.given: list[int] = []
+
+    def _outputs(self, rows: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        self.given.append(len(rows))
+        return [rows.mean((1, 2, 3)), rows.mean(dtype=np.float32)]
+
+    def _at_once(self, rows: int) -> int:
+        return 1
+
+
+def test_an_output_without_rows_is_what_the_batch_gives() -> None:
+    engine, rows = Whole(), _rows(3)
+    each, all_of_them = engine.run(rows).tensors
+    assert each.shape == (3,)
+    assert all_of_them == rows.mean(dtype=np.float32)
+    assert engine.given == [1, 1, 1, 3]
 
 
 def test_what_killed_exports_leave_behind_goes(make: Make, settings: EngineSettings) -> None:
