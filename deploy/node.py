@@ -18,6 +18,7 @@ from inference.endings import Ending
 
 from . import garbage, logs, settings
 from .acceptors import acceptor_name, reserved_port
+from .huge_pages import for_huge_pages
 from .supervisor import Part, PartEnd, Supervisor
 
 if TYPE_CHECKING:
@@ -107,8 +108,9 @@ def worker_parts(loaded: settings.Settings) -> list[Part]:
     """Return the processes that analyse."""
     from .worker_parts import worker_places
 
+    huge = for_huge_pages(os.environ)
     return [
-        Part(place.name, [*_part("worker").command, "--number", str(place.number)])
+        Part(place.name, [*_part("worker").command, "--number", str(place.number)], huge)
         for place in worker_places(loaded)
     ]
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Event
 
 import structlog
@@ -28,10 +28,19 @@ _STEADY_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One process of the node."""
+    """One process of the node.
+
+    Attributes
+    ----------
+    name : str
+    command : sequence of str
+    environment : mapping of str to str
+        What it has beyond the environment of all.
+    """
 
     name: str
     command: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +121,9 @@ class Supervisor:
 
     def _start(self, part: Part) -> subprocess.Popen[bytes]:
         # A session of its own: Ctrl-C reaches the supervisor alone, which ends parts in order.
-        process = subprocess.Popen(part.command, env=self._environment, start_new_session=True)  # noqa: S603
+        process = subprocess.Popen(  # noqa: S603 - our own program
+            part.command, env=self._environment | dict(part.environment), start_new_session=True
+        )
         _log.info("part.started", name=part.name, pid=process.pid)
         return process
 

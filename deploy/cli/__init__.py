@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from .. import garbage
 from ..arithmetic import one_thread_for_small_products
+from ..huge_pages import begin_again_for_huge_pages
 from .direct import direct
 
 # The modules, in the order of the help, and their commands.
@@ -39,6 +40,9 @@ PARTS = {
     "demo": ("demo",),
 }
 
+# Of these, the commands that run networks for longer than it takes to begin again.
+_RUN_NETWORKS = ("worker", "train", "evaluate", "predict")
+
 _HELP = "The AI pre-read for a hospital's PACS."
 
 if TYPE_CHECKING:
@@ -50,6 +54,8 @@ if TYPE_CHECKING:
 def main() -> None:
     """Run the command line; an expected error is one line and an exit status of its kind."""
     arguments = sys.argv[1:]
+    if arguments and arguments[0] in _RUN_NETWORKS:
+        begin_again_for_huge_pages(arguments)
     one_thread_for_small_products()
     with garbage.paused():
         from .run import run

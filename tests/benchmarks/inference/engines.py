@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from clock import Spent
-from options import Options
+from options import CHANNELS_LAST, ENGINE, PLAIN, WITHOUT_MAPS, Options
 from spawned import Spawned
 
 from inference.bundle import Bundle
@@ -22,13 +22,6 @@ from inference.engines.choose import EngineSettings, choose_engine
 from inference.engines.torch_engine import TorchEngine
 from inference.network import load_network
 
-# Torch as it comes, and with the layout of memory that is best for most convolutions.
-ENGINE, PLAIN, CHANNELS_LAST, WITHOUT_MAPS = (
-    "engine",
-    "torch, eager",
-    "torch, eager, channels_last",
-    "engine without class maps",
-)
 BATCHES = (1, 4, 8)
 Run = Callable[[torch.Tensor], np.ndarray[Any, Any]]
 

@@ -8,6 +8,15 @@ from clock import Spent
 
 OURS, BARE, DICTIONARIES, TUTORIAL = "Preread", "bare network", "MONAI dictionaries", "tutorial"
 PARTIES = (OURS, BARE, DICTIONARIES, TUTORIAL)
+# Torch as it comes, and with the layout of memory that is best for most convolutions.
+ENGINE, PLAIN, CHANNELS_LAST, WITHOUT_MAPS = (
+    "engine",
+    "torch, eager",
+    "torch, eager, channels_last",
+    "engine without class maps",
+)
+# They have the memory of the node's worker.
+WORKERS = (OURS, BARE, ENGINE, WITHOUT_MAPS)
 PARTS = ("files", "engines", "start")
 
 

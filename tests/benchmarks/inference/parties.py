@@ -10,15 +10,12 @@ import engines
 import numpy as np
 import spawned
 import torch
-from options import BARE, DICTIONARIES, OURS, TUTORIAL, Options
+from options import DICTIONARIES, OURS, TUTORIAL, WORKERS, Options
 from others import Dictionaries, Tutorial
 from ours import Bare, Node
 
 from inference.bundle import Bundle, open_bundle
 from inference.heap import keep_freed_memory
-
-# What else than the node's own worker does so.
-_KEEP_MEMORY = (OURS, BARE, engines.ENGINE, engines.WITHOUT_MAPS)
 
 
 def files(name: str, case_name: str, folder: Path, options: Options) -> None:
@@ -26,7 +23,7 @@ def files(name: str, case_name: str, folder: Path, options: Options) -> None:
     case = cases.found(case_name, folder)
     bundle = open_bundle(folder / "bundles" / case.plan.network)
     with spawned.answering() as answer:
-        if name in _KEEP_MEMORY:
+        if name in WORKERS:
             keep_freed_memory()
         try:
             run = _reading(name, case, bundle, folder, options)
@@ -42,7 +39,7 @@ def networks(name: str, network: str, folder: Path, options: Options) -> None:
     bundle = open_bundle(folder / "bundles" / network)
     rows = torch.from_numpy(np.load(folder / f"{network}.npy")).to(torch.device(options.device))
     with spawned.answering() as answer:
-        if name in _KEEP_MEMORY:
+        if name in WORKERS:
             keep_freed_memory()
         run, about = engines.party(name, bundle, options.device, folder / "engines", options.cores)
 

@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from statistics import median
 
-import engines
 import networks
 from markdown_tables import number, table
-from options import BARE, DICTIONARIES, PARTIES, TUTORIAL, Options
+from options import (
+    BARE,
+    CHANNELS_LAST,
+    DICTIONARIES,
+    ENGINE,
+    PARTIES,
+    PLAIN,
+    TUTORIAL,
+    Options,
+)  # fmt: skip
 from run import Figures, Verdict, goals
 
-_ENGINES = (engines.ENGINE, engines.PLAIN, engines.CHANNELS_LAST)
+_ENGINES = (ENGINE, PLAIN, CHANNELS_LAST)
 
 
 def markdown(taken: Figures, options: Options, facts: Iterable[tuple[str, str]]) -> str:
@@ -98,7 +106,7 @@ def _networks(taken: Figures, options: Options) -> str:
         for name in _ENGINES:
             batch, cost = one.best(name, options.by)
             cells.append(f"{number(1e3 * cost)} ({batch})")
-        cells += [number(one.ratio(engines.ENGINE, name, options.by), "x") for name in _ENGINES[1:]]
+        cells += [number(one.ratio(ENGINE, name, options.by), "x") for name in _ENGINES[1:]]
         cells += [f"{one.drift:.1e}", f"{one.share_of_maps(options.by):.3f}x"]
         rows.append([f"{networks.TITLES[one.network]}, {one.engine}", *cells])
     head = ["ms a row (batch)", "engine", "eager", "channels_last"]

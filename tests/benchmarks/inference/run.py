@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from cases import Case
 from clock import Spent
-from options import BARE, DICTIONARIES, OURS, PARTIES, TUTORIAL, Options
+from options import BARE, DICTIONARIES, ENGINE, OURS, PARTIES, PLAIN, TUTORIAL, Options
 from ours import Node
 from spawned import RefusedError, Spawned
 
@@ -175,7 +175,7 @@ def goals(figures: Figures, options: Options) -> Sequence[Verdict]:
         title = networks.TITLES[network.network]
         if not on_gpu:
             bound = 2.2 if network.network == networks.HEAD else 1.6
-            ratio = network.ratio(engines.ENGINE, engines.PLAIN, options.by)
+            ratio = network.ratio(ENGINE, PLAIN, options.by)
             least(f"{title}: engine to torch, eager", bound, ratio)
             most(f"{title}: drift of a probability", 1e-4, network.drift, "")
         most(f"{title}: pass with class maps", 1.05, network.share_of_maps(options.by), "x")

@@ -1,7 +1,7 @@
 """A way of computing in a process of its own: with the memory and the threads that it would have.
 
-The node's worker keeps the memory that pictures leave behind, which is a setting of a whole process
-and makes torch faster, too; what people run does not.
+The node's worker keeps the memory that pictures leave behind, and has it in large pages. Both are
+settings of a whole process, and make torch faster, too; what people run has neither.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from clock import Spent, spend
+from options import WORKERS
+
+from deploy.huge_pages import for_huge_pages
 
 HERE = Path(__file__).parent
 Run = Callable[[int], Any]
@@ -47,8 +50,13 @@ class Spawned:
 
     def __init__(self, kind: str, party: str, what: str, folder: Path, options: list[str]) -> None:
         command = [sys.executable, str(HERE), kind, party, what, str(folder), *options]
+        huge = for_huge_pages(os.environ) if party in WORKERS else {}
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **huge},
         )
 
     def wait(self) -> None:
