@@ -2,9 +2,9 @@
 
 A pass through a network and the picture before it touch some ten megabytes, for which the processor
 keeps no addresses of 4 KiB pages at hand; in a virtual machine each is looked up twice. With large
-ones a CT slice was measured to take a tenth less, and a fifth less while neighbours of the machine
-slow its memory (`deploy/docs/inference_benchmark.md`). Most kernels give them to who asks
-(``madvise``), and glibc asks for all of its heap if a tunable says so, which it reads once, when a
+ones a CT slice was measured to take 7 % less, and 26 % less while neighbours of the machine slow
+its memory (`deploy/docs/inference_benchmark.md`). Where the kernel gives them to who asks
+(``madvise``) glibc asks for all of its heap if a tunable says so, which it reads once, when a
 process begins.
 """
 
